@@ -1,0 +1,58 @@
+"""The agent's heartbeat, ``heartbeat.json``: rewritten every few seconds, read by the tick and by replacements."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from jobspec.base import Attempt, Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+
+
+class Phase(StrEnum):
+    """What the instance is doing. HANDED_OVER and FINISHED are the last word of an agent."""
+
+    STAGING = "staging"
+    WAITING = "waiting"  # for an interrupted predecessor to publish its last checkpoint
+    TRAINING = "training"
+    SAVING = "saving"  # the last save, after a notice or a stop order
+    UPLOADING = "uploading"  # the final files
+    HANDED_OVER = "handed_over"  # interrupted; the last checkpoint is published
+    FINISHED = "finished"  # the completion marker is written
+
+
+class Notice(Document):
+    """A warning that the agent saw in IMDS. ``at`` is the time EC2 names in it (UTC)."""
+
+    kind: Literal["interruption", "rebalance"]
+    at: UtcTime
+
+
+class PublishedCheckpoint(Document):
+    """The newest checkpoint that is whole in S3: its manifest's key, step and time of publication."""
+
+    key: Annotated[str, StringConstraints(max_length=1024)]
+    step: Step
+    at: UtcTime
+
+
+class Heartbeat(Document):
+    """``seq`` grows by one each time; a reader that sees the same ``seq`` twice knows that nothing new was written."""
+
+    version: Literal[1] = 1
+    job_id: JobId
+    attempt: Attempt
+    instance_id: InstanceId
+    seq: Annotated[int, Field(ge=0)]
+    at: UtcTime
+    phase: Phase
+    step: Step = 0
+    total_steps: Step | None = None
+    #: The step that this attempt started at: 0, or the step of the checkpoint it resumed from.
+    first_step: Step | None = None
+    loss: Finite | None = None
+    tokens_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    checkpoint: PublishedCheckpoint | None = None
+    notice: Notice | None = None
+    #: Seconds spent in each finished stage since the instance booted (``stage_model``, ``stage_data``, ``load``, ...).
+    stages_s: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    message: Text = ""

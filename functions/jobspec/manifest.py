@@ -1,0 +1,180 @@
+"""The job manifest, version 1: what a person writes. Every field's description is its reference and its editor help.
+
+Rules: text values are strict (a bare ``3.10`` or ``no`` where text is meant is refused, not guessed); unknown keys are
+refused; whatever a shell, a path or an e-mail will see is held to a pattern.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from jobspec.base import Document, JobName, UtcTime
+from jobspec.instances import GPU_INSTANCES
+from jobspec.units import Duration
+
+#: Either ``s3://bucket/key`` or a key in the bucket that the manifest lies in.
+LOCATION_PATTERN = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?$"
+HUB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+
+Location = Annotated[str, StringConstraints(strict=True, pattern=LOCATION_PATTERN, max_length=1024)]
+
+
+class Model(Document):
+    """The model to start from: ``hub`` with ``revision``, or ``s3``."""
+
+    hub: Annotated[str, StringConstraints(strict=True, pattern=HUB_ID_PATTERN)] | None = Field(
+        None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`."
+    )
+    revision: Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        None, description="The hub commit, 40 hexadecimal digits: a branch may move between two attempts of one job."
+    )
+    s3: Location | None = Field(None, description="S3 prefix (or a key prefix in this bucket) with config.json, *.safetensors and the tokenizer.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Model":
+        if (self.hub is None) == (self.s3 is None):
+            raise ValueError("give either `hub` (with `revision`) or `s3`")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("`hub` needs `revision`, the 40-digit commit of the model; `s3` takes none")
+        return self
+
+    def reference(self) -> str:
+        """How the model is named in results: ``hub id@revision`` or the S3 prefix."""
+        return f"{self.hub}@{self.revision}" if self.hub else str(self.s3)
+
+
+class Data(Document):
+    """The rows to learn from, one JSON object a line."""
+
+    train: Location = Field(description="JSONL file: `s3://bucket/key`, or a key in this bucket.")
+    eval: Location | None = Field(None, description="Held-out JSONL file; without it `eval_fraction` of the training rows is held out.")
+    format: Literal["auto", "chat", "prompt-completion", "text"] = Field(
+        "auto",
+        description="chat: {messages: [{role, content}]}; prompt-completion: {prompt, completion}; text: {text}. auto looks at the first row and holds all rows to it.",
+    )
+    eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="Share of the training rows held out when `eval` is not given; 0 holds out none.")
+
+
+class Adapter(Document):
+    """Low-rank adapter (LoRA) on every linear layer."""
+
+    type: Literal["lora"] = Field("lora", description="The adapter's kind.")
+    r: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Rank.")
+    alpha: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="Scale: the update is multiplied by alpha / r.")
+    dropout: Annotated[float, Field(ge=0, le=0.9)] = Field(0.05, description="Dropout on the adapter's input.")
+    target_modules: Literal["all-linear"] | tuple[Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_.]{1,64}$")], ...] = Field(
+        "all-linear", description="Layers that get an adapter: all-linear, or module names such as [q_proj, v_proj]."
+    )
+
+
+class Training(Document):
+    """How to train. The global batch is fixed; how it is split over micro-batches does not change it."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="Passes over the training rows; `max_steps` wins where both are given.")
+    max_steps: Annotated[int, Field(ge=1, le=10**7)] | None = Field(None, description="Optimizer steps.")
+    global_batch_size: Annotated[int, Field(ge=1, le=65536)] = Field(16, description="Rows for each optimizer step, over all micro-batches.")
+    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(4, description="Rows at once on the GPU; must divide global_batch_size.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Peak learning rate (AdamW).")
+    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule after the warm-up.")
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.03, description="Share of the steps spent warming up.")
+    max_length: Annotated[int, Field(ge=8, le=1_048_576)] = Field(1024, description="Longest row in tokens.")
+    max_truncated_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="Refuse to start when more than this share of supervised tokens would be cut off by max_length."
+    )
+    loss_on: Literal["assistant", "all"] = Field("assistant", description="Tokens that carry loss: assistant turns (completions), or every token.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, about a quarter more time.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float16; float32 on a CPU.")
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(42, description="Seed of data order, dropout and adapter initialisation.")
+    logging_steps: Annotated[int, Field(ge=1, le=10**6)] = Field(1, description="Optimizer steps between two logged losses.")
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "Training":
+        if self.global_batch_size % self.micro_batch_size:
+            raise ValueError(f"global_batch_size ({self.global_batch_size}) is not a multiple of micro_batch_size ({self.micro_batch_size})")
+        return self
+
+
+class Gpu(Document):
+    """What the job needs of a GPU; every offered instance type that has it may be used."""
+
+    memory_gib: Annotated[float, Field(gt=0, le=1024)] = Field(description="Memory of one GPU, GiB, at least.")
+    count: Annotated[int, Field(ge=1, le=16)] = Field(1, description="GPUs in the instance, at least.")
+
+
+InstanceType = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$")]
+Zone = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$")]
+
+
+class Compute(Document):
+    """Where to run: instance types by name, or what the job needs of a GPU."""
+
+    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1, max_length=20)] | None = Field(
+        None, description="Offered EC2 types, in any order; all of them are asked for at once."
+    )
+    gpu: Gpu | None = Field(None, description="Instead of instance_types: what the job needs.")
+    market: Literal["spot", "on-demand", "cheapest"] = Field(
+        "spot", description="spot waits for spot capacity; cheapest takes spot and falls back to on-demand when no pool has any; on-demand never uses spot."
+    )
+    zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(None, description="Availability zones; all of the stack's where not given.")
+
+    @model_validator(mode="after")
+    def _types_are_offered(self) -> "Compute":
+        if (self.instance_types is None) == (self.gpu is None):
+            raise ValueError("give either `instance_types` or `gpu`")
+        unknown = [name for name in self.instance_types or () if name not in GPU_INSTANCES]
+        if unknown:
+            raise ValueError(f"not offered: {', '.join(unknown)}; offered: {', '.join(GPU_INSTANCES)}")
+        if not self.candidate_types():
+            largest = max(i.gpu_memory_gib for i in GPU_INSTANCES.values())
+            raise ValueError(f"no offered type has {self.gpu and self.gpu.count} GPU(s) of that memory; the largest GPU offered has {largest} GiB")
+        return self
+
+    def candidate_types(self) -> tuple[str, ...]:
+        """Offered types that fit, cheapest on-demand price first."""
+        if self.instance_types is not None:
+            names = set(self.instance_types)
+        else:
+            assert self.gpu is not None
+            names = {i.name for i in GPU_INSTANCES.values() if i.gpu_memory_gib >= self.gpu.memory_gib and i.gpus >= self.gpu.count}
+        return tuple(sorted(names, key=lambda name: (GPU_INSTANCES[name].on_demand_usd_per_h, name)))
+
+
+class Limits(Document):
+    """When to stop, whatever happens. All of them count over every attempt of the job together."""
+
+    max_runtime: Duration = Field(86400, description="Instance time, all attempts together; then a last save and the end (STOPPED_DEADLINE).")
+    max_wait: Duration = Field(86400, description="Longest unbroken wait for capacity; then FAILED.")
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(20, description="Instances to start at most; then FAILED.")
+    budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET).")
+    deadline: UtcTime | None = Field(None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE).")
+
+
+class Checkpoint(Document):
+    """Saves besides the one at a spot warning."""
+
+    interval: Duration = Field(600, description="Time between two saves.")
+    keep: Annotated[int, Field(ge=2, le=20)] = Field(2, description="Newest checkpoints kept; the one before the newest is the fallback.")
+
+
+class Notify(Document):
+    """Which e-mails to send, besides the one at the job's end."""
+
+    on: tuple[Literal["accepted", "interrupted", "relaunched", "waiting", "budget"], ...] = Field(
+        ("budget",), description="accepted, interrupted, relaunched, waiting (for capacity), budget (80 % of budget_usd is spent)."
+    )
+
+
+class Manifest(Document):
+    """One fine-tuning job."""
+
+    version: Literal[1] = Field(1, description="Version of this format.")
+    name: JobName = Field(description="The job's name: lower-case letters, digits and hyphens, 48 at most. One job of a name is active at a time.")
+    model: Model
+    data: Data
+    method: Literal["sft"] = Field("sft", description="sft: supervised fine-tuning.")
+    adapter: Adapter = Adapter()
+    training: Training = Training()
+    compute: Compute
+    limits: Limits = Limits()
+    checkpoint: Checkpoint = Checkpoint()
+    notify: Notify = Notify()

@@ -1,0 +1,84 @@
+"""The run file, ``run.json``: what the agent asks of the trainer, and how the trainer answers. All paths are local.
+
+Paths are relative to the folder of the run file, so that the same file holds on the host and inside the container.
+``python -m trainer run RUN.json`` exits with an :class:`ExitCode`; it appends :class:`Progress` lines to
+``progress_file``; it stops at the next step boundary, saved, once ``stop_file`` exists or SIGTERM came.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from jobspec.base import RELATIVE_PATH_PATTERN, Document, Finite, JobId, Sha256, Step, Text, UtcTime
+from jobspec.manifest import Adapter, Checkpoint, Training
+from jobspec.marker import FailureCode, Results
+
+RelativePath = Annotated[str, StringConstraints(pattern=RELATIVE_PATH_PATTERN, max_length=512)]
+
+
+class ExitCode(IntEnum):
+    """What the trainer's exit status means. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
+
+    COMPLETED = 0
+    FAILED = 1
+    INTERRUPTED = 75
+
+
+class RunFile(Document):
+    version: Literal[1] = 1
+    job_id: JobId
+    #: How the base model is named in the adapter's configuration and the model card.
+    model_reference: Annotated[str, StringConstraints(max_length=1100)]
+    model_dir: RelativePath = "model"
+    train_file: RelativePath = "data/train.jsonl"
+    eval_file: RelativePath | None = None
+    data_format: Literal["auto", "chat", "prompt-completion", "text"] = "auto"
+    eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    method: Literal["sft"] = "sft"
+    adapter: Adapter = Adapter()
+    training: Training = Training()
+    checkpoint: Checkpoint = Checkpoint()
+    #: Checkpoints live in ``checkpoints_dir/step-00000120/``; the agent puts downloaded ones there as well.
+    checkpoints_dir: RelativePath = "checkpoints"
+    #: The finished adapter, tokenizer, chat template, base revision, metrics and model card; complete once it exists.
+    final_dir: RelativePath = "final"
+    progress_file: RelativePath = "progress.jsonl"
+    stop_file: RelativePath = "stop"
+
+
+class ProgressKind(StrEnum):
+    DATA = "data"  # rows, lengths, share supervised, rows cut
+    STARTED = "started"  # model loaded; total_steps is known
+    RESUMED = "resumed"  # from which checkpoint, and which were passed over and why (message)
+    STEP = "step"
+    EVAL = "eval"
+    CHECKPOINT = "checkpoint"  # published locally at `step`
+    SAMPLE = "sample"  # one answer of the model, before or after
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Progress(Document):
+    """One line of ``progress_file``. Losses are mean cross-entropy per supervised token (nats)."""
+
+    kind: ProgressKind
+    at: UtcTime
+    step: Step = 0
+    total_steps: Step | None = None
+    loss: Finite | None = None
+    learning_rate: Finite | None = None
+    tokens_per_s: Finite | None = None
+    #: Seconds that what this line reports took: a load, a save, an evaluation.
+    seconds: Finite | None = None
+    message: Text = ""
+    failure: FailureCode | None = None
+
+
+class TrainerResults(Results):
+    """``final/results.json``: the marker's results and the digests that prove a resume exact."""
+
+    data_sha256: Sha256
+    model_sha256: Sha256
+    adapter_sha256: Sha256

@@ -1,0 +1,83 @@
+"""The status object, ``status/<name>.json``: a job for people and scripts, rewritten at each change.
+
+A bucket listing is thus a status page. Times are UTC; dollars are estimates from launch times and listed prices.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+
+State = Literal[
+    "ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"
+]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ProblemLine(Document):
+    """One problem of a refused manifest: where, what was found, what is allowed."""
+
+    path: Text
+    line: int | None = None
+    message: Text
+    found: Text = ""
+    allowed: Text = ""
+
+
+class AttemptStatus(Document):
+    number: int
+    market: Literal["spot", "on-demand"]
+    instance_id: InstanceId | None = None
+    instance_type: str | None = None
+    zone: str | None = None
+    launched_at: UtcTime | None = None
+    warned_at: UtcTime | None = None
+    ended_at: UtcTime | None = None
+    #: Why it ended: completed, failed, interrupted, died, stopped.
+    end: str | None = None
+    ended_by: Literal["ec2", "dropforge", "instance", "unknown"] | None = None
+    first_step: Step | None = None
+    last_step: Step | None = None
+    runtime_s: Finite = 0.0
+    usd_per_h: Usd = 0.0
+    cost_usd: Usd = 0.0
+
+
+class Receipt(Document):
+    """What the job cost so far. ``on_demand_usd``: the same instance time at on-demand prices."""
+
+    cost_usd: Usd
+    on_demand_usd: Usd
+    saved_usd: Finite
+    runtime_s: Finite
+    note: Text
+
+
+class TransitionLine(Document):
+    at: UtcTime
+    state: State
+    reason: Text
+
+
+class Status(Document):
+    version: Literal[1] = 1
+    job_id: JobId
+    name: Annotated[str, StringConstraints(max_length=64)]
+    state: State
+    reason: Text
+    updated_at: UtcTime
+    accepted_at: UtcTime
+    manifest: Text  # s3://bucket/key
+    manifest_version: Text = ""
+    problems: tuple[ProblemLine, ...] = ()
+    step: Step = 0
+    total_steps: Step | None = None
+    loss: Finite | None = None
+    attempts: tuple[AttemptStatus, ...] = ()
+    receipt: Receipt | None = None
+    #: Where the finished model is, once SUCCEEDED.
+    model: Text | None = None
+    #: Where the newest whole checkpoint is.
+    checkpoint: Text | None = None
+    history: tuple[TransitionLine, ...] = ()

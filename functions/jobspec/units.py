@@ -1,0 +1,45 @@
+"""Units that people write: durations (``90s``, ``15m``, ``4h``, ``1h30m``, ``2d``) in, whole seconds inside."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+_PARTS = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?")
+DURATION_PATTERN = r"^(?=\d)(\d{1,4}d)?(\d{1,5}h)?(\d{1,6}m)?(\d{1,7}s)?$"
+DURATION_HELP = "a duration such as 90s, 15m, 4h, 1h30m or 2d"
+
+
+def seconds_from(value: Any) -> int:
+    """Whole seconds of a duration text. Raises ValueError for anything else: a bare number has no unit."""
+    if isinstance(value, str) and value:
+        found = _PARTS.fullmatch(value)
+        if found and any(found.groups()):
+            days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            return days * 86400 + hours * 3600 + minutes * 60 + seconds
+    raise ValueError(DURATION_HELP)
+
+
+def duration_text(seconds: float) -> str:
+    """``5400`` -> ``1h30m``; the inverse of :func:`seconds_from` for whole seconds."""
+    whole = int(seconds)
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, secs = divmod(rest, 60)
+    parts = [f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (secs, "s")) if n]
+    return "".join(parts) or "0s"
+
+
+def _read(value: Any) -> int:
+    # A document that was validated once (a ticket, a job item) holds whole seconds already.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return seconds_from(value)
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(_read),
+    Field(ge=1, le=90 * 86400),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": DURATION_HELP}),
+]
