@@ -1,0 +1,151 @@
+"""What happened, in the past tense. Hints only record facts; ``Looked`` is the mechanism that acts on them.
+
+So the same job ends the same way whether every hint came, twice, late, in any order, or none at all.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from control_plane.core.failures import RefusalKind
+from control_plane.core.state import LaunchPlan, Pool
+from jobspec.heartbeat import Heartbeat
+from jobspec.marker import CompletionMarker
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSight:
+    """An instance as DescribeInstances showed it; ``state`` is EC2's word (pending ... terminated)."""
+
+    instance_id: str
+    state: str
+    tags: dict[str, str]
+    launched_at: datetime
+    instance_type: str
+    zone: str
+    lifecycle: str = "on-demand"
+    #: EC2's StateReason code, such as Server.SpotInstanceTermination.
+    state_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerSight:
+    """An attempt's marker: verified against its files, or refused with the reason."""
+
+    marker: CompletionMarker | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """Where a launch may go: one subnet a zone, and the pinned launch template."""
+
+    #: zone -> subnet id
+    subnets: dict[str, str]
+    template_id: str
+    template_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One whole look at the job's world. What could not be read is None and decides nothing.
+
+    Instances are read before heartbeats and markers: whoever is seen gone has its last words in this very look.
+    """
+
+    instances: tuple[InstanceSight, ...] | None
+    #: By instance id, for the attempts that are still open.
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    #: By instance id: None where the marker was looked for and is not there.
+    markers: dict[str, MarkerSight | None] = field(default_factory=dict)
+    manifest_present: bool | None = None
+    offers: Offers | None = None
+    #: Why the project starts nothing new, or None.
+    hold: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestDeleted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionWarned:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceRecommended:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceChanged:
+    """EC2 said so in an event; ``state`` is its word."""
+
+    instance_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedInstance:
+    instance_id: str
+    pool: Pool
+    usd_per_h: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSucceeded:
+    """``instances`` holds one, normally; whatever is beyond the first is ended at once."""
+
+    plan: LaunchPlan
+    instances: tuple[LaunchedInstance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRefused:
+    """EC2 answered, and nothing was started. ``pools`` are those that refused for want of capacity."""
+
+    plan: LaunchPlan
+    kind: RefusalKind
+    message: str
+    pools: tuple[Pool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TicketWritten:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWritten:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationAnswered:
+    """EC2 accepted the call; ``state`` is the instance's state in its answer, often shutting-down."""
+
+    instance_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticePublished:
+    notice_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastStatusWritten:
+    pass
+
+
+Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged
+Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | LastStatusWritten
+Event = Hint | Answer | Looked
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A raw event that is nothing to us; a value, not an exception."""
+
+    reason: str

@@ -1,0 +1,272 @@
+"""What is known of a job: one frozen document, saved whole, and the states it may go through.
+
+Facts only: whatever can be derived (cost, who may launch, what to say) is derived where it is needed.
+``docs/state-machine.md`` is generated from ``TRANSITIONS`` here by ``python -m tools.state_machine``.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from jobspec.base import Document, InstanceId, JobId, UtcTime, Writer
+from jobspec.heartbeat import Heartbeat
+from jobspec.manifest import Manifest
+from jobspec.marker import FailureCode, Results
+from jobspec.status import ProblemLine
+
+
+class JobState(StrEnum):
+    ACCEPTED = "ACCEPTED"
+    PLANNED = "PLANNED"
+    LAUNCHED = "LAUNCHED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    SUCCEEDED = "SUCCEEDED"
+    REJECTED = "REJECTED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    STOPPED_DEADLINE = "STOPPED_DEADLINE"
+    STOPPED_BUDGET = "STOPPED_BUDGET"
+
+
+S = JobState
+#: States that absorb: nothing revives a finished job.
+ENDS = frozenset({S.SUCCEEDED, S.REJECTED, S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET})
+_STOPS = frozenset({S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET})
+
+#: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
+TRANSITIONS: dict[JobState, dict[JobState, str]] = {
+    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held"} | {end: "" for end in _STOPS},
+    S.PLANNED: {S.LAUNCHED: "an instance answers the plan", S.RUNNING: "found alive already", S.WAITING: "no capacity, quota, throttled", S.SUCCEEDED: "the marker of a warned attempt"}
+    | {end: "" for end in _STOPS},
+    S.LAUNCHED: {S.RUNNING: "first heartbeat", S.PLANNED: "instance lost or warned", S.WAITING: "lost, and launches are held", S.SUCCEEDED: "marker verified"}
+    | {end: "" for end in _STOPS},
+    S.RUNNING: {S.PLANNED: "interrupted or died: replacement planned", S.WAITING: "lost, and launches are held", S.LAUNCHED: "a replacement has no heartbeat yet", S.SUCCEEDED: "marker verified"}
+    | {end: "" for end in _STOPS},
+    S.WAITING: {S.PLANNED: "the wait is over", S.LAUNCHED: "a lost launch is found", S.RUNNING: "a lost launch is found alive", S.SUCCEEDED: "the marker of a warned attempt"}
+    | {end: "" for end in _STOPS},
+} | {end: {} for end in ENDS}
+
+
+class Market(StrEnum):
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+class Pool(Document):
+    """Instance type x zone; with the plan's market, a pool of capacity. One subnet stands for its zone."""
+
+    instance_type: str
+    zone: str
+    subnet_id: str
+
+
+class LaunchPlan(Document):
+    """A launch call in full, saved before it is made. A retry repeats it unchanged until its outcome is known."""
+
+    attempt: int
+    #: Grows with each plan for the same attempt: a call that was answered "no capacity" needs a new client token.
+    try_number: int
+    market: Market
+    pools: tuple[Pool, ...]
+    template_id: str
+    template_version: str
+    client_token: str
+    deadline_at: UtcTime
+    planned_at: UtcTime
+
+
+class AttemptEnd(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DIED = "died"
+    STOPPED = "stopped"
+
+
+EndedBy = Literal["ec2", "dropforge", "instance", "unknown"]
+
+
+class Attempt(Document):
+    """One instance, from the answer of its launch on."""
+
+    plan: LaunchPlan
+    instance_id: InstanceId
+    writer: Writer
+    instance_type: str
+    zone: str
+    usd_per_h: float
+    on_demand_usd_per_h: float
+    launched_at: UtcTime
+    ticket_at: UtcTime | None = None
+    #: The newest heartbeat, and when the control plane first saw it: two clocks, never compared with each other.
+    heartbeat: Heartbeat | None = None
+    heartbeat_seen_at: UtcTime | None = None
+    warned_at: UtcTime | None = None
+    rebalance_at: UtcTime | None = None
+    stop_written_at: UtcTime | None = None
+    #: When a terminate call was accepted for the first time; requested is not done.
+    terminate_at: UtcTime | None = None
+    #: First of the looks in a row that did not show the instance at all.
+    missing_since: UtcTime | None = None
+    #: Seen as shutting-down or terminated: billing has ended.
+    gone_at: UtcTime | None = None
+    state_reason: str = ""
+    end: AttemptEnd | None = None
+    end_reason: str = ""
+    ended_by: EndedBy | None = None
+    results: Results | None = None
+
+    @property
+    def number(self) -> int:
+        return self.plan.attempt
+
+    @property
+    def market(self) -> Market:
+        return self.plan.market
+
+    @property
+    def is_open(self) -> bool:
+        """Its story is not concluded yet: a marker may still come."""
+        return self.end is None
+
+    @property
+    def serves(self) -> bool:
+        """It does the job's work and is not under notice: no other instance is wanted beside it."""
+        return self.end is None and self.warned_at is None and self.gone_at is None and self.terminate_at is None
+
+
+class WaitKind(StrEnum):
+    CAPACITY = "capacity"
+    QUOTA = "quota"
+    THROTTLE = "throttle"
+    HELD = "held"
+    UNKNOWN = "unknown"
+
+
+class Wait(Document):
+    """Why no instance is asked for now, since when without a break, and when to look again."""
+
+    kind: WaitKind
+    reason: str
+    since: UtcTime
+    until: UtcTime
+    times: int = 1
+
+
+class Ending(Document):
+    """A stop that lets the instance save first: the end to come, and when the grace is over."""
+
+    state: JobState
+    reason: str
+    since: UtcTime
+    terminate_at: UtcTime
+
+
+class PoolFailure(Document):
+    """A pool that just refused, to be passed over for some minutes."""
+
+    instance_type: str
+    zone: str
+    market: Market
+    at: UtcTime
+
+
+class NoticeKind(StrEnum):
+    END = "end"
+    ACCEPTED = "accepted"
+    INTERRUPTED = "interrupted"
+    RELAUNCHED = "relaunched"
+    WAITING = "waiting"
+    QUOTA = "quota"
+    BUDGET = "budget"
+
+
+class Notice(Document):
+    """An e-mail that is owed: claimed by a saved write before it is published, marked after."""
+
+    notice_id: str
+    kind: NoticeKind
+    owed_at: UtcTime
+    #: The attempt it speaks of, where it speaks of one.
+    attempt: int | None = None
+    claimed_at: UtcTime | None = None
+    published_at: UtcTime | None = None
+
+
+class Transition(Document):
+    at: UtcTime
+    state: JobState
+    reason: str
+
+
+class ManifestRef(Document):
+    """Where the manifest lies; ``version_id`` is the version that was accepted (the ETag in an unversioned bucket)."""
+
+    bucket: str
+    key: str
+    version_id: str
+
+
+class Job(Document):
+    """One job. ``version`` is the stored item's version: the store refuses a write from any other."""
+
+    job_id: JobId
+    name: str
+    manifest_ref: ManifestRef
+    #: None for a REJECTED job whose manifest could not be read.
+    manifest: Manifest | None
+    state: JobState
+    reason: str
+    version: int = 0
+    accepted_at: UtcTime
+    updated_at: UtcTime
+    problems: tuple[ProblemLine, ...] = ()
+    #: REJECTED because another job of this name or key is active: its status object must not be touched.
+    refused_beside: JobId | None = None
+    #: The plan whose outcome is not known yet.
+    plan: LaunchPlan | None = None
+    tries: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    wait: Wait | None = None
+    ending: Ending | None = None
+    cancel_asked_at: UtcTime | None = None
+    pool_failures: tuple[PoolFailure, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    history: tuple[Transition, ...] = ()
+    failure: FailureCode | None = None
+    #: Nothing is left to do: instances gone, e-mails published, last status written.
+    settled: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDS
+
+    def attempt_of(self, instance_id: str) -> Attempt | None:
+        """The attempt that ran on the instance, or None: not ours."""
+        return next((a for a in self.attempts if a.instance_id == instance_id), None)
+
+    def open_attempts(self) -> tuple[Attempt, ...]:
+        return tuple(a for a in self.attempts if a.is_open)
+
+    def with_attempt(self, changed: Attempt) -> "Job":
+        """The job with the attempt of that instance replaced."""
+        return self.model_copy(update={"attempts": tuple(changed if a.instance_id == changed.instance_id else a for a in self.attempts)})
+
+
+class IllegalTransition(AssertionError):
+    """A programmer's error: a change of state that TRANSITIONS does not know."""
+
+
+#: History is for people; a job with hundreds of interruptions keeps its newest lines (DynamoDB items end at 400 KB).
+MAX_HISTORY = 200
+
+
+def moved(job: Job, state: JobState, reason: str, now: datetime) -> Job:
+    """The job in ``state``, with the change in its history; unchanged where state and reason are the same already."""
+    if job.state is state and job.reason == reason:
+        return job
+    if job.state is not state and state not in TRANSITIONS[job.state]:
+        raise IllegalTransition(f"{job.job_id}: {job.state} -> {state} ({reason})")
+    line = Transition(at=now, state=state, reason=reason[:500])
+    return job.model_copy(update={"state": state, "reason": reason[:500], "history": (*job.history, line)[-MAX_HISTORY:]})

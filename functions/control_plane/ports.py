@@ -1,0 +1,148 @@
+"""What the driver needs of the world, in five small protocols. ``adapters`` has each twice: on AWS and in memory.
+
+Errors that a caller must tell apart are named here; anything else that an adapter raises is a passing fault, and the
+event that led to it is delivered again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
+from control_plane.core.state import Job, LaunchPlan
+from jobspec.base import Document, UtcTime
+
+
+class StaleVersion(Exception):
+    """Another driver saved the job first: load it again and decide again."""
+
+
+class OutcomeUnknown(Exception):
+    """A call may or may not have had its effect (timeout, 5xx): look, and repeat the same plan."""
+
+
+class Throttled(Exception):
+    """AWS asked for patience; the call had no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The name or the key of a new job is taken by an active one."""
+
+    by: Job
+    what: str
+
+
+class Hold(Document):
+    """The project starts nothing new until ``until`` (None: until a person resumes it)."""
+
+    reason: str
+    since: UtcTime
+    until: UtcTime | None = None
+
+
+class JobStore(Protocol):
+    """Jobs, and the pointers to them by name, manifest key and instance. Every read is consistent."""
+
+    def load(self, job_id: str) -> Job | None: ...
+
+    def create(self, job: Job) -> Job | Held | None:
+        """Store a new job and take its name and key, all or nothing.
+
+        None: created. A Job: this very job id was created before. Held: an active job has the name or the key.
+        A REJECTED job takes neither name nor key, so nothing can hold it up.
+        """
+
+    def save(self, job: Job) -> Job:
+        """Write ``job`` if the stored version is still ``job.version``; the answer has the next version.
+
+        Instances that the job newly names are findable by ``find`` from the same moment on.
+        Raises StaleVersion.
+        """
+
+    def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
+        """The id of the job that the instance, the manifest (bucket and key) or the name belongs to, ended or not."""
+
+    def unsettled(self) -> Iterator[str]:
+        """Ids of the jobs that are not settled. May miss one that was created a moment ago."""
+
+
+class HoldStore(Protocol):
+    """The project-wide hold on new launches."""
+
+    def current(self) -> Hold | None: ...
+
+    def put(self, hold: Hold | None) -> None:
+        """Set the hold, or lift it."""
+
+
+class Fleet(Protocol):
+    """EC2, as far as this project's own instances go."""
+
+    def offers(self) -> Offers: ...
+
+    def launch(self, plan: LaunchPlan, tags: dict[str, str]) -> LaunchSucceeded | LaunchRefused:
+        """Make the plan's call. Raises OutcomeUnknown or Throttled; with the same plan the same call is made."""
+
+    def instances(self, job_id: str | None = None) -> tuple[InstanceSight, ...]:
+        """The project's instances that EC2 shows now, ended ones included while EC2 still shows them."""
+
+    def terminate(self, instance_id: str) -> str | None:
+        """Ask EC2 to end one instance; its state in the answer, or None where EC2 does not know it (yet).
+
+        One id a call: a single bad id fails a whole batch, and then none is ended.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    body: bytes
+    version_id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    size: int
+    #: Hexadecimal sha256 of the whole object where S3 holds one (not for multipart uploads, whose checksum is composite).
+    sha256: str | None
+
+
+class Objects(Protocol):
+    """S3."""
+
+    def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
+        """The current object, at most ``max_bytes`` of it (``size`` is its whole size); None where there is none."""
+
+    def head(self, bucket: str, key: str) -> ObjectFacts | None:
+        """Facts of the object without its content, or None where there is no such object."""
+
+    def put(self, bucket: str, key: str, body: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An e-mail: a subject of at most 100 printable ASCII characters (SNS's limit), and plain text."""
+
+    notice_id: str
+    subject: str
+    body: str
+    #: For subscription filters: project, job, kind, state.
+    attributes: dict[str, str]
+
+
+class Post(Protocol):
+    """The e-mail topic."""
+
+    def publish(self, letter: Letter) -> None: ...
+
+
+class Bus(Protocol):
+    """The default event bus: events of our own, under the source ``dropforge.<room>``."""
+
+    def put(self, *, source: str, detail_type: str, detail: dict[str, object]) -> None: ...
+
+
+class Clock(Protocol):
+    def __call__(self) -> datetime: ...
