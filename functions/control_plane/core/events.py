@@ -43,6 +43,20 @@ class Offers:
     subnets: dict[str, str]
     template_id: str
     template_version: str
+    #: Unique id of the role that the template gives its instances.
+    role_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The stack's own settings, in seconds."""
+
+    #: From a spot warning to the end of the instance; EC2's is 120, the local cloud's may be shorter.
+    notice_s: float = 120.0
+    #: Longest time from a launch to the first heartbeat: boot, driver start, image pull.
+    boot_s: float = 1200.0
+    #: Longest silence of a heartbeat before the instance is given up.
+    stale_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class Looked:
     offers: Offers | None = None
     #: Why the project starts nothing new, or None.
     hold: str | None = None
+    rules: Rules = Rules()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from jobspec.base import Document, InstanceId, JobId, UtcTime, Writer
+from jobspec.base import Document, InstanceId, JobId, UtcTime
 from jobspec.heartbeat import Heartbeat
+from jobspec.keys import writer_of
 from jobspec.manifest import Manifest
 from jobspec.marker import FailureCode, Results
 from jobspec.status import ProblemLine
@@ -71,6 +72,8 @@ class LaunchPlan(Document):
     pools: tuple[Pool, ...]
     template_id: str
     template_version: str
+    #: Unique id of the role that the template gives its instances: with the instance id it makes the ``writer``.
+    role_id: str
     client_token: str
     deadline_at: UtcTime
     planned_at: UtcTime
@@ -92,7 +95,6 @@ class Attempt(Document):
 
     plan: LaunchPlan
     instance_id: InstanceId
-    writer: Writer
     instance_type: str
     zone: str
     usd_per_h: float
@@ -124,6 +126,11 @@ class Attempt(Document):
     @property
     def market(self) -> Market:
         return self.plan.market
+
+    @property
+    def writer(self) -> str:
+        """The instance's ``aws:userid``: its own prefix in the buckets."""
+        return writer_of(self.plan.role_id, self.instance_id)
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,53 @@
+"""The birth of a job: accepted, refused, or refused beside an active one. A version of a manifest has one job id for ever."""
+
+import hashlib
+from datetime import datetime
+
+from control_plane.core.closing import owe
+from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
+from jobspec.manifest import Manifest
+from jobspec.status import ProblemLine
+
+
+def job_id_of(name: str, ref: ManifestRef) -> str:
+    """``<name>-<10 hex digits>``: the same for every delivery of the same event, another for the next version."""
+    digest = hashlib.sha256(f"{ref.bucket}/{ref.key}/{ref.version_id}".encode()).hexdigest()
+    return f"{name}-{digest[:10]}"
+
+
+def accepted(manifest: Manifest, ref: ManifestRef, now: datetime) -> Job:
+    job = _born(manifest.name, ref, manifest, JobState.ACCEPTED, "the manifest is valid", now)
+    return owe(job, NoticeKind.ACCEPTED, now)
+
+
+def rejected(name: str, ref: ManifestRef, problems: tuple[ProblemLine, ...], now: datetime, *, beside: str | None = None) -> Job:
+    """A job that ends where it begins: its problems, one e-mail, a status object. ``beside``: the active job it ran into."""
+    reason = f"{len(problems)} problem(s) in the manifest: {problems[0].message}" if problems else "the manifest was refused"
+    job = _born(name, ref, None, JobState.REJECTED, reason[:500], now)
+    return owe(job.model_copy(update={"problems": problems, "refused_beside": beside}), NoticeKind.END, now)
+
+
+def late_problems(manifest: Manifest, zones: tuple[str, ...], now: datetime) -> tuple[ProblemLine, ...]:
+    """What only the stack and the clock can say of a manifest that is valid in itself."""
+    problems = []
+    deadline = manifest.limits.deadline
+    if deadline is not None and deadline <= now:
+        problems.append(ProblemLine(path="limits.deadline", message="is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now:%Y-%m-%d %H:%M} UTC"))
+    wanted = manifest.compute.zones
+    if wanted is not None and not set(wanted) & set(zones):
+        problems.append(ProblemLine(path="compute.zones", message="names no zone of this stack", found=", ".join(wanted), allowed=", ".join(zones)))
+    return tuple(problems)
+
+
+def _born(name: str, ref: ManifestRef, manifest: Manifest | None, state: JobState, reason: str, now: datetime) -> Job:
+    return Job(
+        job_id=job_id_of(name, ref),
+        name=name,
+        manifest_ref=ref,
+        manifest=manifest,
+        state=state,
+        reason=reason,
+        accepted_at=now,
+        updated_at=now,
+        history=(Transition(at=now, state=state, reason=reason),),
+    )

@@ -1,0 +1,64 @@
+"""What to do, in the imperative. Each is safe to repeat: a crash between save and call is mended by doing it again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.core.state import Job, LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class CallLaunch:
+    """Make the saved plan's call, with its client token."""
+
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTicket:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStop:
+    """Ask the instance for a last save and its end before ``terminate_at``."""
+
+    instance_id: str
+    reason: str
+    terminate_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    instance_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish the e-mail that this very save claimed."""
+
+    notice_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Rewrite the status object; ``last`` when nothing else is left to do for the job."""
+
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """What was just learnt may allow the next step at once; the tick would find it too."""
+
+
+Action = CallLaunch | WriteTicket | WriteStop | Terminate | Publish | WriteStatus | LookAgain
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The job as it shall be saved, what to do once it is, and why."""
+
+    job: Job
+    actions: tuple[Action, ...]
+    reason: str

@@ -1,0 +1,179 @@
+"""What is learnt about a job's instances: facts taken in, attempts concluded, and which instance must end, and why."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from control_plane.core.closing import owe
+from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked
+from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
+from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure
+from jobspec import tags
+from jobspec.heartbeat import Phase
+from jobspec.instances import GPU_INSTANCES
+from jobspec.marker import CompletionMarker, FailureCode, Outcome
+
+#: Billing stops at shutting-down (EC2 guide, "Instance lifecycle").
+GONE_STATES = frozenset({"shutting-down", "terminated"})
+#: One empty answer proves nothing: an instance is taken for gone after not being shown for this long.
+MISSING_FOR = timedelta(minutes=5)
+#: A warned instance that EC2 has not ended by now is ended by us.
+WARNED_GRACE = timedelta(minutes=3)
+#: An instance powers itself off at its deadline; a minute later it is no longer trusted to.
+DEADLINE_GRACE = timedelta(seconds=60)
+MAX_POOL_FAILURES = 100
+
+
+def noted(job: Job, instance_id: str, **facts: Any) -> Job:
+    """The attempt with those times set, where they were not; unchanged for an instance that is not the job's."""
+    attempt = job.attempt_of(instance_id)
+    news = {key: value for key, value in facts.items() if attempt is not None and getattr(attempt, key) is None}
+    return job.with_attempt(attempt.model_copy(update=news)) if attempt is not None and news else job
+
+
+def warned(job: Job, instance_id: str, now: datetime) -> Job:
+    """Notes a spot warning, and owes the word of it. A late warning for a concluded attempt is nothing new."""
+    attempt = job.attempt_of(instance_id)
+    if attempt is None or attempt.warned_at is not None or attempt.gone_at is not None or not attempt.is_open or job.ended:
+        return job
+    return owe(noted(job, instance_id, warned_at=now), NoticeKind.INTERRUPTED, now, attempt=attempt.number)
+
+
+def state_seen(job: Job, instance_id: str, state: str, now: datetime) -> Job:
+    """Notes EC2's word on an instance; only an end is a fact that stays."""
+    return noted(job, instance_id, gone_at=now) if state in GONE_STATES else job
+
+
+def absorbed(job: Job, look: Looked, now: datetime) -> Job:
+    """Takes in what a look showed of the instances and their heartbeats."""
+    shown = {sight.instance_id: sight for sight in look.instances or ()}
+    for attempt in job.attempts:
+        sight = shown.get(attempt.instance_id)
+        if sight is not None:
+            job = state_seen(job, attempt.instance_id, sight.state, now)
+            facts: dict[str, Any] = {"missing_since": None, "state_reason": sight.state_reason or attempt.state_reason}
+            current = job.attempt_of(attempt.instance_id)
+            assert current is not None
+            job = job.with_attempt(current.model_copy(update=facts))
+        elif look.instances is not None and attempt.gone_at is None:
+            since = attempt.missing_since or now
+            gone = {"gone_at": now} if now - since >= MISSING_FOR else {}
+            job = job.with_attempt(attempt.model_copy(update={"missing_since": since, **gone}))
+        job = _heard(job, attempt.instance_id, look, now)
+    return job
+
+
+def _heard(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
+    attempt, heartbeat = job.attempt_of(instance_id), look.heartbeats.get(instance_id)
+    if attempt is None or heartbeat is None or (attempt.heartbeat is not None and heartbeat.seq <= attempt.heartbeat.seq):
+        return job
+    job = job.with_attempt(attempt.model_copy(update={"heartbeat": heartbeat, "heartbeat_seen_at": now}))
+    if heartbeat.notice is not None:
+        # The agent polls IMDS: its word arrives even where EventBridge's is lost.
+        job = warned(job, instance_id, now) if heartbeat.notice.kind == "interruption" else noted(job, instance_id, rebalance_at=now)
+    return job
+
+
+def started(job: Job, plan: LaunchPlan, instance: LaunchedInstance, now: datetime) -> Job:
+    """The job with the plan answered and the instance on record."""
+    price = GPU_INSTANCES[instance.pool.instance_type].on_demand_usd_per_h
+    attempt = Attempt(
+        plan=plan,
+        instance_id=instance.instance_id,
+        instance_type=instance.pool.instance_type,
+        zone=instance.pool.zone,
+        usd_per_h=min(instance.usd_per_h, price) if plan.market is Market.SPOT else price,
+        on_demand_usd_per_h=price,
+        launched_at=now,
+    )
+    return job.model_copy(update={"plan": None, "tries": 0, "wait": None, "attempts": (*job.attempts, attempt)})
+
+
+def instances_of_plan(job: Job, plan: LaunchPlan, instances: tuple[InstanceSight, ...]) -> tuple[LaunchedInstance, ...]:
+    """Instances that carry the plan's client token and are on nobody's record yet; their price is taken as on-demand's."""
+    return tuple(
+        LaunchedInstance(
+            sight.instance_id,
+            Pool(instance_type=sight.instance_type, zone=sight.zone, subnet_id=""),
+            GPU_INSTANCES[sight.instance_type].on_demand_usd_per_h,
+        )
+        for sight in instances
+        if sight.tags.get(tags.LAUNCH) == plan.client_token and job.attempt_of(sight.instance_id) is None and sight.instance_type in GPU_INSTANCES
+    )
+
+
+def pools_failed(job: Job, event: LaunchRefused, now: datetime) -> Job:
+    # A quota is the market's, so every pool of the plan shares it.
+    pools = event.plan.pools if event.kind is RefusalKind.QUOTA else event.pools
+    failures = [PoolFailure(instance_type=p.instance_type, zone=p.zone, market=event.plan.market, at=now) for p in pools]
+    return job.model_copy(update={"pool_failures": (*job.pool_failures, *failures)[-MAX_POOL_FAILURES:]}) if failures else job
+
+
+def closed_by_marker(job: Job, attempt: Attempt, marker: CompletionMarker) -> Job:
+    ends = {Outcome.COMPLETED: AttemptEnd.COMPLETED, Outcome.FAILED: AttemptEnd.FAILED, Outcome.STOPPED: AttemptEnd.STOPPED}
+    reason = f"{marker.failure.code}: {marker.failure.message}" if marker.failure else marker.outcome.value
+    return job.with_attempt(
+        attempt.model_copy(update={"end": ends[marker.outcome], "end_reason": reason[:500], "ended_by": "instance", "results": marker.results})
+    )
+
+
+def concluded(job: Job, look: Looked, now: datetime) -> Job:
+    """Concludes the attempts whose instance is gone, once this look has searched for their marker and found none."""
+    for attempt in job.attempts:
+        if attempt.gone_at is None or attempt.instance_id not in look.markers:
+            continue
+        sight = look.markers[attempt.instance_id]
+        if attempt.is_open and (sight is None or sight.marker is None):
+            end, reason = _how_it_ended(job, attempt)
+            if sight is not None:
+                reason = f"{reason}; its completion marker was refused: {sight.problem}"
+            attempt = attempt.model_copy(update={"end": end, "end_reason": reason[:500], "ended_by": _who_ended(attempt)})
+            job = job.with_attempt(attempt)
+    return job
+
+
+def _how_it_ended(job: Job, attempt: Attempt) -> tuple[AttemptEnd, str]:
+    handed_over = attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER
+    if attempt.warned_at is not None or attempt.state_reason in SPOT_INTERRUPTED or handed_over:
+        return AttemptEnd.INTERRUPTED, "spot capacity was taken back" + ("; handed over" if handed_over else "")
+    if job.ending is not None:
+        return AttemptEnd.STOPPED, job.ending.reason
+    if attempt.heartbeat is None:
+        return AttemptEnd.DIED, f"{FailureCode.NO_HEARTBEAT}: it was never heard of"
+    return AttemptEnd.DIED, f"it ended without a word at step {attempt.heartbeat.step}"
+
+
+def _who_ended(attempt: Attempt) -> EndedBy:
+    if attempt.state_reason in SPOT_INTERRUPTED or (attempt.warned_at is not None and attempt.terminate_at is None):
+        return "ec2"
+    return "dropforge" if attempt.terminate_at is not None else "unknown"
+
+
+def fruitless_in_a_row(job: Job) -> int:
+    """How many of the newest attempts died or failed without a step beyond where they began; interruptions do not count."""
+    count = 0
+    for attempt in reversed(job.attempts):
+        beat = attempt.heartbeat
+        progressed = beat is not None and beat.step > (beat.first_step or 0)
+        if attempt.end is None or attempt.end is AttemptEnd.INTERRUPTED or progressed:
+            break
+        count += 1
+    return count
+
+
+def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> str:
+    """Why this live instance must end now, or an empty text. Repeated at each look until EC2 shows it gone."""
+    if attempt.warned_at is not None:
+        # It is to die anyway, and in its first hour it is free only if EC2 ends it (aws.md, "Billing").
+        overdue = attempt.warned_at + timedelta(seconds=look.rules.notice_s) + WARNED_GRACE
+        return "its spot notice is over and EC2 has not ended it" if now >= overdue else ""
+    if job.ended:
+        return f"the job is over: {job.reason}"
+    if attempt.end is not None:
+        return f"the attempt is over: {attempt.end_reason}"
+    if now >= attempt.plan.deadline_at + DEADLINE_GRACE:
+        return "its deadline is past"
+    if any(sight.instance_id == attempt.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
+        return "it was stopped, which keeps its volume billed"
+    if attempt.heartbeat_seen_at is None:
+        return "no heartbeat since its launch" if now - attempt.launched_at >= timedelta(seconds=look.rules.boot_s) else ""
+    return "its heartbeat stopped" if now - attempt.heartbeat_seen_at >= timedelta(seconds=look.rules.stale_s) else ""

@@ -1,0 +1,322 @@
+"""The heart: ``decide(job, event, now)``. Every question of the form "what if this comes after that" is answered here.
+
+Rules of this file:
+* Hints and answers only record facts. ``Looked`` acts on them: it is what the tick does each minute, and what every hint
+  makes happen sooner. So a lost, doubled, late or disordered hint changes when a thing is done, never what is done.
+* What is owed (a ticket, a launch call, a termination, an e-mail) is derived from the saved facts at each look. Whatever
+  a crash left undone is thus done by the next look; nothing has to be remembered but facts.
+* The plan of a launch is saved before its call, and repeated unchanged until its outcome is known.
+* A marker is read before an attempt is concluded; an attempt is concluded before another instance is asked for. The one
+  exception: a warned instance may live beside its replacement, for its notice.
+* Ends absorb.
+"""
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from control_plane.core import attempts, closing, ledger, placement
+from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core.closing import end, owe
+from control_plane.core.events import (
+    Event,
+    InstanceChanged,
+    InterruptionWarned,
+    LastStatusWritten,
+    LaunchRefused,
+    LaunchSucceeded,
+    Looked,
+    ManifestDeleted,
+    NoticePublished,
+    RebalanceRecommended,
+    StopWritten,
+    TerminationAnswered,
+    TicketWritten,
+)
+from control_plane.core.failures import RefusalKind
+from control_plane.core.state import Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
+from jobspec.manifest import Limits
+from jobspec.marker import RETRYABLE, Outcome
+
+#: A quota is a person's matter: ask again this often, so that a raised quota starts the job.
+QUOTA_WAIT_S = 1800
+THROTTLE_WAIT_S = 60
+HOLD_WAIT_S = 60
+#: Unknown refusals in a row before the job is given up.
+MAX_UNKNOWN_REFUSALS = 5
+#: Attempts in a row that end without one step of progress, interruptions apart, before the job is given up.
+MAX_FRUITLESS_ATTEMPTS = 3
+#: Share of budget_usd at which the owner is told.
+BUDGET_WARNING = 0.8
+#: Longest lead of a stop order before its limit: a last save, and its upload.
+STOP_LEAD_S = 120.0
+#: An ended job's unanswered launch call is given up after this; the stray sweep ends whatever it may still start.
+FORGET_PLAN_AFTER = timedelta(minutes=10)
+
+
+def decide(job: Job, event: Event, now: datetime) -> Decision:
+    """The job after ``event``, and what to do once it is saved. Pure: the same arguments give the same decision."""
+    if job.settled:
+        return Decision(job, (), "already settled")
+    actions: list[Action] = []
+    match event:
+        case Looked():
+            after, actions = _look(job, event, now)
+        case ManifestDeleted():
+            after = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
+        case InterruptionWarned(instance_id=instance_id):
+            after = attempts.warned(job, instance_id, now)
+        case RebalanceRecommended(instance_id=instance_id):
+            after = attempts.noted(job, instance_id, rebalance_at=now)
+        case InstanceChanged(instance_id=instance_id, state=state):
+            after = attempts.state_seen(job, instance_id, state, now)
+        case LaunchSucceeded():
+            after, actions = _launched(job, event, now)
+        case LaunchRefused():
+            after, actions = _refused(job, event, now)
+        case TicketWritten(instance_id=instance_id):
+            after = attempts.noted(job, instance_id, ticket_at=now)
+        case StopWritten(instance_id=instance_id):
+            after = attempts.noted(job, instance_id, stop_written_at=now)
+        case TerminationAnswered(instance_id=instance_id, state=state):
+            after = attempts.state_seen(attempts.noted(job, instance_id, terminate_at=now), instance_id, state, now)
+        case NoticePublished(notice_id=notice_id):
+            after = closing.published(job, notice_id, now)
+        case LastStatusWritten():
+            return Decision(job.model_copy(update={"settled": True}), (), "settled")
+        case _:
+            assert_never(event)
+    after, letters = closing.claim_notices(after, now)
+    actions = [*actions, *letters]
+    if after != job:
+        after = after.model_copy(update={"updated_at": now})
+        actions.append(WriteStatus())
+    if closing.is_clear(after):
+        actions = [action for action in actions if not isinstance(action, WriteStatus)] + [WriteStatus(last=True)]
+    return Decision(after, tuple(actions), after.reason)
+
+
+def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
+    job = attempts.absorbed(job, look, now)
+    job, adopted = _adopted(job, look, now)
+    if not job.ended:
+        job = _read_markers(job, look, now)
+    job = attempts.concluded(job, look, now)
+    if not job.ended:
+        job = _ended_by_order(job, look, now)
+    if not job.ended:
+        job = _held_to_limits(job, look, now)
+    if not job.ended and job.ending is None:
+        job = _with_replacement(job, look, now)
+    if not job.ended:
+        job = _named(job, now)
+        if job.ending is None and ledger.job_cost_usd(job, now) >= BUDGET_WARNING * _limits(job).budget_usd:
+            job = owe(job, NoticeKind.BUDGET, now)
+    elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
+        job = job.model_copy(update={"plan": None})
+    return job, [*adopted, *_owed(job, look, now)]
+
+
+def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
+    """Every call that the saved facts ask for; each is safe to repeat."""
+    actions: list[Action] = []
+    if job.plan is not None and not job.ended:
+        actions.append(CallLaunch(job.plan))
+    for attempt in job.attempts:
+        if attempt.gone_at is not None:
+            continue
+        why = attempts.why_terminate(job, attempt, look, now)
+        if why:
+            actions.append(Terminate(attempt.instance_id, why))
+        elif attempt.is_open and attempt.ticket_at is None:
+            actions.append(WriteTicket(attempt.instance_id))
+        elif attempt.is_open and job.ending is not None and attempt.stop_written_at is None:
+            actions.append(WriteStop(attempt.instance_id, job.ending.reason, job.ending.terminate_at))
+    return actions
+
+
+# --- answers of a launch call ---------------------------------------------------------------------------------------
+
+
+def _launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, list[Action]]:
+    """The first instance becomes the attempt; an instance too many, or one that comes too late, is ended at once."""
+    actions: list[Action] = []
+    for instance in event.instances:
+        if job.attempt_of(instance.instance_id) is not None:
+            continue
+        expected = job.plan is not None and job.plan.client_token == event.plan.client_token
+        if not expected:
+            actions.append(Terminate(instance.instance_id, "started by a launch call that is not the job's any more"))
+            continue
+        job = attempts.started(job, event.plan, instance, now)
+        if job.ended or job.ending is not None:
+            actions.append(Terminate(instance.instance_id, f"the job is over: {job.reason}"))
+            continue
+        job = moved(job, JobState.LAUNCHED, f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})", now)
+        if event.plan.attempt > 1:
+            job = owe(job, NoticeKind.RELAUNCHED, now, attempt=event.plan.attempt)
+        actions.append(WriteTicket(instance.instance_id))
+    return job, actions
+
+
+def _adopted(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
+    """Finds the instances of a launch call whose answer was lost: they carry the plan's client token as a tag."""
+    if job.plan is None or look.instances is None:
+        return job, []
+    found = attempts.instances_of_plan(job, job.plan, look.instances)
+    return _launched(job, LaunchSucceeded(job.plan, found), now) if found else (job, [])
+
+
+def _refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[Action]]:
+    """Nothing was started. Each class of refusal has its own answer."""
+    if job.plan is None or job.plan.client_token != event.plan.client_token:
+        return job, []
+    job = attempts.pools_failed(job, event, now).model_copy(update={"plan": None, "tries": job.tries + 1})
+    if job.ended or job.ending is not None:
+        return job, []
+    match event.kind:
+        case RefusalKind.CONFIGURATION:
+            return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now), []
+        case RefusalKind.QUOTA:
+            job = _wait(job, WaitKind.QUOTA, event.message, now, QUOTA_WAIT_S)
+            job = owe(job, NoticeKind.QUOTA, now)
+        case RefusalKind.CAPACITY:
+            job = _wait(job, WaitKind.CAPACITY, event.message, now)
+            job = owe(job, NoticeKind.WAITING, now)
+        case RefusalKind.THROTTLE:
+            job = _wait(job, WaitKind.THROTTLE, event.message, now, THROTTLE_WAIT_S)
+        case RefusalKind.TOKEN_SPENT:
+            job = _wait(job, WaitKind.UNKNOWN, event.message, now, 0)
+        case RefusalKind.UNKNOWN:
+            job = _wait(job, WaitKind.UNKNOWN, event.message, now)
+            if job.wait is not None and job.wait.times >= MAX_UNKNOWN_REFUSALS:
+                return end(job, JobState.FAILED, f"EC2 refused {job.wait.times} launches in a row: {event.message}", now), []
+        case _:
+            assert_never(event.kind)
+    if event.kind in (RefusalKind.CAPACITY, RefusalKind.QUOTA) and _may_fall_back(job, event):
+        job = _wait(job, WaitKind.CAPACITY, f"no spot in any pool, on-demand next: {event.message}", now, 0)
+    assert job.wait is not None
+    return job, [LookAgain()] if job.wait.until <= now else []
+
+
+def _may_fall_back(job: Job, event: LaunchRefused) -> bool:
+    return job.manifest is not None and job.manifest.compute.market == "cheapest" and event.plan.market == "spot"
+
+
+def _wait(job: Job, kind: WaitKind, reason: str, now: datetime, seconds: int | None = None) -> Job:
+    before = job.wait if job.wait is not None and job.wait.kind is kind else None
+    times = before.times + 1 if before else 1
+    since = job.wait.since if job.wait is not None else now
+    until = now + timedelta(seconds=placement.wait_s(times) if seconds is None else seconds)
+    job = job.model_copy(update={"wait": Wait(kind=kind, reason=reason[:500], since=since, until=until, times=times)})
+    return moved(job, JobState.WAITING, f"{kind}: {reason}", now)
+
+
+# --- the steps of a look --------------------------------------------------------------------------------------------
+
+
+def _read_markers(job: Job, look: Looked, now: datetime) -> Job:
+    """An attempt's last word decides before anything else does, be the instance alive, warned or gone."""
+    for attempt in job.open_attempts():
+        sight = look.markers.get(attempt.instance_id)
+        if sight is None or sight.marker is None:
+            continue
+        marker = sight.marker
+        job = attempts.closed_by_marker(job, attempt, marker)
+        match marker.outcome:
+            case Outcome.COMPLETED:
+                return end(job, JobState.SUCCEEDED, f"attempt {attempt.number} finished", now)
+            case Outcome.STOPPED:
+                state, reason = (job.ending.state, job.ending.reason) if job.ending else (JobState.STOPPED_DEADLINE, "the instance's own timer ran out")
+                return end(job, state, reason, now)
+            case Outcome.FAILED:
+                assert marker.failure is not None
+                if marker.failure.code not in RETRYABLE:
+                    return end(job.model_copy(update={"failure": marker.failure.code}), JobState.FAILED, marker.failure.message, now)
+            case _:
+                assert_never(marker.outcome)
+    return job
+
+
+def _ended_by_order(job: Job, look: Looked, now: datetime) -> Job:
+    """A deleted manifest cancels at once; a stop order ends when its instances are gone or its grace is over."""
+    if look.manifest_present is False:
+        job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
+    if job.cancel_asked_at is not None:
+        return end(job, JobState.CANCELLED, "the manifest was deleted", now)
+    if job.ending is not None and (now >= job.ending.terminate_at or all(a.gone_at is not None for a in job.open_attempts())):
+        return end(job, job.ending.state, job.ending.reason, now)
+    return job
+
+
+def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
+    """Time and money over all attempts. A live instance is asked for a last save shortly before its limit."""
+    if job.ending is not None:
+        return job
+    limits, over = _limits(job), None
+    alive = [attempt for attempt in job.attempts if attempt.gone_at is None]
+    if ledger.projected_usd(job, now) >= limits.budget_usd:
+        over = (JobState.STOPPED_BUDGET, f"budget_usd ({limits.budget_usd:g}) is used up", now + timedelta(seconds=STOP_LEAD_S))
+    until = min((attempt.plan.deadline_at for attempt in alive), default=placement.stop_at(job, now))
+    lead_s = min(STOP_LEAD_S, 0.1 * (until - min((a.launched_at for a in alive), default=now)).total_seconds()) if alive else 0.0
+    if now >= until - timedelta(seconds=lead_s):
+        which = "deadline" if limits.deadline and limits.deadline <= until else "max_runtime"
+        over = (JobState.STOPPED_DEADLINE, f"{which} is reached", until)
+    if over is None:
+        return job
+    state, reason, terminate_at = over
+    if not alive:
+        return end(job, state, reason, now)
+    return job.model_copy(update={"ending": Ending(state=state, reason=reason, since=now, terminate_at=terminate_at), "reason": f"stopping: {reason}"})
+
+
+def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
+    """Plans the next instance when the job has none, or only warned ones."""
+    if job.plan is not None or any(attempt.gone_at is None and attempt.warned_at is None for attempt in job.attempts):
+        return job
+    limits = _limits(job)
+    if len(job.attempts) >= limits.max_attempts:
+        return job if _draining(job) else end(job, JobState.FAILED, f"max_attempts ({limits.max_attempts}) used up; the last one {_last_words(job)}", now)
+    if attempts.fruitless_in_a_row(job) >= MAX_FRUITLESS_ATTEMPTS:
+        return end(job, JobState.FAILED, f"{MAX_FRUITLESS_ATTEMPTS} attempts in a row made no progress; the last one {_last_words(job)}", now)
+    if job.wait is not None and now - job.wait.since >= timedelta(seconds=limits.max_wait):
+        return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
+    if look.hold is not None:
+        held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
+        return job if held else _wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
+    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind is not WaitKind.HELD):
+        return job
+    plan = placement.plan_launch(job, look.offers, now)
+    if plan is None:
+        zones = ", ".join(sorted(look.offers.subnets)) or "none"
+        return end(job, JobState.FAILED, f"compute.zones names no zone of this stack; it has: {zones}", now)
+    job = job.model_copy(update={"plan": plan})
+    return moved(job, JobState.PLANNED, f"attempt {plan.attempt}: {plan.market}, {len(plan.pools)} pool(s)", now)
+
+
+def _draining(job: Job) -> bool:
+    """A warned attempt is still open: it may yet finish, or publish its last checkpoint."""
+    return any(attempt.is_open for attempt in job.attempts)
+
+
+def _last_words(job: Job) -> str:
+    last = job.attempts[-1] if job.attempts else None
+    return f"{last.end}: {last.end_reason}" if last is not None and last.end is not None else "is not known to have ended"
+
+
+def _named(job: Job, now: datetime) -> Job:
+    """The state that the facts amount to, where no step has named it."""
+    if job.plan is not None:
+        return job
+    serving = next((attempt for attempt in reversed(job.attempts) if attempt.serves), None)
+    if serving is None:
+        return job
+    if serving.heartbeat is not None:
+        return moved(job, JobState.RUNNING, job.reason if job.ending else f"attempt {serving.number}: {serving.heartbeat.phase} on {serving.instance_id}", now)
+    return job if job.state is JobState.LAUNCHED else moved(job, JobState.LAUNCHED, f"attempt {serving.number}: {serving.instance_id}", now)
+
+
+def _limits(job: Job) -> Limits:
+    assert job.manifest is not None, "a job without a manifest is REJECTED, and ended"
+    return job.manifest.limits
+
+

@@ -1,0 +1,40 @@
+"""The sweep: which tagged instances no job names any more. Invariant 2 in design.md; a foreign instance is never ours."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from control_plane.core.attempts import DEADLINE_GRACE, GONE_STATES
+from control_plane.core.events import InstanceSight
+from control_plane.core.state import Job
+from jobspec import tags
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    instance_id: str
+    reason: str
+
+
+def claimed_by(job: Job | None, sight: InstanceSight) -> bool:
+    """True while the job names the instance, or waits for the answer of the very call that started it."""
+    if job is None or job.settled:
+        return False
+    waits = job.plan is not None and sight.tags.get(tags.LAUNCH) == job.plan.client_token
+    return waits or job.attempt_of(sight.instance_id) is not None
+
+
+def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[str, Job | None], grace_s: float, now: datetime) -> list[Stray]:
+    """Live instances of this project that must end: on nobody's record for longer than the grace, or past their deadline.
+
+    ``jobs`` holds the job of every job tag in ``instances``; None where the store knows none of that id.
+    """
+    found = []
+    for sight in instances:
+        if sight.tags.get(tags.PROJECT) != project or sight.state in GONE_STATES:
+            continue
+        deadline = tags.deadline_of(sight.tags)
+        if deadline is not None and now >= deadline + 2 * DEADLINE_GRACE:
+            found.append(Stray(sight.instance_id, "it is past the deadline in its tags"))
+        elif now - sight.launched_at >= timedelta(seconds=grace_s) and not claimed_by(jobs.get(sight.tags.get(tags.JOB, "")), sight):
+            found.append(Stray(sight.instance_id, "no job names it"))
+    return found
