@@ -18,6 +18,7 @@ from control_plane.core import attempts, closing, ledger, placement
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
+    BudgetAlerted,
     Event,
     InstanceChanged,
     InterruptionWarned,
@@ -45,8 +46,6 @@ HOLD_WAIT_S = 60
 MAX_UNKNOWN_REFUSALS = 5
 #: Attempts in a row that end without one step of progress, interruptions apart, before the job is given up.
 MAX_FRUITLESS_ATTEMPTS = 3
-#: Share of budget_usd at which the owner is told.
-BUDGET_WARNING = 0.8
 #: Longest lead of a stop order before its limit: a last save, and its upload.
 STOP_LEAD_S = 120.0
 #: An ended job's unanswered launch call is given up after this; the stray sweep ends whatever it may still start.
@@ -69,6 +68,8 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
             after = attempts.noted(job, instance_id, rebalance_at=now)
         case InstanceChanged(instance_id=instance_id, state=state):
             after = attempts.state_seen(job, instance_id, state, now)
+        case BudgetAlerted():
+            after = job if job.ended else owe(job, NoticeKind.BUDGET, now)
         case LaunchSucceeded():
             after, actions = _launched(job, event, now)
         case LaunchRefused():
@@ -109,8 +110,6 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
         job = _with_replacement(job, look, now)
     if not job.ended:
         job = _named(job, now)
-        if job.ending is None and ledger.job_cost_usd(job, now) >= BUDGET_WARNING * _limits(job).budget_usd:
-            job = owe(job, NoticeKind.BUDGET, now)
     elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
         job = job.model_copy(update={"plan": None})
     return job, [*adopted, *_owed(job, look, now)]

@@ -102,6 +102,11 @@ class InstanceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetAlerted:
+    """The ledger's own alert came back over the bus: the job has spent most of its budget."""
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchedInstance:
     instance_id: str
     pool: Pool
@@ -154,7 +159,7 @@ class LastStatusWritten:
     pass
 
 
-Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged
+Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
 Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | LastStatusWritten
 Event = Hint | Answer | Looked
 

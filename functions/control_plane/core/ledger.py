@@ -6,7 +6,7 @@ interrupts in its first hour is free (Linux). Volumes, transfer and storage are 
 
 from datetime import datetime, timedelta
 
-from control_plane.core.state import Attempt, Job, Market
+from control_plane.core.state import Attempt, Job, Market, NoticeKind
 from jobspec.status import Receipt
 
 FREE_IF_INTERRUPTED_WITHIN = timedelta(hours=1)
@@ -60,3 +60,15 @@ def receipt(job: Job, now: datetime) -> Receipt:
         runtime_s=round(job_runtime_s(job, now), 1),
         note="Estimated from launch times and the price at launch; volumes, transfer and S3 are not included.",
     )
+
+
+#: Share of budget_usd at which the owner is told.
+BUDGET_WARNING = 0.8
+
+
+def budget_alert_due(job: Job, now: datetime) -> bool:
+    """True while an active job has spent most of its budget and its owner was not told yet."""
+    if job.ended or job.manifest is None or any(notice.kind is NoticeKind.BUDGET for notice in job.notices):
+        return False
+    wanted = NoticeKind.BUDGET.value in job.manifest.notify.on
+    return wanted and job_cost_usd(job, now) >= BUDGET_WARNING * job.manifest.limits.budget_usd

@@ -1,0 +1,159 @@
+"""Load, look, decide, save if the version is unchanged, perform. The only place where decisions meet the world.
+
+``drive(job_id)`` is always harmless: it does what the tick would do. A hint makes it know one thing more.
+A save that another driver has outrun is thrown away with its actions, and everything is decided again from the new state.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from control_plane.core import report
+from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core.decide import decide
+from control_plane.core.events import (
+    Answer,
+    Event,
+    Hint,
+    InstanceSight,
+    LastStatusWritten,
+    NoticePublished,
+    StopWritten,
+    TerminationAnswered,
+    TicketWritten,
+)
+from control_plane.core.state import Job, JobState
+from control_plane.look import Watcher
+from control_plane.ports import Clock, Fleet, JobStore, Letter, Objects, Post, StaleVersion
+from control_plane.tickets import ticket_of
+from jobspec import keys, tags, wire
+from jobspec.ticket import StopOrder
+
+logger = logging.getLogger(__name__)
+
+#: Looks in one drive: a first one, and those that an answer asks for (a fall-back market, a spent token).
+MAX_LOOKS = 5
+#: Saves that may be outrun before the event is given back to be delivered again.
+MAX_OUTRUN = 8
+
+
+class ActionsFailed(Exception):
+    """Some calls failed; what they owe is on record. Raised so that the event is delivered again; the tick mends it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """Drives one job at a time. Holds ports and stack facts, no state of its own."""
+
+    store: JobStore
+    fleet: Fleet
+    objects: Objects
+    post: Post
+    watcher: Watcher
+    clock: Clock
+    project: str
+    data_bucket: str
+    outputs_bucket: str
+    heartbeat_s: float
+
+    def drive(self, job_id: str, hint: Hint | None = None, instances: tuple[InstanceSight, ...] | None = None) -> Job | None:
+        """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed."""
+        failures: list[str] = []
+        job = self.store.load(job_id)
+        if job is not None and hint is not None:
+            job, _ = self._round(job, hint, failures)
+        for _ in range(MAX_LOOKS):
+            if job is None or job.settled:
+                break
+            job, again = self._round(job, self.watcher.look(job, self.clock(), instances), failures)
+            instances = None
+            if not again:
+                break
+        if failures:
+            raise ActionsFailed(f"{job_id}: " + "; ".join(failures))
+        return job
+
+    def _round(self, job: Job, event: Event, failures: list[str]) -> tuple[Job, bool]:
+        """Decide on the event, and on every answer that its actions bring. True: something asked for another look."""
+        waiting, again = deque([event]), False
+        while waiting:
+            job, actions = self._save(job, waiting.popleft())
+            for action in actions:
+                if isinstance(action, LookAgain):
+                    again = True
+                    continue
+                answer = self._performed(job, action, failures)
+                if answer is not None:
+                    waiting.append(answer)
+        return job, again
+
+    def _save(self, job: Job, event: Event) -> tuple[Job, tuple[Action, ...]]:
+        """Decide and save; outrun by another driver, decide again on what it saved. Its actions are performed only after."""
+        for _ in range(MAX_OUTRUN):
+            decision = decide(job, event, self.clock())
+            if decision.job == job:
+                return job, decision.actions
+            try:
+                saved = self.store.save(decision.job)
+            except StaleVersion:
+                job = self.store.load(job.job_id) or job
+                continue
+            if saved.state is not job.state:
+                logger.info("state", extra={"job_id": job.job_id, "from": job.state, "to": saved.state, "reason": saved.reason, "event": type(event).__name__})
+            return saved, decision.actions
+        raise StaleVersion(f"{job.job_id}: outrun {MAX_OUTRUN} times in a row")
+
+    def _performed(self, job: Job, action: Action, failures: list[str]) -> Answer | None:
+        """The answer of one call. A call that fails is on record as owed; the others are still made."""
+        try:
+            answer = self._perform(job, action)
+        except Exception as error:
+            failures.append(f"{type(action).__name__}: {type(error).__name__}: {str(error)[:300]}")
+            logger.warning("action failed", extra={"job_id": job.job_id, "action": type(action).__name__}, exc_info=True)
+            return None
+        if not isinstance(action, WriteStatus):
+            logger.info("action", extra={"job_id": job.job_id, "action": repr(action)[:500], "answer": repr(answer)[:500]})
+        return answer
+
+    def _perform(self, job: Job, action: Action) -> Answer | None:
+        match action:
+            case CallLaunch(plan=plan):
+                birth = tags.instance_tags(
+                    project=self.project, job_id=job.job_id, attempt=plan.attempt, client_token=plan.client_token, deadline_at=plan.deadline_at
+                )
+                return self.fleet.launch(plan, birth)
+            case WriteTicket(instance_id=instance_id):
+                ticket = ticket_of(job, instance_id, data_bucket=self.data_bucket, outputs_bucket=self.outputs_bucket, heartbeat_s=self.heartbeat_s, notice_s=self.watcher.rules.notice_s, now=self.clock())
+                self.objects.put(self.data_bucket, keys.ticket_key(ticket.writer), wire.dump(ticket))
+                return TicketWritten(instance_id)
+            case WriteStop(instance_id=instance_id, reason=reason, terminate_at=terminate_at):
+                attempt = job.attempt_of(instance_id)
+                assert attempt is not None
+                order = StopOrder(job_id=job.job_id, attempt=attempt.number, reason=reason, terminate_at=terminate_at)
+                self.objects.put(self.data_bucket, keys.stop_key(attempt.writer), wire.dump(order))
+                return StopWritten(instance_id)
+            case Terminate(instance_id=instance_id):
+                state = self.fleet.terminate(instance_id)
+                return TerminationAnswered(instance_id, state) if state is not None else None
+            case Publish(notice_id=notice_id):
+                self.post.publish(self._letter(job, notice_id))
+                return NoticePublished(notice_id)
+            case WriteStatus(last=last):
+                self._write_status(job)
+                return LastStatusWritten() if last else None
+            case LookAgain():
+                return None
+
+    def _letter(self, job: Job, notice_id: str) -> Letter:
+        notice = next(n for n in job.notices if n.notice_id == notice_id)
+        subject, body = report.letter_of(job, notice, self.outputs_bucket, self.clock())
+        attributes = {"project": self.project, "job": job.name, "kind": notice.kind.value, "state": job.state.value}
+        return Letter(notice_id, subject, body, attributes)
+
+    def _write_status(self, job: Job) -> None:
+        """The status object of the name's newest job; one that was refused beside it, or came before it, leaves it alone."""
+        status = report.status_of(job, self.outputs_bucket, self.clock())
+        key = keys.refused_key(job.name) if job.refused_beside is not None else keys.status_key(job.name)
+        if job.state is not JobState.REJECTED and self.store.find(name=job.name) != job.job_id:
+            return
+        self.objects.put(self.data_bucket, key, wire.dump(status))

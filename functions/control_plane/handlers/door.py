@@ -1,0 +1,121 @@
+"""What every door shares: the driver, built once a container, and one canonical log line an invocation.
+
+Bad input is recorded and succeeds; a passing fault is raised, so that AWS delivers the event again and, in the end, to the
+dead-letter queue. Nothing is swallowed.
+"""
+
+from datetime import UTC, datetime
+from functools import cache, wraps
+from time import perf_counter
+from typing import Any, Protocol
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.config import Config
+
+from control_plane.adapters.dynamodb import DynamoHolds, DynamoJobs
+from control_plane.adapters.ec2 import Ec2Fleet
+from control_plane.adapters.eventbridge import EventBridgeBus
+from control_plane.adapters.s3 import S3Objects
+from control_plane.adapters.sns import SnsPost
+from control_plane.core.events import Ignored
+from control_plane.core.state import Job
+from control_plane.driver import Driver
+from control_plane.look import Watcher
+from control_plane.settings import Settings, settings_from
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer(auto_patch=False)
+
+
+@cache
+def settings() -> Settings:
+    return settings_from()
+
+
+#: Short enough that a hung call leaves a function time to answer; throttles are retried with jitter by the SDK.
+_CONFIG = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 4})
+
+
+@cache
+def _client(name: str) -> Any:
+    return boto3.client(name, config=_CONFIG)  # type: ignore[call-overload]
+
+
+@cache
+def holds() -> DynamoHolds:
+    return DynamoHolds(_client("dynamodb"), settings().table_name)
+
+
+@cache
+def bus() -> EventBridgeBus:
+    return EventBridgeBus(_client("events"))
+
+
+@cache
+def driver() -> Driver:
+    """The driver over AWS; its clients live as long as the container."""
+    facts = settings()
+    fleet = Ec2Fleet(
+        _client("ec2"),
+        project=facts.project,
+        subnet_ids=facts.subnet_ids,
+        template_id=facts.launch_template_id,
+        template_version=facts.launch_template_version,
+        role_id=facts.instance_role_id,
+    )
+    objects = S3Objects(_client("s3"))
+    return Driver(
+        store=DynamoJobs(_client("dynamodb"), facts.table_name),
+        fleet=fleet,
+        objects=objects,
+        post=SnsPost(_client("sns"), facts.topic_arn),
+        watcher=Watcher(fleet, objects, holds(), facts.outputs_bucket, facts.rules),
+        clock=lambda: datetime.now(UTC),
+        project=facts.project,
+        data_bucket=facts.data_bucket,
+        outputs_bucket=facts.outputs_bucket,
+        heartbeat_s=facts.heartbeat_s,
+    )
+
+
+class Handler(Protocol):
+    def __call__(self, event: dict[str, Any], context: Any) -> Job | Ignored | dict[str, Any] | None: ...
+
+
+def door(function: Handler) -> Any:
+    """A Lambda handler of ``function``: traced, measured, and with one log line that says what became of the event."""
+
+    @logger.inject_lambda_context(clear_state=True)
+    @metrics.log_metrics
+    @tracer.capture_lambda_handler(capture_response=False)
+    @wraps(function)
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        started = perf_counter()
+        # The event itself is never logged: it may hold what a stranger wrote.
+        facts: dict[str, Any] = {"event_id": str(event.get("id", ""))[:64] if isinstance(event, dict) else ""}
+        try:
+            facts |= _told(function(event, context))
+        except Exception as error:
+            facts |= {"outcome": "raised", "error": type(error).__name__}
+            raise
+        finally:
+            metrics.add_metric(name=f"Outcome{str(facts.get('outcome')).title()}", unit=MetricUnit.Count, value=1)
+            logger.info("handled", extra={**facts, "took_ms": round(1000 * (perf_counter() - started), 1)})
+        return facts
+
+    return handler
+
+
+def _told(result: Job | Ignored | dict[str, Any] | None) -> dict[str, Any]:
+    match result:
+        case Job():
+            return {"outcome": "done", "job_id": result.job_id, "state": result.state.value, "reason": result.reason, "version": result.version}
+        case Ignored(reason=reason):
+            return {"outcome": "ignored", "reason": reason}
+        case dict():
+            return {"outcome": "done", **result}
+        case None:
+            return {"outcome": "ignored", "reason": "no such job"}

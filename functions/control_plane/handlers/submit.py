@@ -1,0 +1,15 @@
+"""Door: a manifest was put into, or deleted from, the data bucket."""
+
+from typing import Any
+
+from control_plane.core.events import Ignored
+from control_plane.core.state import Job
+from control_plane.handlers.door import door, driver, settings
+from control_plane.parsers import parse_manifest_event
+from control_plane.submission import Submission
+
+
+@door
+def handler(event: dict[str, Any], context: Any) -> Job | Ignored:
+    touched = parse_manifest_event(event, settings().data_bucket)
+    return touched if isinstance(touched, Ignored) else Submission(driver()).look_at(touched.bucket, touched.key)

@@ -1,0 +1,105 @@
+"""One look at a job's world, for ``decide``: instances first, then heartbeats and markers, so that the gone have had their say.
+
+What cannot be read becomes "not known" and decides nothing; it is never taken for "not there".
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
+from control_plane.core.state import Attempt, Job
+from control_plane.ports import Fleet, HoldStore, Objects
+from jobspec import keys, wire
+from jobspec.heartbeat import Heartbeat
+from jobspec.marker import CompletionMarker, Outcome
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Reads the world of one job at a time."""
+
+    fleet: Fleet
+    objects: Objects
+    holds: HoldStore
+    outputs_bucket: str
+    rules: Rules
+
+    def look(self, job: Job, now: datetime, instances: tuple[InstanceSight, ...] | None = None) -> Looked:
+        """A whole look. ``instances``: what one call for all jobs has already shown of this one's."""
+        if instances is None and (job.attempts or job.plan is not None):
+            instances = _known("instances", lambda: self.fleet.instances(job.job_id))
+        still_open = job.open_attempts()
+        heartbeats = {a.instance_id: beat for a in still_open if (beat := self._heartbeat(job, a)) is not None}
+        markers: dict[str, MarkerSight | None] = {}
+        for attempt in still_open:
+            # In a tuple, for "there is none" and "could not be read" are two answers.
+            read = _known("marker", partial(self._marker_read, job, attempt))
+            if read is not None:
+                markers[attempt.instance_id] = read[0]
+        hold = None if job.ended else _known("hold", partial(self._hold, now))
+        return Looked(
+            instances=instances,
+            heartbeats=heartbeats,
+            markers=markers,
+            manifest_present=None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None),
+            # Without knowing whether launches are held, none is offered.
+            offers=_known("offers", self.fleet.offers) if hold is not None else None,
+            hold=hold[0] if hold is not None else None,
+            rules=self.rules,
+        )
+
+    def _hold(self, now: datetime) -> tuple[str | None]:
+        hold = self.holds.current()
+        return (hold.reason if hold is not None and (hold.until is None or now < hold.until) else None,)
+
+    def _heartbeat(self, job: Job, attempt: Attempt) -> Heartbeat | None:
+        key = keys.heartbeat_key(job.job_id, attempt.writer)
+        found = _known("heartbeat", lambda: self.objects.get(self.outputs_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES))
+        if found is None:
+            return None
+        try:
+            heartbeat = wire.load(Heartbeat, found.body)
+        except wire.UnreadableDocument as error:
+            logger.warning("heartbeat refused", extra={"key": key, "problem": str(error)})
+            return None
+        ours = (heartbeat.job_id, heartbeat.attempt, heartbeat.instance_id) == (job.job_id, attempt.number, attempt.instance_id)
+        return heartbeat if ours else None
+
+    def _marker_read(self, job: Job, attempt: Attempt) -> tuple[MarkerSight | None]:
+        return (self._marker(job, attempt),)
+
+    def _marker(self, job: Job, attempt: Attempt) -> MarkerSight | None:
+        """The attempt's marker, held against the attempt and, file by file, against the bucket."""
+        prefix = keys.run_prefix(job.job_id, attempt.writer)
+        found = self.objects.get(self.outputs_bucket, keys.marker_key(job.job_id, attempt.writer), max_bytes=wire.MAX_DOCUMENT_BYTES)
+        if found is None:
+            return None
+        try:
+            marker = wire.load(CompletionMarker, found.body)
+        except wire.UnreadableDocument as error:
+            return MarkerSight(None, str(error))
+        if (marker.job_id, marker.attempt, marker.instance_id) != (job.job_id, attempt.number, attempt.instance_id):
+            return MarkerSight(None, f"it speaks of {marker.job_id} attempt {marker.attempt} on {marker.instance_id}")
+        if marker.outcome is Outcome.COMPLETED:
+            for file in marker.files:
+                facts = self.objects.head(self.outputs_bucket, prefix + file.path)
+                if facts is None or facts.size != file.size or facts.sha256 not in (None, file.sha256):
+                    return MarkerSight(None, f"{file.path} is missing or is not what the marker says")
+        return MarkerSight(marker)
+
+
+def _known(what: str, read: Callable[[], T]) -> T | None:
+    """The reading, or None with a warning where it failed: the next look reads it again."""
+    try:
+        return read()
+    except Exception:
+        logger.warning("could not read", extra={"what": what}, exc_info=True)
+        return None

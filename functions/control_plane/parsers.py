@@ -1,0 +1,122 @@
+"""Raw AWS events in, core events out; whatever is not for us becomes ``Ignored`` with its reason. One small parser an event.
+
+Events come from AWS, from people's test files and from replays: every field is taken as untrusted, and only those that
+are needed are read. The ARN in ``resources`` may hold a zone for a region (aws.md), so ids come from ``detail``.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
+from control_plane.core.events import Ignored, InstanceChanged, InterruptionWarned, RebalanceRecommended
+from jobspec import keys
+from jobspec.base import INSTANCE_ID_PATTERN
+
+_INSTANCE_ID = re.compile(INSTANCE_ID_PATTERN)
+INSTANCE_STATES = frozenset({"pending", "running", "stopping", "stopped", "shutting-down", "terminated"})
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestTouched:
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One SNS message."""
+
+    subject: str
+    message: str
+
+
+def _detail(event: Any, source: str, *detail_types: str) -> dict[str, Any] | Ignored:
+    if not isinstance(event, dict):
+        return Ignored("not an event: not a JSON object")
+    if event.get("source") != source or event.get("detail-type") not in detail_types:
+        return Ignored(f"not {source} {' or '.join(detail_types)}: {str(event.get('source'))[:60]} {str(event.get('detail-type'))[:60]}")
+    detail = event.get("detail")
+    return detail if isinstance(detail, dict) else Ignored("the event has no detail")
+
+
+def _object(event: Any, *detail_types: str) -> ManifestTouched | Ignored:
+    detail = _detail(event, "aws.s3", *detail_types)
+    if isinstance(detail, Ignored):
+        return detail
+    bucket, item = detail.get("bucket"), detail.get("object")
+    name = bucket.get("name") if isinstance(bucket, dict) else None
+    key = item.get("key") if isinstance(item, dict) else None
+    if not (isinstance(name, str) and isinstance(key, str) and name and key):
+        return Ignored("the event names no object")
+    return ManifestTouched(name, key)
+
+
+def parse_manifest_event(event: Any, data_bucket: str) -> ManifestTouched | Ignored:
+    """S3 Object Created or Object Deleted under ``jobs/``."""
+    touched = _object(event, "Object Created", "Object Deleted")
+    if isinstance(touched, Ignored):
+        return touched
+    if touched.bucket != data_bucket or not touched.key.startswith(keys.MANIFEST_PREFIX):
+        return Ignored(f"not under {keys.MANIFEST_PREFIX} of this stack's data bucket")
+    return touched
+
+
+def parse_marker_event(event: Any, outputs_bucket: str) -> keys.MarkerKey | Ignored:
+    """S3 Object Created of a completion marker."""
+    touched = _object(event, "Object Created")
+    if isinstance(touched, Ignored):
+        return touched
+    marker = keys.parse_marker_key(touched.key) if touched.bucket == outputs_bucket else None
+    return marker or Ignored("not a completion marker of this stack")
+
+
+def _instance_id(detail: dict[str, Any]) -> str | Ignored:
+    instance_id = detail.get("instance-id")
+    if isinstance(instance_id, str) and _INSTANCE_ID.fullmatch(instance_id):
+        return instance_id
+    return Ignored("the event names no instance")
+
+
+def parse_interruption_event(event: Any) -> InterruptionWarned | RebalanceRecommended | Ignored:
+    """Spot warning (whatever its instance-action: the work is lost either way) or rebalance recommendation."""
+    warning, rebalance = "EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"
+    detail = _detail(event, "aws.ec2", warning, rebalance)
+    if isinstance(detail, Ignored):
+        return detail
+    instance_id = _instance_id(detail)
+    if isinstance(instance_id, Ignored):
+        return instance_id
+    return InterruptionWarned(instance_id) if event["detail-type"] == warning else RebalanceRecommended(instance_id)
+
+
+def parse_state_event(event: Any) -> InstanceChanged | Ignored:
+    """EC2 Instance State-change Notification. It does not say why."""
+    detail = _detail(event, "aws.ec2", "EC2 Instance State-change Notification")
+    if isinstance(detail, Ignored):
+        return detail
+    instance_id, state = _instance_id(detail), detail.get("state")
+    if isinstance(instance_id, Ignored):
+        return instance_id
+    return InstanceChanged(instance_id, state) if state in INSTANCE_STATES else Ignored(f"no state of EC2's: {str(state)[:40]}")
+
+
+def parse_mails(event: Any) -> tuple[Mail, ...]:
+    """The messages of an SNS event; none where it is not one."""
+    records = event.get("Records") if isinstance(event, dict) else None
+    notes = [record.get("Sns") for record in records if isinstance(record, dict)] if isinstance(records, list) else []
+    return tuple(Mail(str(note.get("Subject") or ""), str(note.get("Message") or "")) for note in notes if isinstance(note, dict))
+
+
+def parse_budget_event(event: Any, project: str) -> BudgetAlert | Ignored:
+    """Our own Budget Alert, from the relay or from the ledger."""
+    detail = _detail(event, SOURCE, DETAIL_TYPE)
+    if isinstance(detail, Ignored):
+        return detail
+    try:
+        alert = BudgetAlert.model_validate(detail)
+    except ValidationError as error:
+        return Ignored(f"not a budget alert: {error.error_count()} field(s) wrong")
+    return alert if alert.project == project else Ignored("another project's budget")

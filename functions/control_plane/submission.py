@@ -1,0 +1,73 @@
+"""A manifest's key was touched: look at what lies there *now*, and accept, refuse or cancel accordingly.
+
+The event is only a hint. S3 may deliver it twice, late, or after the next one's; the object itself is always right.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.core import accept
+from control_plane.core.events import Ignored, ManifestDeleted
+from control_plane.core.state import Job, ManifestRef
+from control_plane.driver import Driver
+from control_plane.ports import Held, StoredObject
+from jobspec import keys
+from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
+from jobspec.status import ProblemLine
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The way from a manifest to its job."""
+
+    driver: Driver
+
+    def look_at(self, bucket: str, key: str) -> Job | Ignored:
+        """Take up whatever the key holds now. Raises only for passing faults."""
+        if key.endswith("/"):
+            return Ignored("a folder placeholder, not a manifest")
+        found = self.driver.objects.get(bucket, key, max_bytes=MAX_MANIFEST_BYTES + 1)
+        if found is None:
+            return self._deleted(bucket, key)
+        job = self._job_for(ManifestRef(bucket=bucket, key=key, version_id=found.version_id), found, self.driver.clock())
+        held = self.driver.store.create(job) if not job.ended else self._beside(job)
+        if isinstance(held, Held):
+            job = self._refused_beside(job, held)
+        if job.ended:
+            self.driver.store.create(job)
+        return self.driver.drive(job.job_id) or job
+
+    def _deleted(self, bucket: str, key: str) -> Job | Ignored:
+        job_id = self.driver.store.find(bucket=bucket, key=key)
+        if job_id is None:
+            return Ignored("the manifest is gone, and no job came of it")
+        return self.driver.drive(job_id, ManifestDeleted()) or Ignored("the manifest's job is not known")
+
+    def _job_for(self, ref: ManifestRef, found: StoredObject, now: datetime) -> Job:
+        """The job that this version of the manifest is: accepted or rejected."""
+        if not keys.is_manifest_key(ref.key):
+            problem = ProblemLine(path="key", message="is not a manifest's key", found=ref.key[:200], allowed="jobs/NAME.yaml, .yml or .json, of letters, digits, dot, hyphen, underscore")
+            return accept.rejected(keys.name_from_key(ref.key), ref, (problem,), now)
+        answer = read_manifest(found.body, key=ref.key)
+        if isinstance(answer, Refusal):
+            return accept.rejected(answer.name or keys.name_from_key(ref.key), ref, answer.problems, now)
+        problems = accept.late_problems(answer, tuple(sorted(self.driver.fleet.offers().subnets)), now)
+        return accept.rejected(answer.name, ref, problems, now) if problems else accept.accepted(answer, ref, now)
+
+    def _beside(self, job: Job) -> Held | None:
+        """The active job that an unreadable manifest was put over, or shares its name with."""
+        ref = job.manifest_ref
+        for what, job_id in (("key", self.driver.store.find(bucket=ref.bucket, key=ref.key)), ("name", self.driver.store.find(name=job.name))):
+            holder = self.driver.store.load(job_id) if job_id else None
+            if holder is not None and not holder.ended:
+                return Held(holder, what)
+        return None
+
+    def _refused_beside(self, job: Job, held: Held) -> Job:
+        problem = ProblemLine(
+            path=held.what,
+            message=f"job {held.by.job_id} is active ({held.by.state}); it goes on untouched",
+            found=job.name if held.what == "name" else job.manifest_ref.key,
+            allowed="another name, or this one after that job's end; deleting its manifest cancels it",
+        )
+        return accept.rejected(job.name, job.manifest_ref, (*job.problems, problem), self.driver.clock(), beside=held.by.job_id)

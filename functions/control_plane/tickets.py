@@ -1,0 +1,36 @@
+"""The ticket of an attempt, made of what is on record: what to do, where to take up the work, whom to wait for."""
+
+from datetime import datetime, timedelta
+
+from control_plane.core.state import Job
+from jobspec.ticket import Handover, Ticket
+
+#: Beyond its notice, what an interrupted predecessor may need for the upload that is under way.
+HANDOVER_MARGIN_S = 30.0
+
+
+def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: str, heartbeat_s: float, notice_s: float, now: datetime) -> Ticket:
+    """The ticket of the job's attempt on that instance. The same facts give the same ticket, but for ``issued_at``."""
+    attempt = job.attempt_of(instance_id)
+    assert attempt is not None, "a ticket is written only for an instance on record"
+    assert job.manifest is not None, "a job without a manifest launches nothing"
+    earlier = [a for a in reversed(job.attempts) if a.number < attempt.number]
+    warned = next((a for a in earlier if a.is_open and a.warned_at is not None), None)
+    handover = None
+    if warned is not None and warned.warned_at is not None:
+        handover = Handover(writer=warned.writer, until=warned.warned_at + timedelta(seconds=notice_s + HANDOVER_MARGIN_S))
+    return Ticket(
+        job_id=job.job_id,
+        name=job.name,
+        attempt=attempt.number,
+        instance_id=instance_id,
+        writer=attempt.writer,
+        manifest=job.manifest,
+        data_bucket=data_bucket,
+        outputs_bucket=outputs_bucket,
+        deadline_at=attempt.plan.deadline_at,
+        earlier_writers=tuple(a.writer for a in earlier),
+        handover=handover,
+        heartbeat_s=heartbeat_s,
+        issued_at=now,
+    )
