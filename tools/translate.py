@@ -12,9 +12,9 @@ from typing import Any
 
 import boto3
 import yaml
-from cfnlint.decode.cfn_yaml import load as load_cloudformation
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
+from cfnlint.decode.cfn_yaml import load as load_cloudformation  # type: ignore[import-untyped]  # the package ships no types
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # the package ships no types
+from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # the package ships no types
 
 TEMPLATE = Path("template.yaml")
 #: samtranslator puts the code's address into the template as it is; what deploys the result puts its own there.
