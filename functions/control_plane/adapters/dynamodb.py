@@ -1,0 +1,201 @@
+"""The job store and the hold in one DynamoDB table. Every read by key is consistent, every write conditional.
+
+Items, by their key ``pk``::
+
+    JOB#<job id>            version (N), state, name, instances (L of ids), open "1" until settled, and the document:
+                            body (S, JSON), or packed (B, zlib of it) where it is long: plans of a hundred attempts repeat themselves
+    NAME#<name>             job_id      whose the name is, ended or not
+    KEY#<bucket>/<key>      job_id      whose the manifest is
+    INSTANCE#<id>           job_id      appears in the same write as the attempt
+    PROJECT#hold            body (S, JSON)
+
+The index ``open`` (hash ``open``, range ``pk``, keys only) is sparse: it holds the unsettled jobs and nothing else, so that
+a tick's work does not grow with history. An index is eventually consistent, as ``unsettled`` may be.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from control_plane.adapters.errors import InstanceTaken, JobTooLarge
+from control_plane.core.state import Job, JobState
+from control_plane.ports import Held, Hold, StaleVersion
+
+OPEN_INDEX = "open"
+#: A DynamoDB item ends at 400 KB; the rest is for the other attributes (a hundred instance ids are 3 KB).
+MAX_BODY_BYTES = 380_000
+#: Up to here a person can read the document in the console, and compressing would save no write unit worth having.
+MAX_PLAIN_BYTES = 32_000
+#: Rounds of a create that others outrun; each round someone made progress.
+_MAX_ROUNDS = 5
+
+Item = dict[str, Any]
+
+
+class DynamoStore:
+    """A JobStore over a boto3 DynamoDB client and a table's name."""
+
+    def __init__(self, dynamodb: Any, table_name: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table_name
+
+    def load(self, job_id: str) -> Job | None:
+        item = _get(self._dynamodb, self._table, _job_pk(job_id))
+        return None if item is None else _job_of(item)
+
+    def create(self, job: Job) -> Job | Held | None:
+        """Raises StaleVersion where other creators kept winning: deliver the event again."""
+        for _ in range(_MAX_ROUNDS):
+            existing = self.load(job.job_id)
+            if existing is not None:
+                return existing
+            pointers = {} if job.state is JobState.REJECTED else {"name": f"NAME#{job.name}", "key": _key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
+            writes = [self._put(_item_of(job), "attribute_not_exists(pk)")]
+            for what, pk in pointers.items():
+                old_id = self._pointed(pk)
+                holder = self.load(old_id) if old_id else None
+                if holder is not None and not holder.ended:
+                    return Held(holder, what)
+                writes.append(self._take(pk, job.job_id, old_id))
+            if self._outrun_at(writes) is None:
+                return None
+        raise StaleVersion(f"job {job.job_id}: others took its name or key {_MAX_ROUNDS} times in a row while it was created")
+
+    def save(self, job: Job) -> Job:
+        saved = job.model_copy(update={"version": job.version + 1})
+        put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
+        mine = {":mine": {"S": job.job_id}}
+        new = self._new_instances(job)
+        pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
+        outrun = self._outrun_at([put, *pointers])
+        if outrun is None:
+            return saved
+        if outrun > 0:
+            raise InstanceTaken(job.job_id, [new[outrun - 1]])
+        raise StaleVersion(f"job {job.job_id}: version {job.version} is not the stored one any more")
+
+    def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
+        if instance_id:
+            return self._pointed(f"INSTANCE#{instance_id}")
+        return self._pointed(f"NAME#{name}" if name else _key_pk(bucket, key))
+
+    def unsettled(self) -> Iterator[str]:
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="#open = :yes",
+            ExpressionAttributeNames={"#open": "open"},
+            ExpressionAttributeValues={":yes": {"S": "1"}},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield item["pk"]["S"].removeprefix("JOB#")
+
+    def _new_instances(self, job: Job) -> list[str]:
+        """The job's instances that its stored item does not know: pointers are written once, not with each of a hundred saves."""
+        item = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="version, instances")
+        if item is None or int(item["version"]["N"]) != job.version:
+            raise StaleVersion(f"job {job.job_id}: version {job.version} was loaded, {item['version']['N'] if item else 'none'} is stored")
+        stored = {entry["S"] for entry in item["instances"]["L"]}
+        return [a.instance_id for a in job.attempts if a.instance_id not in stored]
+
+    def _pointed(self, pk: str) -> str | None:
+        item = _get(self._dynamodb, self._table, pk)
+        return None if item is None else str(item["job_id"]["S"])
+
+    def _take(self, pk: str, job_id: str, old_id: str | None) -> Item:
+        """Point ``pk`` at the job, if it still points where it was read to point."""
+        item = _pointer(pk, job_id)
+        if old_id is None:
+            return self._put(item, "attribute_not_exists(pk)")
+        return self._put(item, "job_id = :old", {":old": {"S": old_id}})
+
+    def _put(self, item: Item, condition: str, values: Item | None = None) -> Item:
+        put: Item = {"TableName": self._table, "Item": item, "ConditionExpression": condition}
+        return put | {"ExpressionAttributeValues": values} if values else put
+
+    def _outrun_at(self, puts: list[Item]) -> int | None:
+        """Write all or nothing: None once written, or the place of the first put that somebody else's write forbade.
+
+        A transaction even for a single put: botocore gives it a request token, so that its retry after a lost answer is answered
+        as the first, where a plain conditional put would find its own write and call it somebody else's.
+        """
+        try:
+            self._dynamodb.transact_write_items(TransactItems=[{"Put": put} for put in puts])
+        except ClientError as error:
+            reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", [])]
+            if "TransactionConflict" in reasons:
+                # Another transaction holds one of the items, so the job is being written: the same news as a lost condition on it.
+                return 0
+            if "ConditionalCheckFailed" in reasons:
+                return reasons.index("ConditionalCheckFailed")
+            raise
+        return None
+
+
+class DynamoHolds:
+    """A HoldStore in the same table."""
+
+    def __init__(self, dynamodb: Any, table_name: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table_name
+
+    def current(self) -> Hold | None:
+        item = _get(self._dynamodb, self._table, "PROJECT#hold")
+        return None if item is None else Hold.model_validate_json(item["body"]["S"])
+
+    def put(self, hold: Hold | None) -> None:
+        """Unconditional: the last word counts, whoever speaks it."""
+        pk = {"pk": {"S": "PROJECT#hold"}}
+        if hold is None:
+            self._dynamodb.delete_item(TableName=self._table, Key=pk)
+        else:
+            self._dynamodb.put_item(TableName=self._table, Item=pk | {"body": {"S": hold.model_dump_json()}})
+
+
+def _job_pk(job_id: str) -> str:
+    return f"JOB#{job_id}"
+
+
+def _key_pk(bucket: str, key: str) -> str:
+    return f"KEY#{bucket}/{key}"
+
+
+def _pointer(pk: str, job_id: str) -> Item:
+    return {"pk": {"S": pk}, "job_id": {"S": job_id}}
+
+
+def _get(dynamodb: Any, table_name: str, pk: str, *, only: str = "") -> Item | None:
+    request: Item = {"TableName": table_name, "Key": {"pk": {"S": pk}}, "ConsistentRead": True}
+    if only:
+        request["ProjectionExpression"] = only
+    item: Item | None = dynamodb.get_item(**request).get("Item")
+    return item
+
+
+def _item_of(job: Job) -> Item:
+    """Raises JobTooLarge."""
+    item: Item = {
+        "pk": {"S": _job_pk(job.job_id)},
+        "version": {"N": str(job.version)},
+        "state": {"S": job.state.value},
+        "name": {"S": job.name},
+        "instances": {"L": [{"S": a.instance_id} for a in job.attempts]},
+    }
+    if not job.settled:
+        item["open"] = {"S": "1"}
+    body = job.model_dump_json().encode()
+    if len(body) <= MAX_PLAIN_BYTES:
+        return item | {"body": {"S": body.decode()}}
+    packed = zlib.compress(body)
+    if len(packed) > MAX_BODY_BYTES:
+        raise JobTooLarge(job.job_id, len(packed), MAX_BODY_BYTES, len(job.attempts))
+    return item | {"packed": {"B": packed}}
+
+
+def _job_of(item: Item) -> Job:
+    if "packed" in item:
+        return Job.model_validate_json(zlib.decompress(item["packed"]["B"]))
+    return Job.model_validate_json(item["body"]["S"])

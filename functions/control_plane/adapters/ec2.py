@@ -1,0 +1,178 @@
+"""EC2, as far as this project's own instances go: one CreateFleet call a plan, reads by tag, one id a terminate call.
+
+An answer is read for what it did before what it says: any instance in it counts, errors beside it or not, for an instance that
+is overlooked is a leak. HTTP 200 with no instance is a refusal. No answer is OutcomeUnknown, never a guess.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError  # noqa: A004 - botocore's name; the builtin is not used here
+from botocore.parsers import ResponseParserError
+
+from control_plane.adapters.refusals import PoolError, refused
+from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Offers
+from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME
+from control_plane.core.state import LaunchPlan, Market, Pool
+from control_plane.ports import Clock, OutcomeUnknown, Throttled
+from jobspec import tags as tag_keys
+from jobspec.instances import GPU_INSTANCES
+
+#: The request may have arrived: timeouts, broken connections, an answer that is no answer.
+_LOST = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
+_PAGE = 200
+
+
+class Ec2Fleet:
+    """A Fleet over a boto3 EC2 client. ``subnet_ids`` in order of preference: the first of a zone stands for it."""
+
+    def __init__(self, ec2: Any, *, project: str, subnet_ids: Sequence[str], template_id: str, template_version: str, role_id: str, now: Clock) -> None:
+        self._ec2 = ec2
+        self._project = project
+        self._subnet_ids = list(subnet_ids)
+        self._template = (template_id, template_version)
+        self._role_id = role_id
+        self._now = now
+        self._subnets: dict[str, str] = {}
+
+    def offers(self) -> Offers:
+        """Subnets do not change zones: asked once and kept for the life of the function's process."""
+        if not self._subnets:
+            answer = self._ec2.describe_subnets(SubnetIds=self._subnet_ids)
+            zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in answer["Subnets"]}
+            for subnet_id in self._subnet_ids:
+                self._subnets.setdefault(zones[subnet_id], subnet_id)
+        return Offers(dict(self._subnets), *self._template, self._role_id)
+
+    def launch(self, plan: LaunchPlan, tags: dict[str, str]) -> LaunchSucceeded | LaunchRefused:
+        try:
+            answer = self._ec2.create_fleet(**fleet_request(plan, tags))
+        except ClientError as error:
+            problem = _passing(error)
+            if problem is not None:
+                raise problem from error
+            return refused(plan, [PoolError(_code(error), error.response["Error"].get("Message", ""), plan.pools)])
+        except _LOST as error:
+            raise OutcomeUnknown(f"CreateFleet for attempt {plan.attempt}: {error}") from error
+        started = [(entry, instance_id) for entry in answer.get("Instances", []) for instance_id in entry.get("InstanceIds", [])]
+        if not started:
+            return refused(plan, [_pool_error(plan, entry) for entry in answer.get("Errors", [])])
+        return LaunchSucceeded(plan, tuple(self._launched(plan, entry, instance_id) for entry, instance_id in started))
+
+    def instances(self, job_id: str | None = None) -> tuple[InstanceSight, ...]:
+        filters = [{"Name": f"tag:{tag_keys.PROJECT}", "Values": [self._project]}]
+        if job_id is not None:
+            filters.append({"Name": f"tag:{tag_keys.JOB}", "Values": [job_id]})
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig={"PageSize": _PAGE})
+        return tuple(_sight(instance) for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"])
+
+    def terminate(self, instance_id: str) -> str | None:
+        """Raises Throttled, OutcomeUnknown, and ClientError where EC2 forbids it (an instance without the project's tag)."""
+        try:
+            answer = self._ec2.terminate_instances(InstanceIds=[instance_id])
+        except ClientError as error:
+            if _code(error) in NOT_FOUND:
+                return None
+            _raise(error)
+        except _LOST as error:
+            raise OutcomeUnknown(f"TerminateInstances for {instance_id}: {error}") from error
+        state: str = answer["TerminatingInstances"][0]["CurrentState"]["Name"]
+        return state
+
+    def _launched(self, plan: LaunchPlan, entry: dict[str, Any], instance_id: str) -> LaunchedInstance:
+        pools = _pools_of(plan, entry)
+        # EC2 names the pool. Should it ever name an unknown one, a guess at the price is better than an overlooked instance.
+        pool = pools[0] if pools else plan.pools[0]
+        return LaunchedInstance(instance_id, pool, self._usd_per_h(plan.market, pool))
+
+    def _usd_per_h(self, market: Market, pool: Pool) -> float:
+        """The pool's price now. A launch must not be lost over its price: where none is to be had, on-demand is the upper bound."""
+        bound = _on_demand_usd_per_h(pool.instance_type)
+        if market is Market.ON_DEMAND:
+            return bound
+        try:
+            answer = self._ec2.describe_spot_price_history(
+                InstanceTypes=[pool.instance_type],
+                AvailabilityZone=pool.zone,
+                ProductDescriptions=["Linux/UNIX", "Linux/UNIX (Amazon VPC)"],
+                StartTime=self._now(),
+            )
+            newest = max(answer["SpotPriceHistory"], key=lambda entry: entry["Timestamp"], default=None)
+            return float(newest["SpotPrice"]) if newest else bound
+        except (ClientError, BotoCoreError, KeyError, ValueError):
+            return bound
+
+
+def fleet_request(plan: LaunchPlan, tags: dict[str, str]) -> dict[str, Any]:
+    """The call for a plan: a function of the plan and the tags alone, so that its retry is the same call."""
+    tag_list = [{"Key": key, "Value": value} for key, value in tags.items()]
+    request: dict[str, Any] = {
+        "Type": "instant",
+        "ClientToken": plan.client_token,
+        "TargetCapacitySpecification": {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": plan.market.value},
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateId": plan.template_id, "Version": plan.template_version},
+                "Overrides": [{"InstanceType": pool.instance_type, "SubnetId": pool.subnet_id} for pool in plan.pools],
+            }
+        ],
+        # Tags at birth: an instance that lives untagged for a second can be missed by the sweep for strays.
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
+    }
+    # Named, because the default is lowest-price for spot too, which picks the pools that are interrupted most.
+    if plan.market is Market.SPOT:
+        return request | {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
+    return request | {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response["Error"].get("Code", ""))
+
+
+def _passing(error: ClientError) -> Throttled | OutcomeUnknown | None:
+    """The port's error for an answer that is none; None where EC2 did answer."""
+    if _code(error) in THROTTLE:
+        return Throttled(str(error))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if _code(error) in UNKNOWN_OUTCOME or status >= 500:
+        return OutcomeUnknown(str(error))
+    return None
+
+
+def _raise(error: ClientError) -> NoReturn:
+    raise _passing(error) or error
+
+
+def _pools_of(plan: LaunchPlan, entry: dict[str, Any]) -> tuple[Pool, ...]:
+    """The plan's pools that an entry of Instances[] or Errors[] speaks of: all of them where it names none.
+
+    Newer answers name type, subnet and zone in the entry itself, older ones only in its overrides.
+    """
+    named = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {}) | entry
+    wanted = [
+        (field, named[key]) for field, key in (("instance_type", "InstanceType"), ("subnet_id", "SubnetId"), ("zone", "AvailabilityZone")) if named.get(key)
+    ]
+    return tuple(pool for pool in plan.pools if all(getattr(pool, field) == value for field, value in wanted))
+
+
+def _pool_error(plan: LaunchPlan, entry: dict[str, Any]) -> PoolError:
+    return PoolError(entry.get("ErrorCode", ""), entry.get("ErrorMessage", ""), _pools_of(plan, entry))
+
+
+def _on_demand_usd_per_h(instance_type: str) -> float:
+    """The listed price; for a type that has left the list since the job was accepted, the dearest one."""
+    known = GPU_INSTANCES.get(instance_type)
+    return known.on_demand_usd_per_h if known else max(i.on_demand_usd_per_h for i in GPU_INSTANCES.values())
+
+
+def _sight(instance: dict[str, Any]) -> InstanceSight:
+    return InstanceSight(
+        instance_id=instance["InstanceId"],
+        state=instance["State"]["Name"],
+        tags={tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])},
+        launched_at=instance["LaunchTime"],
+        instance_type=instance["InstanceType"],
+        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
+        lifecycle=instance.get("InstanceLifecycle", Market.ON_DEMAND.value),
+        state_reason=instance.get("StateReason", {}).get("Code", ""),
+    )

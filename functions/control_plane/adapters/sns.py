@@ -1,0 +1,24 @@
+"""The e-mail topic on SNS."""
+
+from typing import Any
+
+from control_plane.adapters.letters import attributes_of, refuse_unsendable
+from control_plane.ports import Letter
+
+
+class SnsPost:
+    """The Post port over a boto3 SNS client and a topic's ARN."""
+
+    def __init__(self, sns: Any, topic_arn: str) -> None:
+        self._sns = sns
+        self._topic_arn = topic_arn
+
+    def publish(self, letter: Letter) -> None:
+        """Raises ValueError for a letter that SNS would not take."""
+        refuse_unsendable(letter)
+        self._sns.publish(
+            TopicArn=self._topic_arn,
+            Subject=letter.subject,
+            Message=letter.body,
+            MessageAttributes={key: {"DataType": "String", "StringValue": value} for key, value in attributes_of(letter).items()},
+        )
