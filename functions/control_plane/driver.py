@@ -8,6 +8,9 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
+from jobspec import keys, tags, wire
+from jobspec.ticket import StopOrder
+
 from control_plane.core import report
 from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.decide import decide
@@ -26,8 +29,6 @@ from control_plane.core.state import Job, JobState
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Fleet, JobStore, Letter, Objects, Post, StaleVersion
 from control_plane.tickets import ticket_of
-from jobspec import keys, tags, wire
-from jobspec.ticket import StopOrder
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,15 @@ class Driver:
                 )
                 return self.fleet.launch(plan, birth)
             case WriteTicket(instance_id=instance_id):
-                ticket = ticket_of(job, instance_id, data_bucket=self.data_bucket, outputs_bucket=self.outputs_bucket, heartbeat_s=self.heartbeat_s, notice_s=self.watcher.rules.notice_s, now=self.clock())
+                ticket = ticket_of(
+                    job,
+                    instance_id,
+                    data_bucket=self.data_bucket,
+                    outputs_bucket=self.outputs_bucket,
+                    heartbeat_s=self.heartbeat_s,
+                    notice_s=self.watcher.rules.notice_s,
+                    now=self.clock(),
+                )
                 self.objects.put(self.data_bucket, keys.ticket_key(ticket.writer), wire.dump(ticket))
                 return TicketWritten(instance_id)
             case WriteStop(instance_id=instance_id, reason=reason, terminate_at=terminate_at):

@@ -38,9 +38,9 @@ class Settings:
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in the environment. Raises MissingSetting with the names of all that are absent."""
     names = (
-        "PROJECT TABLE_NAME DATA_BUCKET OUTPUTS_BUCKET TOPIC_ARN INSTANCE_ROLE_ID LAUNCH_TEMPLATE_ID LAUNCH_TEMPLATE_VERSION "
-        "SUBNET_IDS HEARTBEAT_SECONDS NOTICE_SECONDS STRAY_GRACE_SECONDS BUDGET_ACTION"
-    ).split()
+        *("PROJECT", "TABLE_NAME", "DATA_BUCKET", "OUTPUTS_BUCKET", "TOPIC_ARN", "INSTANCE_ROLE_ID", "LAUNCH_TEMPLATE_ID", "LAUNCH_TEMPLATE_VERSION"),
+        *("SUBNET_IDS", "HEARTBEAT_SECONDS", "NOTICE_SECONDS", "STRAY_GRACE_SECONDS", "BUDGET_ACTION"),
+    )
     missing = [name for name in names if not environment.get(name)]
     if missing:
         raise MissingSetting(f"not set: {', '.join(missing)}; template.yaml gives them to every function (Globals, Environment)")

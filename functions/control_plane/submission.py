@@ -6,14 +6,15 @@ The event is only a hint. S3 may deliver it twice, late, or after the next one's
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobspec import keys
+from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
+from jobspec.status import ProblemLine
+
 from control_plane.core import accept
 from control_plane.core.events import Ignored, ManifestDeleted
 from control_plane.core.state import Job, ManifestRef
 from control_plane.driver import Driver
 from control_plane.ports import Held, StoredObject
-from jobspec import keys
-from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
-from jobspec.status import ProblemLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,12 @@ class Submission:
     def _job_for(self, ref: ManifestRef, found: StoredObject, now: datetime) -> Job:
         """The job that this version of the manifest is: accepted or rejected."""
         if not keys.is_manifest_key(ref.key):
-            problem = ProblemLine(path="key", message="is not a manifest's key", found=ref.key[:200], allowed="jobs/NAME.yaml, .yml or .json, of letters, digits, dot, hyphen, underscore")
+            problem = ProblemLine(
+                path="key",
+                message="is not a manifest's key",
+                found=ref.key[:200],
+                allowed="jobs/NAME.yaml, .yml or .json, of letters, digits, dot, hyphen, underscore",
+            )
             return accept.rejected(keys.name_from_key(ref.key), ref, (problem,), now)
         answer = read_manifest(found.body, key=ref.key)
         if isinstance(answer, Refusal):

@@ -50,9 +50,12 @@ class Data(Document):
     eval: Location | None = Field(None, description="Held-out JSONL file; without it `eval_fraction` of the training rows is held out.")
     format: Literal["auto", "chat", "prompt-completion", "text"] = Field(
         "auto",
-        description="chat: {messages: [{role, content}]}; prompt-completion: {prompt, completion}; text: {text}. auto looks at the first row and holds all rows to it.",
+        description="chat: {messages: [{role, content}]}; prompt-completion: {prompt, completion}; text: {text}. "
+        "auto looks at the first row and holds all rows to it.",
     )
-    eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="Share of the training rows held out when `eval` is not given; 0 holds out none.")
+    eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.05, description="Share of the training rows held out when `eval` is not given; 0 holds out none."
+    )
 
 
 class Adapter(Document):
@@ -115,7 +118,9 @@ class Compute(Document):
     market: Literal["spot", "on-demand", "cheapest"] = Field(
         "spot", description="spot waits for spot capacity; cheapest takes spot and falls back to on-demand when no pool has any; on-demand never uses spot."
     )
-    zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(None, description="Availability zones; all of the stack's where not given.")
+    zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(
+        None, description="Availability zones; all of the stack's where not given."
+    )
 
     @model_validator(mode="after")
     def _types_are_offered(self) -> "Compute":
@@ -145,7 +150,9 @@ class Limits(Document):
     max_runtime: Duration = Field(86400, description="Instance time, all attempts together; then a last save and the end (STOPPED_DEADLINE).")
     max_wait: Duration = Field(86400, description="Longest unbroken wait for capacity; then FAILED.")
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(20, description="Instances to start at most; then FAILED.")
-    budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET).")
+    budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET)."
+    )
     deadline: UtcTime | None = Field(None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE).")
 
 

@@ -3,10 +3,11 @@
 import hashlib
 from datetime import datetime
 
-from control_plane.core.closing import owe
-from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
 from jobspec.manifest import Manifest
 from jobspec.status import ProblemLine
+
+from control_plane.core.closing import owe
+from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
 
 
 def job_id_of(name: str, ref: ManifestRef) -> str:
@@ -32,7 +33,11 @@ def late_problems(manifest: Manifest, zones: tuple[str, ...], now: datetime) -> 
     problems = []
     deadline = manifest.limits.deadline
     if deadline is not None and deadline <= now:
-        problems.append(ProblemLine(path="limits.deadline", message="is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now:%Y-%m-%d %H:%M} UTC"))
+        problems.append(
+            ProblemLine(
+                path="limits.deadline", message="is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now:%Y-%m-%d %H:%M} UTC"
+            )
+        )
     wanted = manifest.compute.zones
     if wanted is not None and not set(wanted) & set(zones):
         problems.append(ProblemLine(path="compute.zones", message="names no zone of this stack", found=", ".join(wanted), allowed=", ".join(zones)))

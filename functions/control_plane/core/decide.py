@@ -14,6 +14,9 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from jobspec.manifest import Limits
+from jobspec.marker import RETRYABLE, Outcome
+
 from control_plane.core import attempts, closing, ledger, placement
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
@@ -35,8 +38,6 @@ from control_plane.core.events import (
 )
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
-from jobspec.manifest import Limits
-from jobspec.marker import RETRYABLE, Outcome
 
 #: A quota is a person's matter: ask again this often, so that a raised quota starts the job.
 QUOTA_WAIT_S = 1800
@@ -112,7 +113,7 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
         job = _named(job, now)
     elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
         job = job.model_copy(update={"plan": None})
-    return job, [*adopted, *_owed(job, look, now)]
+    return job, [*(a for a in adopted if isinstance(a, Terminate) and job.attempt_of(a.instance_id) is None), *_owed(job, look, now)]
 
 
 def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
@@ -150,7 +151,12 @@ def _launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, lis
         if job.ended or job.ending is not None:
             actions.append(Terminate(instance.instance_id, f"the job is over: {job.reason}"))
             continue
-        job = moved(job, JobState.LAUNCHED, f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})", now)
+        job = moved(
+            job,
+            JobState.LAUNCHED,
+            f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})",
+            now,
+        )
         if event.plan.attempt > 1:
             job = owe(job, NoticeKind.RELAUNCHED, now, attempt=event.plan.attempt)
         actions.append(WriteTicket(instance.instance_id))
@@ -270,7 +276,7 @@ def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
 
 def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     """Plans the next instance when the job has none, or only warned ones."""
-    if job.plan is not None or any(attempt.gone_at is None and attempt.warned_at is None for attempt in job.attempts):
+    if job.plan is not None or any(attempt.warned_at is None and (attempt.is_open or attempt.gone_at is None) for attempt in job.attempts):
         return job
     limits = _limits(job)
     if len(job.attempts) >= limits.max_attempts:
@@ -317,5 +323,3 @@ def _named(job: Job, now: datetime) -> Job:
 def _limits(job: Job) -> Limits:
     assert job.manifest is not None, "a job without a manifest is REJECTED, and ended"
     return job.manifest.limits
-
-

@@ -16,7 +16,9 @@ CAPACITY = frozenset(
 )
 #: The account's own limits: the same for every pool of the market, and a person must ask for more.
 QUOTA = frozenset({"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded", "MaxFleetCountExceeded"})
-THROTTLE = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "EC2ThrottledException", "SlowDown", "TooManyRequestsException"})
+THROTTLE = frozenset(
+    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "EC2ThrottledException", "SlowDown", "TooManyRequestsException"}
+)
 #: The stack or its rights are wrong: no other pool or moment will do better.
 CONFIGURATION = frozenset(
     {

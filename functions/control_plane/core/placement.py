@@ -20,9 +20,9 @@ def pools_of(job: Job, offers: Offers) -> tuple[Pool, ...]:
     assert job.manifest is not None
     compute = job.manifest.compute
     zones = [zone for zone in sorted(offers.subnets) if compute.zones is None or zone in compute.zones]
-    return tuple(
-        Pool(instance_type=instance_type, zone=zone, subnet_id=offers.subnets[zone]) for instance_type in compute.candidate_types() for zone in zones
-    )[:MAX_POOLS]
+    return tuple(Pool(instance_type=instance_type, zone=zone, subnet_id=offers.subnets[zone]) for instance_type in compute.candidate_types() for zone in zones)[
+        :MAX_POOLS
+    ]
 
 
 def _rested(job: Job, pools: tuple[Pool, ...], market: Market, now: datetime) -> tuple[Pool, ...]:

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from control_plane.core import ledger
-from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
 from jobspec import keys
 from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
 from jobspec.units import duration_text
+
+from control_plane.core import ledger
+from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
 
 #: SNS: a subject is at most 100 ASCII characters, without control characters.
 MAX_SUBJECT = 100
@@ -16,7 +17,9 @@ def status_of(job: Job, outputs_bucket: str, now: datetime) -> Status:
     """The whole status object of a job."""
     newest = next((a for a in reversed(job.attempts) if a.heartbeat is not None), None)
     beat = newest.heartbeat if newest is not None else None
-    saved = max((a.heartbeat.checkpoint for a in job.attempts if a.heartbeat is not None and a.heartbeat.checkpoint is not None), key=lambda c: c.step, default=None)
+    saved = max(
+        (a.heartbeat.checkpoint for a in job.attempts if a.heartbeat is not None and a.heartbeat.checkpoint is not None), key=lambda c: c.step, default=None
+    )
     return Status(
         job_id=job.job_id,
         name=job.name,
@@ -97,22 +100,38 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             return f"[Dropforge] {job.name} accepted", f"{job.name} is accepted; an instance is being asked for."
         case NoticeKind.INTERRUPTED:
             where = f"{attempt.instance_type} in {attempt.zone}" if attempt else "its instance"
-            return f"[Dropforge] {job.name} interrupted", f"EC2 takes back the spot capacity of attempt {notice.attempt} ({where}). It saves now; a replacement is being asked for."
+            return (
+                f"[Dropforge] {job.name} interrupted",
+                f"EC2 takes back the spot capacity of attempt {notice.attempt} ({where}). It saves now; a replacement is being asked for.",
+            )
         case NoticeKind.RELAUNCHED:
             where = f"{attempt.instance_id}, {attempt.instance_type} in {attempt.zone}, {attempt.market}" if attempt else "a new instance"
-            return f"[Dropforge] {job.name} relaunched", f"Attempt {notice.attempt} of {job.name} has its instance: {where}. It goes on from the newest whole checkpoint."
+            return (
+                f"[Dropforge] {job.name} relaunched",
+                f"Attempt {notice.attempt} of {job.name} has its instance: {where}. It goes on from the newest whole checkpoint.",
+            )
         case NoticeKind.WAITING:
-            return f"[Dropforge] {job.name} waits for capacity", f"{job.name} waits: {_sentence(job.wait.reason if job.wait else job.reason)} It asks again by itself."
+            return (
+                f"[Dropforge] {job.name} waits for capacity",
+                f"{job.name} waits: {_sentence(job.wait.reason if job.wait else job.reason)} It asks again by itself.",
+            )
         case NoticeKind.QUOTA:
-            return f"[Dropforge] {job.name} needs a quota", f"{job.name} waits for an EC2 quota: {_sentence(job.wait.reason if job.wait else job.reason)}\n{QUOTA_HELP}"
+            return (
+                f"[Dropforge] {job.name} needs a quota",
+                f"{job.name} waits for an EC2 quota: {_sentence(job.wait.reason if job.wait else job.reason)}\n{QUOTA_HELP}",
+            )
         case NoticeKind.BUDGET:
             budget = job.manifest.limits.budget_usd if job.manifest else 0.0
-            return f"[Dropforge] {job.name} spent {cost} of ${budget:g}", f"{job.name} has spent {cost} of its budget_usd of ${budget:g}. At the cap it saves and stops (STOPPED_BUDGET)."
+            return (
+                f"[Dropforge] {job.name} spent {cost} of ${budget:g}",
+                f"{job.name} has spent {cost} of its budget_usd of ${budget:g}. At the cap it saves and stops (STOPPED_BUDGET).",
+            )
 
 
 QUOTA_HELP = (
     "New accounts start with 0 vCPU of GPU quota. See and ask, in the region of the stack:\n"
-    "  aws service-quotas list-service-quotas --service-code ec2 --query \"Quotas[?contains(QuotaName,'G and VT') || contains(QuotaName,'P instance') || contains(QuotaName,'P Spot')].[QuotaCode,QuotaName,Value]\" --output table\n"
+    "  aws service-quotas list-service-quotas --service-code ec2 --output table \\\n"
+    "    --query \"Quotas[?contains(QuotaName,'G and VT') || contains(QuotaName,'P ')].[QuotaCode,QuotaName,Value]\"\n"
     "  aws service-quotas request-service-quota-increase --service-code ec2 --quota-code QUOTA_CODE --desired-value VCPUS\n"
     "The job asks again every half hour; nothing is lost and nothing is billed meanwhile."
 )

@@ -37,15 +37,30 @@ _STOPS = frozenset({S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET}
 
 #: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {
-    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held"} | {end: "" for end in _STOPS},
-    S.PLANNED: {S.LAUNCHED: "an instance answers the plan", S.RUNNING: "found alive already", S.WAITING: "no capacity, quota, throttled", S.SUCCEEDED: "the marker of a warned attempt"}
-    | {end: "" for end in _STOPS},
+    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held"} | dict.fromkeys(_STOPS, ""),
+    S.PLANNED: {
+        S.LAUNCHED: "an instance answers the plan",
+        S.RUNNING: "found alive already",
+        S.WAITING: "no capacity, quota, throttled",
+        S.SUCCEEDED: "the marker of a warned attempt",
+    }
+    | dict.fromkeys(_STOPS, ""),
     S.LAUNCHED: {S.RUNNING: "first heartbeat", S.PLANNED: "instance lost or warned", S.WAITING: "lost, and launches are held", S.SUCCEEDED: "marker verified"}
-    | {end: "" for end in _STOPS},
-    S.RUNNING: {S.PLANNED: "interrupted or died: replacement planned", S.WAITING: "lost, and launches are held", S.LAUNCHED: "a replacement has no heartbeat yet", S.SUCCEEDED: "marker verified"}
-    | {end: "" for end in _STOPS},
-    S.WAITING: {S.PLANNED: "the wait is over", S.LAUNCHED: "a lost launch is found", S.RUNNING: "a lost launch is found alive", S.SUCCEEDED: "the marker of a warned attempt"}
-    | {end: "" for end in _STOPS},
+    | dict.fromkeys(_STOPS, ""),
+    S.RUNNING: {
+        S.PLANNED: "interrupted or died: replacement planned",
+        S.WAITING: "lost, and launches are held",
+        S.LAUNCHED: "a replacement has no heartbeat yet",
+        S.SUCCEEDED: "marker verified",
+    }
+    | dict.fromkeys(_STOPS, ""),
+    S.WAITING: {
+        S.PLANNED: "the wait is over",
+        S.LAUNCHED: "a lost launch is found",
+        S.RUNNING: "a lost launch is found alive",
+        S.SUCCEEDED: "the marker of a warned attempt",
+    }
+    | dict.fromkeys(_STOPS, ""),
 } | {end: {} for end in ENDS}
 
 

@@ -18,7 +18,12 @@ class TickFailed(Exception):
 @door
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     result = tick(driver(), bus(), stray_grace_s=settings().stray_grace_s, has_time=lambda: context.get_remaining_time_in_millis() > SWEEP_MS)
-    for name, value in (("JobsDriven", result.driven), ("JobsLeft", result.left), ("LiveInstances", result.live_instances), ("StraysEnded", result.strays_ended)):
+    for name, value in (
+        ("JobsDriven", result.driven),
+        ("JobsLeft", result.left),
+        ("LiveInstances", result.live_instances),
+        ("StraysEnded", result.strays_ended),
+    ):
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     if result.failures:
         raise TickFailed("; ".join(result.failures[:5]))
