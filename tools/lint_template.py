@@ -36,7 +36,7 @@ def lint(template: Path = TEMPLATE) -> list[str]:
 
 
 def _cfn_lint(template: Path) -> list[str]:
-    return _run([sys.executable, "-m", "cfnlint", "--regions", _REGION, "--format", "parseable", "--template", str(template)])
+    return _run([sys.executable, "-c", "from cfnlint.runner import main; main()", "--regions", _REGION, "--format", "parseable", "--template", str(template)])
 
 
 def _sam_validate(template: Path) -> list[str]:
