@@ -67,10 +67,11 @@ def _tokenizer(vocab_size: int) -> Any:
 
 
 def _pairs(n: int, seed: int) -> Iterator[tuple[str, str]]:
-    chooser = random.Random(seed)  # noqa: S311 - test data, not a secret
+    chooser = random.Random(seed)
     for _ in range(n):
-        noun, colour, verb = chooser.choice(_NOUNS), chooser.choice(_COLOURS), chooser.choice(_VERBS)
-        yield f"What does the {colour} {noun} do?", f"The {colour} {noun} {verb} near the {chooser.choice(_NOUNS)}."
+        noun, colour = chooser.choice(_NOUNS), chooser.choice(_COLOURS)
+        sentences = [f"The {colour} {noun} {chooser.choice(_VERBS)} near the {chooser.choice(_NOUNS)}." for _ in range(chooser.randint(1, 3))]
+        yield f"What does the {colour} {noun} do?", " ".join(sentences)
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]]) -> Path:

@@ -1,0 +1,193 @@
+"""Checkpoints on disk: written aside, digested, published by one rename; verified whole before one is used.
+
+A checkpoint lists what it holds in ``checkpoint.json``, written last. Whatever is missing, short or changed makes it no
+checkpoint: it is passed over for the one before, never repaired by a default. (transformers itself resumes without a
+word when optimizer.pt, scheduler.pt or rng_state.pth is missing, and starts those afresh.)
+An older checkpoint is deleted only after a newer one is published; a passed-over one as well, for it may be evidence.
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from jobspec.base import Document, FileDigest, Finite
+from jobspec.checkpoint import CheckpointManifest, Identity
+from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder
+from jobspec.marker import FailureCode
+from jobspec.wire import UnreadableDocument, dump, load
+
+from trainer.base_model import file_sha256
+from trainer.failures import TrainerFailure
+from trainer.stop import StopSignal
+
+STAGING_PREFIX = ".staging-"
+CARRIED_NAME = "carried.json"
+#: Without any of these a resumed run would take other steps than the uninterrupted one.
+REQUIRED = ("adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", CARRIED_NAME)
+#: The gradient scaler's state: only a float16 run has one.
+SCALER_NAME = "scaler.pt"
+_STEP_FOLDER = re.compile(r"step-(\d{8,})")
+
+
+class DamagedCheckpoint(Exception):
+    """Why a folder is not a whole checkpoint."""
+
+
+class Carried(Document):
+    """What a run learned before its first step, or decided from its hardware, and must not do again on a resume."""
+
+    dtype: str
+    eval_loss_before: Finite | None = None
+    sample_prompt: str = ""
+    sample_before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where to start: the newest whole checkpoint, or the beginning; and what was passed over, with reasons."""
+
+    folder: Path | None
+    step: int
+    carried: Carried | None
+    passed_over: tuple[str, ...]
+
+
+def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
+    """The manifest of a whole checkpoint: every listed file has its size and sha256. Raises DamagedCheckpoint."""
+    try:
+        manifest = load(CheckpointManifest, (folder / CHECKPOINT_MANIFEST_NAME).read_bytes())
+        carried = load(Carried, (folder / CARRIED_NAME).read_bytes())
+    except FileNotFoundError as error:
+        raise DamagedCheckpoint(f"{Path(error.filename).name} is missing") from None
+    except (OSError, UnreadableDocument) as error:
+        raise DamagedCheckpoint(f"unreadable: {error}") from None
+    named = _STEP_FOLDER.fullmatch(folder.name)
+    if named and int(named[1]) != manifest.step:
+        raise DamagedCheckpoint(f"the folder's name and its manifest (step {manifest.step}) disagree")
+    needed = {*REQUIRED, *((SCALER_NAME,) if carried.dtype == "float16" else ())}
+    if unlisted := sorted(needed - {file.path for file in manifest.files}):
+        raise DamagedCheckpoint(f"{', '.join(unlisted)} is not listed in {CHECKPOINT_MANIFEST_NAME}")
+    for file in manifest.files:
+        _verify_file(folder / file.path, file, stop)
+    return manifest
+
+
+def _verify_file(path: Path, file: FileDigest, stop: StopSignal | None) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise DamagedCheckpoint(f"{file.path} is missing")
+    size = path.stat().st_size
+    if size != file.size:
+        raise DamagedCheckpoint(f"{file.path} has {size} bytes where {file.size} were written")
+    if file_sha256(path, stop) != file.sha256:
+        raise DamagedCheckpoint(f"{file.path} is not what was written (sha256 differs)")
+
+
+@dataclass(slots=True)
+class CheckpointStore:
+    """The folder of a run's checkpoints: ``folder/step-00000120/``. ``keep`` newest whole ones are kept."""
+
+    folder: Path
+    keep: int
+    now: Callable[[], datetime]
+    _distrusted: set[str] = field(default_factory=set)
+
+    def open(self) -> None:
+        """Make the folder, and remove what a writer that was ended in the middle left behind."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{STAGING_PREFIX}*"):
+            shutil.rmtree(left)
+
+    def step_folders(self) -> list[Path]:
+        """Every published folder, newest step first. Steps decide, never file times: a download resets those."""
+        named = [(int(found[1]), path) for path in self.folder.iterdir() if path.is_dir() and (found := _STEP_FOLDER.fullmatch(path.name))]
+        return [path for _, path in sorted(named, reverse=True)]
+
+    def choose(self, identity: Identity, stop: StopSignal) -> Choice:
+        """The newest whole checkpoint. Raises TrainerFailure (identity_changed) where it is of another run."""
+        passed_over: list[str] = []
+        for folder in self.step_folders():
+            try:
+                manifest = verify(folder, stop)
+            except DamagedCheckpoint as damage:
+                passed_over.append(f"{folder.name}: {damage}")
+                self._distrusted.add(folder.name)
+                continue
+            if differences := identity.differences(manifest.identity):
+                raise TrainerFailure(FailureCode.IDENTITY_CHANGED, _changed(folder.name, differences))
+            return Choice(folder, manifest.step, load(Carried, (folder / CARRIED_NAME).read_bytes()), tuple(passed_over))
+        return Choice(None, 0, None, tuple(passed_over))
+
+    def publish(self, write: Callable[[Path], None], *, job_id: str, step: int, total_steps: int, identity: Identity) -> Path:
+        """Let ``write`` fill a staging folder, then publish it as the checkpoint of ``step`` and delete older ones.
+
+        Whatever ``write`` raises, the staging folder is removed and every published checkpoint is left as it was.
+        """
+        staging = self.folder / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+        target = self.folder / checkpoint_folder(step)
+        try:
+            staging.mkdir()
+            write(staging)
+            files = tuple(sealed(staging))
+            manifest = CheckpointManifest(job_id=job_id, step=step, total_steps=total_steps, created_at=self.now(), identity=identity, files=files)
+            write_durably(staging / CHECKPOINT_MANIFEST_NAME, dump(manifest))
+            sync_folder(staging)
+            if target.exists():  # a passed-over one of the same step
+                target.rename(self.folder / f"{STAGING_PREFIX}replaced-{uuid.uuid4().hex}")
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        sync_folder(self.folder)
+        self._distrusted.discard(target.name)
+        self._prune()
+        return target
+
+    def _prune(self) -> None:
+        trusted = [folder for folder in self.step_folders() if folder.name not in self._distrusted]
+        kept = {folder.name for folder in trusted[: self.keep]}
+        for folder in self.folder.iterdir():
+            if folder.name.startswith(STAGING_PREFIX) or (_STEP_FOLDER.fullmatch(folder.name) and folder.name not in kept):
+                shutil.rmtree(folder)
+        self._distrusted &= kept
+
+
+def _changed(name: str, differences: list[str]) -> str:
+    shown = "; ".join(differences[:12]) + (f"; and {len(differences) - 12} more" if len(differences) > 12 else "")
+    return (
+        f"the newest whole checkpoint, {name}, is of another run, so it is neither continued nor thrown away. Different: {shown}. "
+        "Put back what was changed, or submit the changed manifest as a new job."
+    )
+
+
+def sealed(folder: Path) -> list[FileDigest]:
+    """Make every file below ``folder`` readable to the agent and durable; their sizes and sha256, in order of paths."""
+    digests = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            path.chmod(0o644)  # safetensors writes 0600
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            digests.append(FileDigest(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=file_sha256(path)))
+    return digests
+
+
+def write_durably(path: Path, body: bytes) -> None:
+    """Write a file and force it to disk."""
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk: after a rename, before anyone is told of it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

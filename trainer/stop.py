@@ -1,0 +1,31 @@
+"""Stop requests: a ``stop`` file or SIGTERM. Both only raise a flag; the work looks at it where stopping is exact."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+from trainer.failures import StopRequested
+
+
+class StopSignal:
+    """Asked for once, asked for ever: a second SIGTERM changes nothing."""
+
+    def __init__(self, stop_file: Path) -> None:
+        self._stop_file = stop_file
+        self._asked = False
+
+    def listen(self) -> None:
+        """Take SIGTERM as a stop request. Main thread only."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+    def requested(self) -> bool:
+        self._asked = self._asked or self._stop_file.exists()
+        return self._asked
+
+    def check(self, doing: str) -> None:
+        """Raises StopRequested where a stop was asked for; ``doing`` completes "stopped while ..."."""
+        if self.requested():
+            raise StopRequested(f"stopped while {doing}")
