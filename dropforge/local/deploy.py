@@ -1,0 +1,134 @@
+"""The template into the cloud, as ``sam deploy`` does it: translated, packaged, created or updated, its failures told.
+
+The translation is AWS's own (aws-sam-translator, what CloudFormation's transform runs). The package is the source of
+``CodeUri`` alone; dependencies come from ``.venv-lambda``, as they come from layers or a build elsewhere.
+"""
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # as above
+from samtranslator.public.exceptions import InvalidDocumentException  # type: ignore[import-untyped]  # it ships no types
+from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # as above
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # as above
+
+from dropforge.local.state import CloudState, LocalCloudError
+
+ARTIFACT_BUCKET = "dropforge-local-artifacts"
+DEPLOYED_WITHIN_S = 120
+LOOK_EVERY_S = 0.2
+#: A package is the same bytes for the same sources, so that an unchanged function is not updated.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def session_of(cloud: CloudState) -> boto3.Session:
+    """A boto3 session with the cloud's throw-away administrator; clients still need ``endpoint_url``."""
+    return boto3.Session(aws_access_key_id=cloud.access_key_id, aws_secret_access_key=cloud.secret_access_key, region_name=cloud.region)
+
+
+def client_of(cloud: CloudState, service: str) -> Any:
+    return session_of(cloud).client(service, endpoint_url=cloud.endpoint)  # type: ignore[call-overload]  # the stubs know literal names only
+
+
+def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dict[str, str]:
+    """Create or update the stack; returns its outputs. Raises LocalCloudError with CloudFormation's own reasons."""
+    packaged = _packaged(cloud, template)
+    body = json.dumps(translated(packaged, cloud.region))
+    formation = client_of(cloud, "cloudformation")
+    request = {
+        "StackName": cloud.stack,
+        "TemplateBody": body,
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+    }
+    try:
+        if _exists(formation, cloud.stack):
+            formation.update_stack(**request)
+        else:
+            formation.create_stack(**request)
+    except ClientError as refused:
+        if "No updates are to be performed" not in str(refused):
+            raise LocalCloudError(f"CloudFormation refused {template}: {refused.response['Error']['Message']}") from None
+    return _outputs(formation, cloud.stack)
+
+
+def translated(template: dict[str, Any], region: str) -> dict[str, Any]:
+    """The SAM template as plain CloudFormation."""
+    try:
+        # {}: SAM looks AWS managed policies up by name here; templates of ours name them by ARN.
+        result = Translator({}, Parser(), boto_session=boto3.Session(region_name=region)).translate(template, {})
+    except InvalidDocumentException as invalid:
+        causes = "; ".join(str(cause.message) for cause in invalid.causes)
+        raise LocalCloudError(f"The SAM transform refused the template: {causes}") from None
+    return dict(result)
+
+
+def _packaged(cloud: CloudState, template: Path) -> dict[str, Any]:
+    """The template with every local CodeUri uploaded and replaced by its S3 address."""
+    try:
+        document: dict[str, Any] = yaml_parse(template.read_text())
+    except OSError as problem:
+        raise LocalCloudError(f"There is no readable template at {template} ({problem.strerror}). Run from the repository, or name one.") from None
+    s3 = client_of(cloud, "s3")
+    s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+    places = [document.get("Globals", {}).get("Function", {})] + [
+        resource.get("Properties", {}) for resource in document["Resources"].values() if resource.get("Type") == "AWS::Serverless::Function"
+    ]
+    for place in places:
+        uri = place.get("CodeUri")
+        if isinstance(uri, str) and not uri.startswith("s3://"):
+            body = package(template.parent / uri)
+            key = f"{hashlib.sha256(body).hexdigest()}.zip"
+            s3.put_object(Bucket=ARTIFACT_BUCKET, Key=key, Body=body)
+            place["CodeUri"] = f"s3://{ARTIFACT_BUCKET}/{key}"
+    return document
+
+
+def package(folder: Path) -> bytes:
+    """The folder's sources as a zip; equal sources give equal bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                entry = zipfile.ZipInfo(str(path.relative_to(folder)), _ZIP_EPOCH)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, path.read_bytes())
+    return packed.getvalue()
+
+
+def _exists(formation: Any, stack: str) -> bool:
+    try:
+        formation.describe_stacks(StackName=stack)
+    except ClientError:
+        return False
+    return True
+
+
+def _outputs(formation: Any, stack: str) -> dict[str, str]:
+    until = time.monotonic() + DEPLOYED_WITHIN_S
+    while time.monotonic() < until:
+        found = formation.describe_stacks(StackName=stack)["Stacks"][0]
+        status = found["StackStatus"]
+        if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        if not status.endswith("IN_PROGRESS"):
+            raise LocalCloudError(f"The stack {stack} is {status}. {_failures(formation, stack)}")
+        time.sleep(LOOK_EVERY_S)
+    raise LocalCloudError(f"The stack {stack} was not ready after {DEPLOYED_WITHIN_S} s. `dropforge local logs` shows what the emulator did.")
+
+
+def _failures(formation: Any, stack: str) -> str:
+    events = formation.describe_stack_events(StackName=stack)["StackEvents"]
+    failed = [
+        f"{event['LogicalResourceId']} ({event['ResourceType']}): {event.get('ResourceStatusReason', 'no reason given')}"
+        for event in reversed(events)
+        if event["ResourceStatus"].endswith("FAILED")
+    ]
+    return " ".join(failed) or "CloudFormation gave no reason."

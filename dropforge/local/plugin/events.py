@@ -1,0 +1,32 @@
+"""What EC2 tells EventBridge, in the shapes of AWS's documentation and of captured events (docs/local-cloud.md)."""
+
+import json
+from typing import Any
+
+from dropforge.local.plugin import seams
+
+
+def put_state_change(instance_id: str, state: str) -> None:
+    """``EC2 Instance State-change Notification``; it never says why."""
+    _put("EC2 Instance State-change Notification", {"instance-id": instance_id, "state": state}, _arn(instance_id))
+
+
+def put_interruption_warning(instance_id: str, zone: str) -> None:
+    """``EC2 Spot Instance Interruption Warning``. Real ones carry the zone and no account in the ARN, so this does too."""
+    detail = {"instance-id": instance_id, "instance-action": "terminate"}
+    _put("EC2 Spot Instance Interruption Warning", detail, f"arn:aws:ec2:{zone}:instance/{instance_id}")
+
+
+def put_rebalance_recommendation(instance_id: str, zone: str) -> None:
+    """``EC2 Instance Rebalance Recommendation``."""
+    _put("EC2 Instance Rebalance Recommendation", {"instance-id": instance_id}, f"arn:aws:ec2:{zone}:instance/{instance_id}")
+
+
+def _arn(instance_id: str) -> str:
+    return f"arn:aws:ec2:{seams.responses.get_region()}:{seams.responses.get_account_id()}:instance/{instance_id}"
+
+
+def _put(detail_type: str, detail: dict[str, Any], arn: str) -> None:
+    entry = {"Source": "aws.ec2", "DetailType": detail_type, "Detail": json.dumps(detail), "Resources": [arn]}
+    # Only AWS itself may put an aws.* source: the emulator refuses it from outside, as AWS does.
+    seams.eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
