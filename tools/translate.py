@@ -1,7 +1,7 @@
 """SAM to CloudFormation, on this machine: ``python -m tools.translate`` prints what AWS would be given, as JSON.
 
 Linters and tests look at the translated form, because roles, permissions and rules that SAM writes are only there.
-No network and no account: the only thing that samtranslator asks of AWS, the managed policies, no function here uses.
+No network and no account: samtranslator asks AWS only for managed policies that are named without their ARN, and none is.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from typing import Any
 
 import boto3
 import yaml
-from cfnlint.decode.cfn_yaml import load as load_cloudformation  # type: ignore[import-untyped]  # the package ships no types
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # the package ships no types
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # the package ships no types
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # the package ships no types
 
 TEMPLATE = Path("template.yaml")
 #: samtranslator puts the code's address into the template as it is; what deploys the result puts its own there.
@@ -30,9 +30,9 @@ class NotTranslatable(ValueError):
 
 
 def read(path: Path = TEMPLATE) -> Template:
-    """The template with ``!Ref`` and its kin in their long form. Raises NotTranslatable, with file, line and column."""
+    """The template with ``!Ref`` and its kin in their long form. Raises NotTranslatable, with file, line and column, and OSError."""
     try:
-        plain: Template = json.loads(json.dumps(load_cloudformation(str(path))))
+        plain: Template = yaml_parse(path.read_text())
     except yaml.YAMLError as error:
         raise NotTranslatable(f"{path}: {error}") from error
     return plain
@@ -41,7 +41,7 @@ def read(path: Path = TEMPLATE) -> Template:
 def translate(path: Path = TEMPLATE, *, code_uri: str = CODE_PLACEHOLDER) -> Template:
     """The CloudFormation template that SAM makes of the one at ``path``, every function's code at ``code_uri``.
 
-    Raises NotTranslatable.
+    Larger than CloudFormation takes in a request (51,200 bytes), so deploy it by ``TemplateURL``. Raises NotTranslatable and OSError.
     """
     template = read(path)
     template.setdefault("Globals", {}).setdefault("Function", {})["CodeUri"] = code_uri
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         json.dump(translate(chosen.template), sys.stdout, indent=1)
-    except NotTranslatable as error:
+    except (NotTranslatable, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write("\n")
