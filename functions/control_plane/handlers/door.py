@@ -9,12 +9,11 @@ from functools import cache, wraps
 from time import perf_counter
 from typing import Any, Protocol
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.config import Config
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoJobs
+from control_plane.adapters.clients import client
+from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
 from control_plane.adapters.ec2 import Ec2Fleet
 from control_plane.adapters.eventbridge import EventBridgeBus
 from control_plane.adapters.s3 import S3Objects
@@ -35,23 +34,18 @@ def settings() -> Settings:
     return settings_from()
 
 
-#: Short enough that a hung call leaves a function time to answer; throttles are retried with jitter by the SDK.
-_CONFIG = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 4})
-
-
-@cache
-def _client(name: str) -> Any:
-    return boto3.client(name, config=_CONFIG)  # type: ignore[call-overload]
-
-
 @cache
 def holds() -> DynamoHolds:
-    return DynamoHolds(_client("dynamodb"), settings().table_name)
+    return DynamoHolds(client("dynamodb"), settings().table_name)
 
 
 @cache
 def bus() -> EventBridgeBus:
-    return EventBridgeBus(_client("events"))
+    return EventBridgeBus(client("events"))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @cache
@@ -59,21 +53,22 @@ def driver() -> Driver:
     """The driver over AWS; its clients live as long as the container."""
     facts = settings()
     fleet = Ec2Fleet(
-        _client("ec2"),
+        client("ec2"),
         project=facts.project,
         subnet_ids=facts.subnet_ids,
         template_id=facts.launch_template_id,
         template_version=facts.launch_template_version,
         role_id=facts.instance_role_id,
+        now=_now,
     )
-    objects = S3Objects(_client("s3"))
+    objects = S3Objects(client("s3"))
     return Driver(
-        store=DynamoJobs(_client("dynamodb"), facts.table_name),
+        store=DynamoStore(client("dynamodb"), facts.table_name),
         fleet=fleet,
         objects=objects,
-        post=SnsPost(_client("sns"), facts.topic_arn),
+        post=SnsPost(client("sns"), facts.topic_arn),
         watcher=Watcher(fleet, objects, holds(), facts.outputs_bucket, facts.rules),
-        clock=lambda: datetime.now(UTC),
+        clock=_now,
         project=facts.project,
         data_bucket=facts.data_bucket,
         outputs_bucket=facts.outputs_bucket,
