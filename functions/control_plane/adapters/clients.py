@@ -1,7 +1,8 @@
 """boto3 clients with short timeouts. Typed ``Any``: stubs of each service would be a large dependency for a few calls.
 
-Standard mode retries throttling, 5xx answers and lost connections. That is safe for every call made here: reads; puts of whole
-objects; DynamoDB transactions, which carry a request token of botocore's making; TerminateInstances, which is idempotent; and CreateFleet, because a retry repeats the very request, client token included, and EC2 answers it with the first result.
+Standard mode retries throttling, 5xx answers and lost connections. That is safe for every call made here: reads; puts of
+whole objects; DynamoDB transactions, which carry a request token of botocore's making; TerminateInstances, which is idempotent;
+and CreateFleet, because a retry repeats the very request, client token included, and EC2 answers it with the first result.
 SNS Publish and PutEvents may send twice, which their readers expect of those services anyway.
 """
 
