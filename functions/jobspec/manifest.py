@@ -15,6 +15,10 @@ from jobspec.units import Duration
 #: Either ``s3://bucket/key`` or a key in the bucket that the manifest lies in.
 LOCATION_PATTERN = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?$"
 HUB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+MODULE_PATTERN = r"^[A-Za-z0-9_.]{1,64}$"
+INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
+ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 
 Location = Annotated[str, StringConstraints(strict=True, pattern=LOCATION_PATTERN, max_length=1024)]
 
@@ -25,7 +29,7 @@ class Model(Document):
     hub: Annotated[str, StringConstraints(strict=True, pattern=HUB_ID_PATTERN)] | None = Field(
         None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`."
     )
-    revision: Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{40}$")] | None = Field(
+    revision: Annotated[str, StringConstraints(strict=True, pattern=COMMIT_PATTERN)] | None = Field(
         None, description="The hub commit, 40 hexadecimal digits: a branch may move between two attempts of one job."
     )
     s3: Location | None = Field(None, description="S3 prefix (or a key prefix in this bucket) with config.json, *.safetensors and the tokenizer.")
@@ -65,7 +69,7 @@ class Adapter(Document):
     r: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Rank.")
     alpha: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="Scale: the update is multiplied by alpha / r.")
     dropout: Annotated[float, Field(ge=0, le=0.9)] = Field(0.05, description="Dropout on the adapter's input.")
-    target_modules: Literal["all-linear"] | tuple[Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_.]{1,64}$")], ...] = Field(
+    target_modules: Literal["all-linear"] | tuple[Annotated[str, StringConstraints(strict=True, pattern=MODULE_PATTERN)], ...] = Field(
         "all-linear", description="Layers that get an adapter: all-linear, or module names such as [q_proj, v_proj]."
     )
 
@@ -104,8 +108,8 @@ class Gpu(Document):
     count: Annotated[int, Field(ge=1, le=16)] = Field(1, description="GPUs in the instance, at least.")
 
 
-InstanceType = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$")]
-Zone = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$")]
+InstanceType = Annotated[str, StringConstraints(strict=True, pattern=INSTANCE_TYPE_PATTERN)]
+Zone = Annotated[str, StringConstraints(strict=True, pattern=ZONE_PATTERN)]
 
 
 class Compute(Document):

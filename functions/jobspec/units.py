@@ -3,10 +3,12 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-_PARTS = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?")
+_PARTS = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?", re.ASCII)
 DURATION_PATTERN = r"^(?=\d)(\d{1,4}d)?(\d{1,5}h)?(\d{1,6}m)?(\d{1,7}s)?$"
+#: Validation context of a document that a person wrote.
+WRITTEN_BY_A_PERSON = {"written_by": "a person"}
 DURATION_HELP = "a duration such as 90s, 15m, 4h, 1h30m or 2d"
 
 
@@ -30,9 +32,9 @@ def duration_text(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
-def _read(value: Any) -> int:
-    # A document that was validated once (a ticket, a job item) holds whole seconds already.
-    if isinstance(value, int) and not isinstance(value, bool):
+def _read(value: Any, info: ValidationInfo) -> int:
+    # A document that was validated once (a ticket, a job item) holds whole seconds already; a person's number has no unit.
+    if isinstance(value, int) and not isinstance(value, bool) and info.context != WRITTEN_BY_A_PERSON:
         return value
     return seconds_from(value)
 
