@@ -24,6 +24,8 @@ from dropforge.local.state import CloudState, LocalCloudError
 ARTIFACT_BUCKET = "dropforge-local-artifacts"
 DEPLOYED_WITHIN_S = 120
 LOOK_EVERY_S = 0.2
+#: CloudFormation quotes whole templates in its messages; what is wrong comes last.
+MESSAGE_CHARACTERS = 600
 #: A package is the same bytes for the same sources, so that an unchanged function is not updated.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -40,11 +42,12 @@ def client_of(cloud: CloudState, service: str) -> Any:
 def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dict[str, str]:
     """Create or update the stack; returns its outputs. Raises LocalCloudError with CloudFormation's own reasons."""
     packaged = _packaged(cloud, template)
-    body = json.dumps(translated(packaged, cloud.region))
+    address = _upload(cloud, json.dumps(translated(packaged, cloud.region)).encode(), "template.json")
     formation = client_of(cloud, "cloudformation")
     request = {
         "StackName": cloud.stack,
-        "TemplateBody": body,
+        # By address: in the request itself 51,200 bytes are the limit, and a translated template is larger.
+        "TemplateURL": address,
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
     }
@@ -55,7 +58,7 @@ def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dic
             formation.create_stack(**request)
     except ClientError as refused:
         if "No updates are to be performed" not in str(refused):
-            raise LocalCloudError(f"CloudFormation refused {template}: {refused.response['Error']['Message']}") from None
+            raise LocalCloudError(f"CloudFormation refused {template}: {refused.response['Error']['Message'][-MESSAGE_CHARACTERS:]}") from None
     return _outputs(formation, cloud.stack)
 
 
@@ -76,19 +79,23 @@ def _packaged(cloud: CloudState, template: Path) -> dict[str, Any]:
         document: dict[str, Any] = yaml_parse(template.read_text())
     except OSError as problem:
         raise LocalCloudError(f"There is no readable template at {template} ({problem.strerror}). Run from the repository, or name one.") from None
-    s3 = client_of(cloud, "s3")
-    s3.create_bucket(Bucket=ARTIFACT_BUCKET)
+    client_of(cloud, "s3").create_bucket(Bucket=ARTIFACT_BUCKET)
     places = [document.get("Globals", {}).get("Function", {})] + [
         resource.get("Properties", {}) for resource in document["Resources"].values() if resource.get("Type") == "AWS::Serverless::Function"
     ]
     for place in places:
         uri = place.get("CodeUri")
         if isinstance(uri, str) and not uri.startswith("s3://"):
-            body = package(template.parent / uri)
-            key = f"{hashlib.sha256(body).hexdigest()}.zip"
-            s3.put_object(Bucket=ARTIFACT_BUCKET, Key=key, Body=body)
-            place["CodeUri"] = f"s3://{ARTIFACT_BUCKET}/{key}"
+            address = _upload(cloud, package(template.parent / uri), "code.zip")
+            place["CodeUri"] = f"s3://{ARTIFACT_BUCKET}/{address.rsplit('/', 1)[-1]}"
     return document
+
+
+def _upload(cloud: CloudState, body: bytes, suffix: str) -> str:
+    """The https-style address of the bytes in the artifact bucket, named by their digest."""
+    key = f"{hashlib.sha256(body).hexdigest()}-{suffix}"
+    client_of(cloud, "s3").put_object(Bucket=ARTIFACT_BUCKET, Key=key, Body=body)
+    return f"{cloud.endpoint}/{ARTIFACT_BUCKET}/{key}"
 
 
 def package(folder: Path) -> bytes:

@@ -1,0 +1,227 @@
+"""``dropforge local``: the laptop cloud from the command line. Parsing and printing only; the work is in ``cloud`` and ``market``."""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from jobspec import tags
+from rich.console import Console
+from rich.table import Table
+
+from dropforge.local import cloud as clouds
+from dropforge.local import deploy
+from dropforge.local.market import InstanceView, Market
+from dropforge.local.state import CloudState, LocalCloudError, home, load, runs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FOLLOW_EVERY_S = 0.5
+
+
+def _speaking(command: Callable[P, R]) -> Callable[P, R]:
+    """A LocalCloudError becomes a sentence and exit status 1; anything else is a bug and keeps its traceback."""
+
+    @functools.wraps(command)
+    def spoken(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except LocalCloudError as problem:
+            raise click.ClickException(str(problem)) from None
+
+    return spoken
+
+
+def _say(text: str = "") -> None:
+    Console(highlight=False, soft_wrap=True).print(text)
+
+
+@click.group()
+def local() -> None:
+    """A cloud on this machine: the same template and handlers, no account, nothing billed."""
+
+
+@local.command()
+@click.option("--template", type=click.Path(path_type=Path, dir_okay=False), default=clouds.REPOSITORY / "template.yaml", help="Template to deploy.")
+@click.option("--stack", default=clouds.DEFAULT_STACK, show_default=True, help="Name of the stack and of the project.")
+@click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Template parameter; may be repeated.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: 4566, or a free one.")
+@click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")
+@click.option("--minute-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that one minute of a schedule lasts.")
+@_speaking
+def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float) -> None:
+    """Start it and deploy the stack; if it runs already, deploy again."""
+    plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s)
+    was_running = (before := load(plan.home)) is not None and runs(before)
+    state = clouds.up(plan)
+    note = clouds.lambda_python_note()
+    if note:
+        _say(f"[yellow]{note}[/yellow]")
+    if was_running:
+        _say("The local cloud was up already: the stack was deployed again. Port, notice and schedules stay as they were.")
+    _say(f"[green]The local cloud is up[/green] at {state.endpoint}, stack {state.stack}, state in {plan.home}")
+    _print_usage(state)
+
+
+@local.command()
+@_speaking
+def env() -> None:
+    """Print the variables that the stock AWS tools need: eval "$(dropforge local env)"."""
+    for name, value in clouds.running_cloud(home()).environment.items():
+        click.echo(f"export {name}={value}")
+
+
+@local.command()
+@_speaking
+def down() -> None:
+    """End it, with every instance and function; the state folder with logs and e-mails stays."""
+    was_up = clouds.down(home())
+    _say("The local cloud is down; no process of it is left." if was_up else "No local cloud was up; nothing is left of one.")
+
+
+@local.command()
+@_speaking
+def status() -> None:
+    """Show the endpoint and every instance."""
+    state = clouds.running_cloud(home())
+    _say(f"{state.endpoint}, stack {state.stack}, pid {state.pid}, state in {home()}")
+    table = Table("instance", "job", "type", "zone", "market", "state", "notice")
+    for machine, job in with_jobs(state):
+        notice = f"ends {machine.notice_at:%H:%M:%S} UTC" if machine.notice_at else (machine.reason or "")
+        table.add_row(machine.instance_id, job or "", machine.instance_type, machine.zone, machine.market, machine.state, notice)
+    Console().print(table)
+
+
+@local.command()
+@click.argument("target", metavar="JOB_OR_INSTANCE")
+@click.option("--notice-s", type=click.FloatRange(min=0.1), help="Seconds from the warning to the end. Default: what `up` was given.")
+@click.option("--rebalance", is_flag=True, help="Only recommend a rebalance; nothing ends.")
+@click.option("--cancel", is_flag=True, help="Take an interruption back.")
+@click.option("--without-notice", is_flag=True, help="The host dies: no warning at all.")
+@_speaking
+def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool, without_notice: bool) -> None:
+    """EC2 takes a spot instance back, as it does: warning, notice, end."""
+    if rebalance + cancel + without_notice > 1:
+        raise click.UsageError("Give at most one of --rebalance, --cancel and --without-notice.")
+    state = clouds.running_cloud(home())
+    instance_id, market = instance_of(state, target), Market(state)
+    if rebalance:
+        market.recommend_rebalance(instance_id)
+        _say(f"{instance_id}: a rebalance was recommended.")
+    elif cancel:
+        market.cancel_notice(instance_id)
+        _say(f"{instance_id}: the interruption was taken back.")
+    elif without_notice:
+        market.fail(instance_id)
+        _say(f"{instance_id}: its host failed.")
+    else:
+        ends_at = market.interrupt(instance_id, notice_s)
+        _say(f"{instance_id} was warned; EC2 ends it at {ends_at:%H:%M:%S} UTC, in {(ends_at - datetime.now(UTC)).total_seconds():.0f} s.")
+
+
+@local.command()
+@click.argument("count", type=click.IntRange(min=0), required=False)
+@click.option("--type", "instance_type", default="*", help="Instance type. Default: every type.")
+@click.option("--zone", default="*", help="Zone, such as us-east-1a. Default: every zone.")
+@click.option("--unlimited", is_flag=True, help="Lift the limit.")
+@click.option("--quota", type=click.IntRange(min=0), help="Set the account's spot quota to so many vCPUs instead.")
+@_speaking
+def capacity(count: int | None, instance_type: str, zone: str, unlimited: bool, quota: int | None) -> None:
+    """Limit the spot instances that each matching pool holds to COUNT (0: insufficient capacity)."""
+    market = Market(clouds.running_cloud(home()))
+    if quota is not None:
+        market.set_quota(quota)
+        _say(f"The spot quota is {quota} vCPUs.")
+        return
+    if (count is None) != unlimited:
+        raise click.UsageError("Give a COUNT, or --unlimited.")
+    market.set_capacity(count, instance_type=instance_type, zone=zone)
+    _say(f"Spot capacity of {instance_type} in {zone}: {'unlimited' if count is None else count}.")
+
+
+@local.command()
+@click.argument("name", required=False, metavar="[FUNCTION|INSTANCE|emulator]")
+@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+@_speaking
+def logs(name: str | None, follow: bool) -> None:
+    """Print what functions logged, an instance's console, or the emulator's own log."""
+    folder = home()
+    if name is not None and (name.startswith("i-") or name == "emulator"):
+        _print_file(folder / ("emulator.log" if name == "emulator" else f"instances/{name}/console.log"), follow)
+        return
+    for entry in entries(folder, name, follow=follow):
+        mark = "[red]failed[/red] " if entry["error"] else ""
+        _say(f"[cyan]{datetime.fromtimestamp(entry['at'], UTC):%H:%M:%S} {entry['function']}[/cyan] {mark}{entry['duration_ms']} ms")
+        for line in entry["lines"]:
+            click.echo(f"  {line}")
+
+
+def with_jobs(state: CloudState) -> Iterator[tuple[InstanceView, str | None]]:
+    """Every instance with the job that its tags name."""
+    reservations = deploy.client_of(state, "ec2").describe_instances()["Reservations"]
+    found = {i["InstanceId"]: {tag["Key"]: tag["Value"] for tag in i.get("Tags", [])} for r in reservations for i in r["Instances"]}
+    for machine in Market(state).instances():
+        yield machine, found.get(machine.instance_id, {}).get(tags.JOB)
+
+
+def instance_of(state: CloudState, target: str) -> str:
+    """The instance named, or the job's newest live one; a job may be named by its id or by the name its id begins with."""
+    if target.startswith("i-"):
+        return target
+    live = [machine.instance_id for machine, job in with_jobs(state) if machine.live and job is not None and (job == target or job.startswith(f"{target}-"))]
+    if not live:
+        raise LocalCloudError(f"No live instance works on a job {target!r}. `dropforge local status` lists them.")
+    return live[-1]
+
+
+def entries(folder: Path, function: str | None, *, follow: bool) -> Iterator[dict[str, Any]]:
+    """Invocations in the order they ended, of all functions or of those whose name contains ``function``."""
+    read: dict[Path, int] = {}
+    while True:
+        fresh = []
+        for path in sorted((folder / "logs").glob("*.jsonl")):
+            if function is None or function.lower() in path.stem.lower():
+                lines = path.read_text().splitlines()
+                fresh += [json.loads(line) for line in lines[read.get(path, 0) :]]
+                read[path] = len(lines)
+        yield from sorted(fresh, key=lambda entry: float(entry["at"]))
+        if not follow:
+            return
+        time.sleep(FOLLOW_EVERY_S)
+
+
+def _print_file(path: Path, follow: bool) -> None:
+    try:
+        with path.open(errors="replace") as text:
+            while True:
+                for line in text:
+                    click.echo(line, nl=False)
+                if not follow:
+                    return
+                time.sleep(FOLLOW_EVERY_S)
+    except FileNotFoundError:
+        raise LocalCloudError(f"There is no {path}. `dropforge local status` lists the instances.") from None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise click.UsageError(f"--parameter {text!r}: write NAME=VALUE.")
+    return name, value
+
+
+def _print_usage(state: CloudState) -> None:
+    for name, value in state.outputs.items():
+        _say(f"  {name}: {value}")
+    bucket = state.outputs.get("DataBucketName")
+    _say("\nIn another terminal, the stock AWS command line talks to it:")
+    for name, value in state.environment.items():
+        click.echo(f"  export {name}={value}")
+    if bucket:
+        click.echo(f"  aws s3 cp job.yaml s3://{bucket}/jobs/")
+    _say("End it with `dropforge local down`.")
