@@ -33,7 +33,7 @@ class JobState(StrEnum):
 S = JobState
 #: States that absorb: nothing revives a finished job.
 ENDS = frozenset({S.SUCCEEDED, S.REJECTED, S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET})
-_STOPS = frozenset({S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET})
+_STOPS = (S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET)
 
 #: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {

@@ -1,0 +1,35 @@
+# Two commands do everything: `make demo` and `make test`. Each makes the environments it needs and says what it does.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup setup-test demo test lint generate bench clean
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam
+	@$(PYTHON) tools/setup.py all
+
+setup-test:
+	@$(PYTHON) tools/setup.py test
+
+demo: setup-test ## One job, the whole way, on this machine: manifest to model, through one spot interruption
+	@$(BIN)/dropforge local demo
+
+test: setup-test ## Every test that runs without an account, a GPU or Docker
+	@command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 || echo "No Docker engine answers: the image is not built by these tests."
+	@$(BIN)/python -m pytest
+
+lint: ## Linters: ruff, mypy, import directions, shell, template, generated files
+	@$(PYTHON) tools/setup.py lint
+	@$(BIN)/python -m tools.lint
+
+generate: ## Remake the generated files: schemas, manifest reference, state machine, template's user data
+	@$(BIN)/python -m tools.schema
+	@$(BIN)/python -m tools.state_machine
+	@$(BIN)/python -m tools.embed_bootstrap
+
+clean: ## Remove environments, caches and the local cloud's state
+	rm -rf .venv .venv-cloud .venv-lambda .venv-sam .cache .dropforge .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,5 @@
+"""``python -m dropforge``: the same as the ``dropforge`` command."""
+
+from dropforge.cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""Makes the environments this repository needs: ``python3 tools/setup.py [all|test|lint]``. Standard library only.
+
+* ``.venv``         tests, command line, trainer, benchmarks (requirements/dev.txt)
+* ``.venv-cloud``   the local cloud's emulator, which pins its own boto3 (requirements/cloud.txt)
+* ``.venv-lambda``  exactly what the Lambda functions have (requirements/lambda.txt), on Python 3.13 where there is one
+* ``.venv-sam``     the SAM CLI, for linting and deploying (requirements/sam.txt); only with ``lint`` or ``all``
+
+Each is made once and made anew when its requirements change; nothing outside this folder is touched. Packages come from the
+index that pip is configured for.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST = (3, 11)
+#: A line at least this often while pip works, so that nobody wonders whether it still does.
+NEWS_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Environment:
+    name: str
+    requirements: str
+    purpose: str
+    #: Interpreters to look for, best first; none of them: the one that runs this file.
+    pythons: tuple[str, ...] = ("python3.11", "python3.12", "python3.13")
+    #: Installed on its own first: everything else must take the CPU build that satisfies it, not a larger one.
+    first: tuple[str, ...] = ()
+    #: This repository itself, in editable form.
+    with_project: bool = False
+
+
+ENVIRONMENTS = {
+    "dev": Environment(".venv", "requirements/dev.txt", "tests, command line, trainer", first=("torch",), with_project=True),
+    "cloud": Environment(".venv-cloud", "requirements/cloud.txt", "the local cloud's emulator"),
+    "lambda": Environment(".venv-lambda", "requirements/lambda.txt", "the Lambda functions", pythons=("python3.13", "python3.12", "python3.11")),
+    "sam": Environment(".venv-sam", "requirements/sam.txt", "the SAM CLI"),
+}
+GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam"), "all": tuple(ENVIRONMENTS)}
+
+
+def _works(python: str) -> bool:
+    """True for an interpreter of a fit age that can make environments; a version manager's shim may answer for none."""
+    probe = f"import sys, venv, ensurepip; sys.exit(sys.version_info < {OLDEST})"
+    try:
+        return subprocess.run([python, "-c", probe], capture_output=True, check=False, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _interpreters(name: str) -> list[str]:
+    """Candidates of that name: on PATH, and below pyenv's versions, which its shims hide unless chosen."""
+    found = [path] if (path := shutil.which(name)) else []
+    version = name.removeprefix("python")
+    below_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"), reverse=True)
+    return found + [str(path) for path in below_pyenv]
+
+
+def interpreter(environment: Environment) -> str:
+    """The best interpreter for the environment. Raises SystemExit with what to install where there is none."""
+    for name in environment.pythons:
+        for path in _interpreters(name):
+            if _works(path):
+                return path
+    if _works(sys.executable):
+        return sys.executable
+    raise SystemExit(
+        f"{environment.name} needs Python {OLDEST[0]}.{OLDEST[1]} or newer with venv and ensurepip; "
+        "none was found on PATH. On Debian or Ubuntu: apt-get install python3 python3-venv"
+    )
+
+
+def stamp_of(environment: Environment) -> str:
+    """What the environment was made from: changes when its requirements or this project's packaging do."""
+    parts = [ROOT / environment.requirements] + ([ROOT / "pyproject.toml"] if environment.with_project else [])
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def _run(command: list[str], what: str) -> None:
+    """Runs the command, its output kept aside; says every few seconds that it still runs, and shows the output if it fails."""
+    log = ROOT / ".cache" / "setup.log"
+    log.parent.mkdir(exist_ok=True)
+    started, told = time.monotonic(), time.monotonic()
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT)
+        while process.poll() is None:
+            time.sleep(0.1)
+            if time.monotonic() - told >= NEWS_EVERY_S:
+                told = time.monotonic()
+                print(f"    {what}: {told - started:.0f} s", flush=True)
+    if process.returncode:
+        print(log.read_text(errors="replace")[-4000:], file=sys.stderr)
+        raise SystemExit(f"{what} failed (exit {process.returncode}); the end of its output is above, all of it in .cache/setup.log")
+
+
+def make(environment: Environment) -> None:
+    """Makes the environment, or does nothing if it is there as its requirements want it."""
+    folder, stamp = ROOT / environment.name, ROOT / environment.name / ".made-from"
+    wanted = stamp_of(environment)
+    if stamp.exists() and stamp.read_text() == wanted:
+        print(f"  {environment.name}: ready ({environment.purpose})")
+        return
+    started, python = time.monotonic(), interpreter(environment)
+    print(f"  {environment.name}: making it with {Path(python).name} from {environment.requirements} ({environment.purpose})", flush=True)
+    _run([python, "-m", "venv", "--clear", str(folder)], "venv")
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    pins = (ROOT / environment.requirements).read_text().splitlines()
+    for name in environment.first:
+        _run([*pip, next(line for line in pins if line.startswith(f"{name}=="))], f"pip install {name}")
+    _run([*pip, "-r", environment.requirements], f"pip install -r {environment.requirements}")
+    if environment.with_project:
+        _run([*pip, "--no-deps", "--no-build-isolation", "--editable", "."], "pip install --editable .")
+    stamp.write_text(wanted)
+    print(f"  {environment.name}: made in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> None:
+    group = sys.argv[1] if len(sys.argv) > 1 else "all"
+    if group not in GROUPS:
+        raise SystemExit(f"{group}: no such group; one of {', '.join(GROUPS)}")
+    print(f"Setting up ({group}): {', '.join(ENVIRONMENTS[name].name for name in GROUPS[group])}", flush=True)
+    for name in GROUPS[group]:
+        make(ENVIRONMENTS[name])
+
+
+if __name__ == "__main__":
+    main()
