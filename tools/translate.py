@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import yaml
+from samtranslator.model.exceptions import InvalidDocumentException  # type: ignore[import-untyped]  # the package ships no types
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # the package ships no types
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # the package ships no types
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # the package ships no types
@@ -48,8 +49,9 @@ def translate(path: Path = TEMPLATE, *, code_uri: str = CODE_PLACEHOLDER) -> Tem
     session = boto3.Session(region_name=_REGION, aws_access_key_id="none", aws_secret_access_key="none")  # noqa: S106 - no secret: it keeps boto3 from looking for one
     try:
         translated: Template = Translator({}, Parser(), boto_session=session).translate(template, parameter_values={})
-    except Exception as error:  # SAM raises many kinds, none with a common base
-        raise NotTranslatable(f"{path}: {getattr(error, 'message', error)}") from error
+    except InvalidDocumentException as invalid:
+        causes = "; ".join(str(cause.message) for cause in invalid.causes)
+        raise NotTranslatable(f"{path}: {causes}") from invalid
     return translated
 
 

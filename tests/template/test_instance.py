@@ -1,0 +1,158 @@
+"""The instance: hardened at birth, its user data the bootstrap as it is, its role held to its own prefix."""
+
+import re
+
+import pytest
+from jobspec import keys
+
+from tests.template.stack import ROOT, Stack, allowed, role_statements
+from tools.embed_bootstrap import BEGIN, END, USER_DATA_LIMIT_BYTES
+
+SELF = "AROAEXAMPLEROLEID:i-0aaaaaaaaaaaaaaaa"
+OTHER = "AROAEXAMPLEROLEID:i-0bbbbbbbbbbbbbbbb"
+DATA, OUTPUTS = "<DataBucket.Arn>", "<OutputsBucket.Arn>"
+
+
+def _launch_data(stack: Stack) -> dict[str, object]:
+    data: dict[str, object] = stack.properties("LaunchTemplate")["LaunchTemplateData"]
+    return data
+
+
+def soft_spots(stack: Stack) -> list[str]:
+    """What is not as hard as it must be in the launch template."""
+    data = stack.properties("LaunchTemplate")["LaunchTemplateData"]
+    metadata, volumes = data.get("MetadataOptions", {}), [mapping["Ebs"] for mapping in data.get("BlockDeviceMappings", [])]
+    checks = {
+        "IMDSv1 answers": metadata.get("HttpTokens") == "required",
+        "containers reach IMDS": metadata.get("HttpPutResponseHopLimit") == 1,
+        "tags are not in IMDS": metadata.get("InstanceMetadataTags") == "enabled",
+        "power-off only stops": data.get("InstanceInitiatedShutdownBehavior") == "terminate",
+        "terminate is refused": data.get("DisableApiTermination") is False,
+        "a volume is not encrypted gp3 that goes with the instance": bool(volumes)
+        and all(v.get("Encrypted") is True and v.get("DeleteOnTermination") is True and v.get("VolumeType") == "gp3" for v in volumes),
+        "a key pair opens it": "KeyName" not in data,
+        "it names interfaces of its own (public addresses, other groups)": "NetworkInterfaces" not in data,
+        "the profile is not by ARN": data.get("IamInstanceProfile") == {"Arn": "<InstanceProfile.Arn>"},
+        "another security group": data.get("SecurityGroupIds") == ["<InstanceSecurityGroup.GroupId>"],
+        "something may come in": stack.properties("InstanceSecurityGroup")["SecurityGroupIngress"] == [],
+        "more than HTTPS may go out": [(rule["FromPort"], rule["ToPort"]) for rule in stack.properties("InstanceSecurityGroup")["SecurityGroupEgress"]]
+        == [(443, 443)],
+    }
+    return [what for what, good in checks.items() if not good]
+
+
+def test_the_launch_template_has_no_soft_spot() -> None:
+    assert soft_spots(Stack()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "spot"),
+    [
+        (("MetadataOptions", "HttpTokens"), "optional", "IMDSv1 answers"),
+        (("MetadataOptions", "HttpPutResponseHopLimit"), 2, "containers reach IMDS"),
+        (("MetadataOptions", "InstanceMetadataTags"), "disabled", "tags are not in IMDS"),
+        (("InstanceInitiatedShutdownBehavior",), "stop", "power-off only stops"),
+        (("BlockDeviceMappings", 0, "Ebs", "Encrypted"), False, "a volume is not encrypted gp3 that goes with the instance"),
+        (("BlockDeviceMappings", 0, "Ebs", "DeleteOnTermination"), False, "a volume is not encrypted gp3 that goes with the instance"),
+        (("KeyName",), "my-key", "a key pair opens it"),
+        (("NetworkInterfaces",), [{"AssociatePublicIpAddress": True}], "it names interfaces of its own (public addresses, other groups)"),
+    ],
+)
+def test_a_softened_launch_template_is_noticed(path: tuple[str | int, ...], value: object, spot: str) -> None:
+    stack = Stack()
+    node = stack.raw("LaunchTemplate")["LaunchTemplateData"]
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    assert soft_spots(stack) == [spot]
+
+
+def test_the_user_data_is_the_bootstrap_as_it_is_after_the_stack_facts() -> None:
+    user_data = str(_launch_data(Stack())["UserData"])
+    head, _, rest = user_data.partition(BEGIN + "\n")
+    script, _, tail = rest.partition(END + "\n")
+    assert script == (ROOT / "agent/bootstrap.sh").read_text()
+    assert tail == ""
+    assert head.startswith("#!/bin/bash\n")
+    assert not re.search(r"<(?!<)(?!DataBucket|OutputsBucket|InstanceRole|InstanceLogs)\w", head)
+
+
+def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> None:
+    head = str(_launch_data(Stack())["UserData"]).partition(BEGIN)[0]
+    facts = dict(line.split("=", 1) for line in head.splitlines() if re.match(r"[A-Z_]+=", line))
+    assert facts == {
+        "DROPFORGE_PROJECT": "dropforge",
+        "DROPFORGE_DATA_BUCKET": "<DataBucket>",
+        "DROPFORGE_OUTPUTS_BUCKET": "<OutputsBucket>",
+        "DROPFORGE_ROLE_ID": "<InstanceRole.RoleId>",
+        "DROPFORGE_IMAGE": "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge:latest",
+        "DROPFORGE_LOG_GROUP": "<InstanceLogs>",
+        "AWS_REGION": "eu-west-1",
+    }
+    assert "${DROPFORGE_ROOT:-}/etc/dropforge/env" in head
+
+
+def test_an_image_uri_is_taken_as_given() -> None:
+    uri = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge@sha256:" + 64 * "a"
+    assert f"DROPFORGE_IMAGE={uri}\n" in str(_launch_data(Stack(parameters={"ImageUri": uri}))["UserData"])
+
+
+def test_the_user_data_fits_ec2_with_the_longest_names() -> None:
+    longest = {
+        "AWS::StackName": "s" * 128,
+        "DataBucket": "b" * 63,
+        "OutputsBucket": "b" * 63,
+        "ImageUri": "r" * 255 + "@sha256:" + 64 * "a",
+        "InstanceLogs": "l" * 512,
+    }
+    assert len(str(_launch_data(Stack(parameters=longest))["UserData"]).encode()) <= USER_DATA_LIMIT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "expected"),
+    [
+        # What its work needs.
+        ("s3:GetObject", f"{DATA}/{keys.ticket_key(SELF)}", True),
+        ("s3:GetObject", f"{DATA}/{keys.stop_key(SELF)}", True),
+        ("s3:GetObject", f"{DATA}/data/train.jsonl", True),
+        ("s3:GetObject", f"{DATA}/anything/else.jsonl", True),
+        ("s3:GetObject", f"{OUTPUTS}/{keys.checkpoint_prefix('j', OTHER, 7)}checkpoint.json", True),
+        ("s3:GetObject", f"{OUTPUTS}/{keys.heartbeat_key('j', OTHER)}", True),
+        ("s3:PutObject", f"{OUTPUTS}/{keys.heartbeat_key('j', SELF)}", True),
+        ("s3:PutObject", f"{OUTPUTS}/{keys.marker_key('j', SELF)}", True),
+        ("s3:PutObject", f"{OUTPUTS}/{keys.checkpoint_prefix('j', SELF, 7)}adapter.safetensors", True),
+        ("s3:AbortMultipartUpload", f"{OUTPUTS}/{keys.final_prefix('j', SELF)}adapter.safetensors", True),
+        ("s3:DeleteObject", f"{OUTPUTS}/{keys.checkpoint_prefix('j', SELF, 7)}checkpoint.json", True),
+        ("s3:ListBucket", OUTPUTS, True),
+        # What a stolen credential would try.
+        ("s3:GetObject", f"{DATA}/{keys.ticket_key(OTHER)}", False),
+        ("s3:GetObject", f"{DATA}/{keys.status_key('tiny')}", False),
+        ("s3:GetObject", "arn:aws:s3:::another-bucket/secret", False),
+        ("s3:PutObject", f"{DATA}/jobs/mine.yaml", False),
+        ("s3:PutObject", f"{DATA}/{keys.ticket_key(SELF)}", False),
+        ("s3:PutObject", f"{OUTPUTS}/{keys.marker_key('j', OTHER)}", False),
+        ("s3:PutObject", f"{OUTPUTS}/{keys.checkpoints_prefix('j', OTHER)}{SELF}/checkpoints/step-00000009/checkpoint.json", False),
+        ("s3:DeleteObject", f"{OUTPUTS}/{keys.checkpoint_prefix('j', OTHER, 7)}checkpoint.json", False),
+        ("s3:DeleteObject", f"{OUTPUTS}/runs/j/{OTHER}/{SELF}/checkpoints/x", False),
+        ("s3:DeleteObject", f"{OUTPUTS}/{keys.final_prefix('j', SELF)}adapter.safetensors", False),
+        ("s3:DeleteObject", f"{OUTPUTS}/{keys.marker_key('j', SELF)}", False),
+        ("ec2:RunInstances", "arn:aws:ec2:eu-west-1:111122223333:instance/*", False),
+        ("ec2:TerminateInstances", "arn:aws:ec2:eu-west-1:111122223333:instance/i-0bbbbbbbbbbbbbbbb", False),
+        ("dynamodb:GetItem", "<JobTable.Arn>", False),
+        ("ecr:PutImage", "arn:aws:ecr:eu-west-1:111122223333:repository/dropforge", False),
+    ],
+)
+def test_an_instance_reads_its_own_ticket_and_writes_below_its_own_prefix(action: str, resource: str, expected: bool) -> None:
+    assert allowed(role_statements(Stack(), "InstanceRole"), action, resource, {"aws:userid": SELF}) is expected
+
+
+def test_without_the_fence_an_instance_would_write_below_another() -> None:
+    open_rules = [rule for rule in role_statements(Stack(), "InstanceRole") if rule["Sid"] != "NeverBelowAnother"]
+    planted = f"{OUTPUTS}/{keys.checkpoints_prefix('j', OTHER)}{SELF}/checkpoints/step-00000009/checkpoint.json"
+    assert allowed(open_rules, "s3:PutObject", planted, {"aws:userid": SELF})
+
+
+def test_session_manager_is_only_on_request() -> None:
+    assert "ManagedPolicyArns" not in Stack().properties("InstanceRole")
+    granted = Stack(parameters={"SessionManager": "yes"}).properties("InstanceRole")["ManagedPolicyArns"]
+    assert granted == ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"]

@@ -1,0 +1,279 @@
+"""What holds for the whole stack: nothing lost in silence, nothing open, nothing kept for ever, every parameter explained."""
+
+import importlib
+import re
+from typing import Any
+
+import pytest
+import yaml
+from control_plane.settings import settings_from
+
+from tests.template.stack import PSEUDO, ROOT, Stack, listed
+
+FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "InstanceState", "Interruption", "Reconcile", "Submit"]
+
+
+def losable_events(stack: Stack) -> list[str]:
+    """Rule targets, subscriptions and asynchronous invocations whose failures would vanish."""
+    dead = "<DeadLetters.Arn>"
+    lost = []
+    for name, rule in stack.of_type("AWS::Events::Rule").items():
+        for target in rule["Targets"]:
+            if (
+                target.get("DeadLetterConfig") != {"Arn": dead}
+                or not {"MaximumRetryAttempts", "MaximumEventAgeInSeconds"} <= target.get("RetryPolicy", {}).keys()
+            ):
+                lost.append(name)
+    for name, subscription in stack.of_type("AWS::SNS::Subscription").items():
+        if subscription["Protocol"] == "lambda" and subscription.get("RedrivePolicy") != {"deadLetterTargetArn": dead}:
+            lost.append(name)
+    safe = {
+        config["FunctionName"]
+        for config in stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+        if config.get("DestinationConfig") == {"OnFailure": {"Destination": dead}} and config.get("MaximumRetryAttempts") == 2
+    }
+    return lost + [name for name in stack.of_type("AWS::Lambda::Function") if f"<{name}>" not in safe]
+
+
+def unnamed_callers(stack: Stack) -> list[str]:
+    """Lambda permissions that do not say whose call they let in."""
+    return [name for name, permission in stack.of_type("AWS::Lambda::Permission").items() if not permission.get("SourceArn")]
+
+
+def open_to_plain_http(stack: Stack) -> list[str]:
+    """Buckets, topics and queues without a policy that denies everybody who comes without TLS."""
+    kinds = {
+        "AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket", "s3:*"),
+        "AWS::SNS::Topic": ("AWS::SNS::TopicPolicy", "Topics", "sns:Publish"),
+        "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues", "sqs:*"),
+    }
+    found = []
+    for kind, (policy_kind, place, action) in kinds.items():
+        guarded = {
+            target
+            for policy in stack.of_type(policy_kind).values()
+            for target in listed(policy[place])
+            if any(
+                s["Effect"] == "Deny" and s["Principal"] == "*" and s["Action"] == action and s.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+                for s in policy["PolicyDocument"]["Statement"]
+            )
+        }
+        found += [name for name in stack.of_type(kind) if f"<{name}>" not in guarded]
+    return found
+
+
+def test_no_event_is_lost_in_silence() -> None:
+    assert losable_events(Stack()) == []
+
+
+def test_a_target_without_a_dead_letter_queue_or_retries_is_noticed() -> None:
+    stack = Stack()
+    del stack.raw("SubmitFunctionManifestChanged")["Targets"][0]["DeadLetterConfig"]
+    del stack.raw("ReconcileFunctionTick")["Targets"][0]["RetryPolicy"]
+    del stack.raw("BudgetRelayFunctionBudgetAlerted")["RedrivePolicy"]
+    del stack.raw("CompletionFunctionEventInvokeConfig")["DestinationConfig"]
+    assert losable_events(stack) == ["SubmitFunctionManifestChanged", "ReconcileFunctionTick", "BudgetRelayFunctionBudgetAlerted", "CompletionFunction"]
+
+
+def test_the_dead_letter_queue_takes_from_rules_of_this_account_and_the_budget_topic_only() -> None:
+    policy = Stack().properties("DeadLettersPolicy")["PolicyDocument"]["Statement"]
+    allows = [(s["Principal"], s["Action"], s["Condition"]) for s in policy if s["Effect"] == "Allow"]
+    assert allows == [
+        ({"Service": "events.amazonaws.com"}, "sqs:SendMessage", {"ArnLike": {"aws:SourceArn": "arn:aws:events:eu-west-1:111122223333:rule/*"}}),
+        ({"Service": "sns.amazonaws.com"}, "sqs:SendMessage", {"ArnEquals": {"aws:SourceArn": "<BudgetTopic>"}}),
+    ]
+
+
+def test_every_lambda_permission_names_its_source() -> None:
+    assert unnamed_callers(Stack()) == []
+
+
+def test_a_permission_without_its_source_is_noticed() -> None:
+    stack = Stack()
+    del stack.raw("SubmitFunctionManifestChangedPermission")["SourceArn"]
+    assert unnamed_callers(stack) == ["SubmitFunctionManifestChangedPermission"]
+
+
+def test_buckets_topics_and_the_queue_refuse_plain_http() -> None:
+    assert open_to_plain_http(Stack()) == []
+
+
+def test_a_bucket_without_its_tls_statement_is_noticed() -> None:
+    stack = Stack()
+    stack.raw("DataBucketPolicy")["PolicyDocument"]["Statement"][0]["Condition"] = {"Bool": {"aws:SecureTransport": "true"}}
+    assert open_to_plain_http(stack) == ["DataBucket"]
+
+
+@pytest.mark.parametrize("bucket", ["DataBucket", "OutputsBucket"])
+def test_buckets_are_private_versioned_encrypted_told_of_and_kept(bucket: str) -> None:
+    stack = Stack()
+    properties = stack.properties(bucket)
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"] == [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+    assert properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert properties["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in properties["LifecycleConfiguration"]["Rules"])
+
+
+@pytest.mark.parametrize("name", ["DataBucket", "OutputsBucket", "JobTable"])
+def test_what_holds_a_users_work_outlives_the_stack(name: str) -> None:
+    resource = Stack().template["Resources"][name]
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_no_lifecycle_rule_ever_removes_a_current_object_but_tickets() -> None:
+    rules = [rule for bucket in Stack().of_type("AWS::S3::Bucket").values() for rule in bucket["LifecycleConfiguration"]["Rules"]]
+    assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["tickets/"]
+
+
+def test_a_marker_is_written_once_and_stays() -> None:
+    policy = Stack().properties("OutputsBucketPolicy")["PolicyDocument"]["Statement"]
+    denies = {s["Sid"]: (s["Action"], s["Resource"], s.get("Condition")) for s in policy if s["Effect"] == "Deny" and s["Principal"] == "*"}
+    marker = "<OutputsBucket.Arn>/*/completion.json"
+    assert denies["MarkerIsWrittenOnce"] == ("s3:PutObject", marker, {"Null": {"s3:if-none-match": "true"}})
+    assert denies["MarkerStays"] == (["s3:DeleteObject", "s3:DeleteObjectVersion"], marker, None)
+
+
+def test_the_job_table_has_the_keys_that_the_store_uses_and_can_be_restored() -> None:
+    table = Stack(parameters={"DeletionProtection": "true"}).properties("JobTable")
+    assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert (index["IndexName"], index["Projection"]) == ("open", {"ProjectionType": "KEYS_ONLY"})
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["open", "pk"]
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert (table["BillingMode"], table["DeletionProtectionEnabled"]) == ("PAY_PER_REQUEST", "true")
+
+
+def test_every_log_group_forgets() -> None:
+    groups = Stack(parameters={"LogRetentionDays": "7"}).of_type("AWS::Logs::LogGroup")
+    assert {group["RetentionInDays"] for group in groups.values()} == {"7"}
+    assert len(groups) == len(FUNCTIONS) + 1
+
+
+def test_every_function_logs_to_its_own_group_which_its_role_may_write() -> None:
+    stack = Stack()
+    prefix = next(s["Resource"] for s in stack.properties("FunctionPolicy")["PolicyDocument"]["Statement"] if s["Sid"] == "WriteLogs")
+    for name in FUNCTIONS:
+        assert stack.properties(f"{name}Function")["LoggingConfig"] == {"LogGroup": f"<{name}Logs>", "LogFormat": "JSON"}
+        assert prefix.rpartition(":log-group:")[2].rstrip("*") in stack.properties(f"{name}Logs")["LogGroupName"]
+
+
+def test_the_seven_functions_are_there_traced_small_and_without_reserved_concurrency() -> None:
+    functions = Stack().of_type("AWS::Lambda::Function")
+    assert sorted(functions) == [f"{name}Function" for name in FUNCTIONS]
+    for function in functions.values():
+        assert (function["Runtime"], function["Architectures"], function["MemorySize"]) == ("python3.13", ["arm64"], 512)
+        assert function["TracingConfig"] == {"Mode": "Active"}
+        assert "ReservedConcurrentExecutions" not in function
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_handler_is_there(name: str) -> None:
+    module, _, attribute = Stack().properties(f"{name}Function")["Handler"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_the_environment_is_complete_documented_and_the_code_reads_it() -> None:
+    documented = re.search(r"## Environment of the functions\n(.*?)(\n## |\Z)", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
+    assert documented
+    names = set(re.findall(r"`([A-Z][A-Z_]+)`", documented.group(1)))
+    for function in Stack().of_type("AWS::Lambda::Function").values():
+        variables = function["Environment"]["Variables"]
+        assert set(variables) == names
+        assert settings_from({key: str(value) for key, value in variables.items()}).subnet_ids == ("<SubnetA>", "<SubnetB>", "<SubnetC>")
+        assert variables["LAUNCH_TEMPLATE_VERSION"] == "<LaunchTemplate.LatestVersionNumber>"
+        assert variables["INSTANCE_ROLE_ID"] == "<InstanceRole.RoleId>"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "subnets"),
+    [
+        ({"ZoneCount": "1"}, "<SubnetA>"),
+        ({"ZoneCount": "2"}, "<SubnetA>,<SubnetB>"),
+        ({"ZoneCount": "3"}, "<SubnetA>,<SubnetB>,<SubnetC>"),
+        ({"VpcId": "vpc-0123456789abcdef0", "SubnetIds": "subnet-0a,subnet-0b"}, "subnet-0a,subnet-0b"),
+    ],
+)
+def test_the_subnets_are_those_made_or_those_given(parameters: dict[str, str], subnets: str) -> None:
+    function = Stack(parameters=parameters).properties("SubmitFunction")
+    assert function["Environment"]["Variables"]["SUBNET_IDS"] == subnets
+
+
+def _source() -> dict[str, Any]:
+    return Stack().template
+
+
+def test_every_parameter_explains_itself_and_what_it_takes() -> None:
+    for name, spec in _source()["Parameters"].items():
+        assert len(spec["Description"]) > 20, name
+        assert spec["ConstraintDescription"].startswith(name), name
+        bounded = {"AllowedPattern", "AllowedValues"} & spec.keys() or {"MinValue", "MaxValue"} <= spec.keys() or spec["Type"].startswith("AWS::SSM::")
+        assert bounded, name
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("NotificationEmail", ["", "you@example.com"], ["you", "a b@example.com", "x@y"]),
+        ("VpcId", ["", "vpc-0123456789abcdef0"], ["vpc-XYZ", "subnet-0123456789abcdef0"]),
+        ("SubnetIds", ["", "subnet-01234567", "subnet-01234567,subnet-89abcdef"], ["subnet-01234567, subnet-89abcdef", "subnet-01234567,"]),
+        (
+            "ImageUri",
+            ["", "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge:v1", "ghcr.io/a/b@sha256:" + 64 * "0", "localhost:5000/dropforge:latest"],
+            ["dropforge", "dropforge@sha256:beef", "drop forge:v1", "dropforge:v1\nX=y", "$(reboot):v1"],
+        ),
+        ("ImageRepository", ["dropforge", "team/dropforge"], ["Dropforge", "*", "team/"]),
+    ],
+)
+def test_parameter_patterns_take_what_is_right_and_refuse_what_is_not(name: str, good: list[str], bad: list[str]) -> None:
+    pattern = _source()["Parameters"][name]["AllowedPattern"]
+    assert [text for text in good if not re.fullmatch(pattern, text)] == []
+    assert [text for text in bad if re.fullmatch(pattern, text)] == []
+
+
+def test_a_vpc_without_subnets_and_subnets_without_a_vpc_are_refused() -> None:
+    def refused(**given: str) -> list[str]:
+        stack = Stack(parameters=given)
+        rules = stack.template["Rules"]
+        return [name for name, rule in rules.items() if stack.holds(rule["RuleCondition"]) and not all(stack.holds(a["Assert"]) for a in rule["Assertions"])]
+
+    assert refused() == []
+    assert refused(VpcId="vpc-01234567") == ["VpcComesWithItsSubnets"]
+    assert refused(SubnetIds="subnet-01234567") == ["SubnetsComeWithTheirVpc"]
+    assert refused(VpcId="vpc-01234567", SubnetIds="subnet-01234567") == []
+
+
+def test_the_budget_speaks_to_its_topic_at_four_thresholds_once_the_topic_lets_it() -> None:
+    stack = Stack(parameters={"MonthlyCapUsd": "42", "BudgetScope": "project"})
+    budget = stack.properties("MonthlyBudget")
+    heard = [(n["Notification"]["NotificationType"], n["Notification"]["Threshold"], n["Subscribers"]) for n in budget["NotificationsWithSubscribers"]]
+    to_topic = [{"SubscriptionType": "SNS", "Address": "<BudgetTopic>"}]
+    assert heard == [("ACTUAL", 50, to_topic), ("ACTUAL", 80, to_topic), ("ACTUAL", 100, to_topic), ("FORECASTED", 100, to_topic)]
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": "42", "Unit": "USD"}
+    assert budget["Budget"]["CostFilters"] == {"TagKeyValue": ["user:dropforge:project$dropforge"]}
+    assert "CostFilters" not in Stack().properties("MonthlyBudget")["Budget"]
+    assert stack.template["Resources"]["MonthlyBudget"]["DependsOn"] == "BudgetTopicPolicy"
+    grant = stack.properties("BudgetTopicPolicy")["PolicyDocument"]["Statement"][0]
+    assert grant["Principal"] == {"Service": "budgets.amazonaws.com"}
+    assert grant["Condition"]["StringEquals"] == {"aws:SourceAccount": PSEUDO["AWS::AccountId"]}
+
+
+def test_an_email_is_subscribed_only_when_one_is_given() -> None:
+    assert Stack().template["Resources"]["EmailSubscription"]["Condition"] == "HasEmail"
+    assert not Stack().holds({"Condition": "HasEmail"})
+    assert Stack(parameters={"NotificationEmail": "you@example.com"}).holds({"Condition": "HasEmail"})
+
+
+def test_the_source_uses_no_yaml_anchor_which_cloudformation_refuses() -> None:
+    tokens = yaml.scan((ROOT / "template.yaml").read_text())
+    assert not [token for token in tokens if isinstance(token, yaml.AnchorToken | yaml.AliasToken)]
+
+
+def test_the_functions_bundle_is_pinned_whole() -> None:
+    lines = [line for line in (ROOT / "functions/requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?==[0-9][0-9a-z.]*", line)] == []
+    local = (ROOT / "requirements/lambda.txt").read_text().splitlines()
+    assert "-r ../functions/requirements.txt" in local
+    assert any(line.startswith("awslambdaric==") for line in local)
