@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
+
 from control_plane.core.events import Ignored
 from control_plane.parsers import parse_budget_event, parse_interruption_event, parse_mails, parse_manifest_event, parse_marker_event, parse_state_event
 from jobspec import keys
-
 from tests.template.stack import ROOT, Stack, matches
 
 DATA, OUTPUTS = "<DataBucket>", "<OutputsBucket>"

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from jobspec import keys
 
+from jobspec import keys
 from tests.template.stack import ROOT, Stack, allowed, role_statements
 from tools.embed_bootstrap import BEGIN, END, USER_DATA_LIMIT_BYTES
 

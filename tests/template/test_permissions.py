@@ -5,9 +5,9 @@ import json
 import re
 
 import pytest
+
 from jobspec.instances import GPU_INSTANCES
 from jobspec.tags import REQUIRED
-
 from tests.template.stack import ROOT, Stack, allowed, listed, role_statements, statements
 
 DRIVERS = ["SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole"]

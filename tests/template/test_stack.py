@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from control_plane.settings import settings_from
 
+from control_plane.settings import settings_from
 from tests.template.stack import PSEUDO, ROOT, Stack, listed
 
 FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "InstanceState", "Interruption", "Reconcile", "Submit"]
