@@ -1,0 +1,68 @@
+"""``python -m agent FOLDER``: wait for this instance's ticket, then do what it says. Exit statuses: attempt.AgentExit."""
+
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from jobspec.keys import ticket_key, writer_of
+from jobspec.ticket import Ticket
+from jobspec.wire import UnreadableDocument, load
+
+from agent.attempt import AgentExit, Attempt, World
+from agent.imds import Imds, ImdsUnreachable
+from agent.settings import Folders, from_environment
+from agent.store import S3_ERRORS, Store, connect
+
+log = logging.getLogger("agent")
+
+
+def await_ticket(world: World) -> Ticket | None:
+    """This instance's own ticket, or None once the wait is over: an instance on nobody's record must not work."""
+    settings = world.settings
+    until = world.now() + timedelta(seconds=settings.pace.ticket_wait_s)
+    while True:
+        try:
+            writer = writer_of(settings.role_id, world.imds.instance_id())
+            body = world.store.read(settings.data_bucket, ticket_key(writer))
+            if body is not None:
+                ticket = load(Ticket, body)
+                if ticket.writer == writer:
+                    return ticket
+                log.error("the ticket is for %s, this is %s", ticket.writer, writer)
+        except (ImdsUnreachable, UnreadableDocument, *S3_ERRORS) as error:
+            log.warning("no ticket yet: %s", error)
+        if world.now() >= until:
+            return None
+        world.sleep(settings.pace.ticket_s)
+
+
+def run(world: World) -> AgentExit:
+    ticket = await_ticket(world)
+    if ticket is None:
+        log.error("no ticket in %.0f s: this instance is on nobody's record", world.settings.pace.ticket_wait_s)
+        return AgentExit.NO_TICKET
+    log.info("job %s, attempt %d", ticket.job_id, ticket.attempt)
+    return Attempt(world, ticket).run()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    logging.Formatter.converter = time.gmtime
+    settings = from_environment(os.environ)
+    now = lambda: datetime.now(UTC)  # noqa: E731 - the one clock, made where the program starts
+    world = World(
+        settings=settings,
+        store=Store(connect(settings.endpoint_url)),
+        imds=Imds(settings.imds_endpoint, now),
+        folders=Folders(Path(sys.argv[1])),
+        now=now,
+        sleep=time.sleep,
+    )
+    raise SystemExit(run(world))
+
+
+if __name__ == "__main__":
+    main()

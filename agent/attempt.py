@@ -1,0 +1,290 @@
+"""One attempt from ticket to last word: stage, wait for the predecessor, train, and end in one of four ways.
+
+completed (marker), failed (marker), stopped (stop order or deadline: last save, marker), handed over (interrupted: last
+save, no marker, the job goes on elsewhere). The agent may be ended at any line and started again: every part looks first
+at what is already done.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from pathlib import Path
+
+from jobspec.heartbeat import Phase, PublishedCheckpoint
+from jobspec.marker import Failure, FailureCode, Outcome
+from jobspec.runfile import ExitCode, RunFile
+from jobspec.ticket import Ticket
+
+from agent.alarms import Alarms, Ending, Routine, Summoned
+from agent.control import TrainerDesk
+from agent.heart import Heart, read_heartbeat
+from agent.imds import Imds
+from agent.outcome import LastWords, NoResult
+from agent.progress import ProgressReader, Told
+from agent.resume import Resumer
+from agent.settings import Folders, Settings
+from agent.staging import Stager, StagingFailed, free_bytes
+from agent.store import S3_ERRORS, Store
+from agent.uploader import Uploader
+
+#: Starts of the trainer in place without a step forward; then another instance may do better.
+MAX_RESTARTS = 3
+#: Least seconds before the end of the instance that are kept for the upload of the last save, were it never so quick so far.
+LEAST_UPLOAD_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class AgentExit(IntEnum):
+    """What the agent's exit status tells ``bootstrap.sh``; any other one is a crash, and the agent is started again."""
+
+    FINISHED = 0
+    HANDED_OVER = 3
+    NO_TICKET = 4
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an attempt needs from outside. ``now`` gives aware times, ``sleep`` takes seconds, ``free`` tells a disk's free bytes."""
+
+    settings: Settings
+    store: Store
+    imds: Imds
+    folders: Folders
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    free: Callable[[Path], int] = free_bytes
+
+
+class Attempt:
+    def __init__(self, world: World, ticket: Ticket) -> None:
+        self._world = world
+        self._ticket = ticket
+        self._pace = world.settings.pace
+        store, folders, now = world.store, world.folders, world.now
+        self._earlier = read_heartbeat(store, ticket.outputs_bucket, ticket.job_id, ticket.writer)
+        self._heart = Heart(store, ticket, now, self._earlier)
+        self._desk = TrainerDesk(folders)
+        self._progress = ProgressReader(folders.run / "progress.jsonl")
+        self._uploader = Uploader(store, ticket, folders, now, self._after_publish)
+        self._alarms = Alarms(ticket, world.imds, store, now, self._margin_s)
+        self._words = LastWords(store, ticket, folders, now)
+
+    def run(self) -> AgentExit:
+        """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here."""
+        if self._words.said():
+            return self._finish("the marker was written before")
+        if self._earlier is not None and self._earlier.phase is Phase.HANDED_OVER:
+            return AgentExit.HANDED_OVER
+        self._watch_notices()
+        self._alarms.look_for_order()
+        routines = (
+            Routine("notices", self._pace.imds_s, self._watch_notices),
+            Routine("heartbeat", self._ticket.heartbeat_s, self._beat),
+            Routine("uploads", self._pace.upload_s, self._uploader.turn),
+            Routine("logs", self._pace.logs_s, self._words.upload_logs),
+        )
+        for routine in routines:
+            routine.start()
+        try:
+            return self._story()
+        finally:
+            for routine in routines:
+                routine.end()
+
+    def _story(self) -> AgentExit:
+        try:
+            if not self._desk.asked():
+                self._prepare()
+                self._desk.start()
+            self._heart.enter(Phase.TRAINING)
+            return self._train()
+        except StagingFailed as failed:
+            return self._fail(failed.failure)
+        except Summoned as summoned:
+            return self._leave(summoned.ending)
+
+    def _prepare(self) -> None:
+        """Raises StagingFailed, Summoned."""
+        self._heart.enter(Phase.STAGING)
+        stager = Stager(self._world.store, self._ticket, self._world.folders, self._alarms.check, self._world.sleep, self._world.free)
+        self._timed("stage_data", stager.stage_data)
+        self._timed("stage_model", stager.stage_model)
+        self._timed("handover", self._await_predecessor)
+        self._timed("stage_checkpoint", self._stage_checkpoint)
+        self._alarms.check()
+        self._desk.write_run_file(run_file(self._ticket))
+
+    def _timed(self, name: str, work: Callable[[], object]) -> None:
+        started = time.monotonic()
+        work()
+        self._heart.note_stage(name, time.monotonic() - started)
+
+    def _await_predecessor(self) -> None:
+        """Wait until the interrupted predecessor has published its last save, but not past the ticket's time."""
+        handover = self._ticket.handover
+        if handover is None:
+            return
+        self._heart.enter(Phase.WAITING, f"for the last save of {handover.writer}")
+        while self._world.now() < handover.until:
+            last = read_heartbeat(self._world.store, self._ticket.outputs_bucket, self._ticket.job_id, handover.writer)
+            if last is not None and last.phase in (Phase.HANDED_OVER, Phase.FINISHED):
+                return
+            self._alarms.check()
+            self._world.sleep(self._pace.handover_s)
+        log.warning("%s did not hand over in time; the newest whole checkpoint is taken", handover.writer)
+
+    def _stage_checkpoint(self) -> None:
+        step = Resumer(self._world.store, self._ticket, self._world.folders, self._alarms.check).fetch()
+        self._heart.note(step=step or 0)
+
+    def _train(self) -> AgentExit:
+        """Raises Summoned."""
+        while True:
+            # The answer first, the lines then: so the last lines of a trainer that ended are always seen.
+            over = self._desk.over()
+            told = self._look()
+            if over is not None:
+                said = self._after_exit(over.status, told)
+                if said is not None:
+                    return said
+            self._alarms.check()
+            self._world.sleep(self._pace.watch_s)
+
+    def _after_exit(self, status: int, told: Told) -> AgentExit | None:
+        """The attempt's end, or None where the trainer was started again in place."""
+        if status == ExitCode.COMPLETED:
+            return self._complete()
+        if status == ExitCode.FAILED:
+            return self._fail(told.failure or Failure(code=FailureCode.TRAINER_ERROR, message="the trainer ended without a reason; see logs/trainer.log"))
+        self._alarms.check()
+        before = self._desk.restarts()
+        moved = told.step > before.step
+        count = 1 if moved else before.count + 1
+        if count > MAX_RESTARTS:
+            return self._fail(
+                Failure(
+                    code=FailureCode.TRAINER_KILLED,
+                    message=f"the trainer was ended from outside (exit status {status}) {count} times without a step forward from step {told.step}; "
+                    "status 137 is most often too little memory: lower training.micro_batch_size or training.max_length",
+                )
+            )
+        log.warning("the trainer ended with exit status %d at step %d; started again in place (%d of %d)", status, told.step, count, MAX_RESTARTS)
+        self._desk.remember_restarts(before.model_copy(update={"count": count, "step": max(told.step, before.step)}))
+        self._desk.start()
+        return None
+
+    def _complete(self) -> AgentExit:
+        self._heart.enter(Phase.UPLOADING)
+        try:
+            results, files = self._words.result()
+        except NoResult as error:
+            return self._fail(Failure(code=FailureCode.TRAINER_ERROR, message=f"the trainer completed but left no usable result: {error}"[:2000]))
+        self._words.upload_final(files)
+        self._words.upload_logs()
+        self._words.mark(Outcome.COMPLETED, files=files, results=results)
+        return self._finish("completed")
+
+    def _fail(self, failure: Failure) -> AgentExit:
+        log.error("failed: %s: %s", failure.code, failure.message)
+        self._words.upload_logs()
+        self._words.mark(Outcome.FAILED, failure=failure)
+        return self._finish(f"failed: {failure.code}")
+
+    def _leave(self, ending: Ending) -> AgentExit:
+        """A last save, its upload, and the word that the ending calls for."""
+        log.info("ending: %s", ending.reason)
+        if self._desk.asked():
+            self._heart.enter(Phase.SAVING, ending.reason)
+            status = self._stop_trainer(ending)
+            told = self._look()
+            if status == ExitCode.COMPLETED:
+                return self._complete()
+            if status == ExitCode.FAILED and ending.interrupted and told.failure is not None:
+                return self._fail(told.failure)
+            self._upload_last(ending)
+        self._words.upload_logs()
+        if ending.interrupted:
+            self._heart.enter(Phase.HANDED_OVER, ending.reason)
+            return AgentExit.HANDED_OVER
+        self._words.mark(Outcome.STOPPED)
+        return self._finish(ending.reason)
+
+    def _stop_trainer(self, ending: Ending) -> int | None:
+        """Ask for a save and wait for the end as long as the upload allows; then end the trainer. Its exit status, if it has one."""
+        self._desk.ask_to_stop()
+        left_s = (ending.before - self._world.now()).total_seconds()
+        reserve_s = min(max(LEAST_UPLOAD_S, 2 * self._uploader.upload_s), max(left_s, 0.0) / 2)
+        latest = ending.before - timedelta(seconds=reserve_s)
+        while (over := self._desk.over()) is None and self._world.now() < latest:
+            self._look()
+            self._world.sleep(self._pace.watch_s)
+        if over is None:
+            log.warning("the trainer did not stop in time; its last finished checkpoint counts")
+            self._desk.end_now()
+        return over.status if over else None
+
+    def _upload_last(self, ending: Ending) -> None:
+        """Try until it is published or the time is over: what S3 holds already stays the newest then."""
+        while True:
+            try:
+                return self._uploader.last()
+            except S3_ERRORS as error:
+                log.warning("the last checkpoint is not published yet: %s", error)
+                if self._world.now() >= ending.before:
+                    return None
+                self._world.sleep(self._pace.watch_s)
+
+    def _finish(self, message: str) -> AgentExit:
+        self._heart.enter(Phase.FINISHED, message)
+        return AgentExit.FINISHED
+
+    def _look(self) -> Told:
+        told = self._progress.read()
+        if told.load_s is not None and "load" not in self._heart.state.stages_s:
+            self._heart.note_stage("load", told.load_s)
+        if told.first_step is not None:
+            self._heart.note(
+                step=told.step,
+                total_steps=told.total_steps,
+                first_step=told.first_step,
+                loss=told.loss,
+                tokens_per_s=told.tokens_per_s,
+            )
+        return told
+
+    def _beat(self) -> None:
+        self._alarms.look_for_order()
+        self._heart.beat()
+
+    def _watch_notices(self) -> None:
+        if self._alarms.look_at_imds():
+            self._heart.note(notice=self._alarms.notice)
+            self._heart.beat()
+
+    def _after_publish(self, checkpoint: PublishedCheckpoint) -> None:
+        self._heart.note(checkpoint=checkpoint)
+        self._heart.beat()
+
+    def _margin_s(self) -> float:
+        """Seconds before the deadline at which a last save must begin: twice what was measured, and a floor."""
+        return self._pace.save_s + 2 * (self._progress.told.save_s + self._uploader.upload_s)
+
+
+def run_file(ticket: Ticket) -> RunFile:
+    """The trainer's orders, from the manifest; the rest are the contract's own defaults."""
+    manifest = ticket.manifest
+    return RunFile(
+        job_id=ticket.job_id,
+        model_reference=manifest.model.reference(),
+        eval_file="data/eval.jsonl" if manifest.data.eval else None,
+        data_format=manifest.data.format,
+        eval_fraction=manifest.data.eval_fraction,
+        method=manifest.method,
+        adapter=manifest.adapter,
+        training=manifest.training,
+        checkpoint=manifest.checkpoint,
+    )

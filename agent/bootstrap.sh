@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# The instance's first and last process: power-off timer, image, agent and trainer containers, power-off.
+#
+# Rules of this file. It is constant: nothing of a job is ever pasted into it, and what it reads of a job (tags, request
+# numbers) is held to a pattern before use. It must run in bash 3.2 as well, for the local cloud runs it unchanged on
+# laptops, with DROPFORGE_ROOT set and stand-ins for docker, aws and shutdown first on PATH (dropforge/local/shims).
+# Whatever goes wrong, the machine powers itself off: the timer is set before anything else can fail.
+#
+# The folder shared with the containers (the same path inside and outside):
+#   run/      what the trainer may touch: run.json, model/, data/, checkpoints/, final/, progress.jsonl, stop
+#   control/  requests of the agent, answers of this script; no trainer ever sees it
+#   incoming/ downloads of the agent that are not whole yet
+#   logs/     what the containers print; only this script writes it (a trainer could plant a link in run/)
+set -uo pipefail
+
+ROOT="${DROPFORGE_ROOT:-}"
+ENV_FILE="${DROPFORGE_ENV_FILE:-$ROOT/etc/dropforge/env}"
+STATE="$ROOT/var/lib/dropforge"
+RUN="$STATE/run"
+CONTROL="$STATE/control"
+LOGS="$STATE/logs"
+IMDS="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
+IMDS="${IMDS%/}"
+
+DEFAULT_LIFE_MIN=30   # without a readable deadline
+DEADLINE_GRACE_MIN=5  # the agent stops in time for the deadline; this is for the upload of its last save
+HANDED_OVER_MIN=5     # EC2 ends an interrupted instance two minutes after the notice
+MAX_AGENT_STARTS=10
+PULL_TRIES=5
+POLL_S=0.5
+CONTAINER_USER=10001
+EXIT_FINISHED=0
+EXIT_HANDED_OVER=3
+EXIT_NO_TICKET=4
+
+say() { printf '%s dropforge: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
+
+# One tag of this instance, or nothing. IMDSv2: a token first.
+imds_tag() {
+  local token
+  token="$(curl -sf --max-time 3 --retry 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' "$IMDS/latest/api/token")" || return 0
+  curl -sf --max-time 3 --retry 3 -H "X-aws-ec2-metadata-token: $token" "$IMDS/latest/meta-data/tags/instance/$1" || true
+}
+
+arm_power_off() {
+  local deadline minutes
+  deadline="$(imds_tag dropforge:deadline)"
+  minutes="$DEFAULT_LIFE_MIN"
+  if [[ "$deadline" =~ ^[1-9][0-9]{0,10}$ ]]; then
+    minutes=$(((deadline - $(date +%s) + 59) / 60 + DEADLINE_GRACE_MIN))
+    if ((minutes < 1)); then minutes=1; fi
+  else
+    say "no readable deadline among the instance tags"
+  fi
+  say "power-off in $minutes minutes at the latest"
+  shutdown -P "+$minutes"
+}
+
+power_off() {
+  say "power-off: $*"
+  shutdown -P now
+  exit 0
+}
+
+read_stack_facts() {
+  # shellcheck source=/dev/null  # written by the head of the user data
+  . "$ENV_FILE" || power_off "cannot read $ENV_FILE"
+  local name
+  for name in DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID DROPFORGE_IMAGE; do
+    if [ -z "${!name:-}" ]; then power_off "$ENV_FILE does not set $name"; fi
+  done
+  export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-${AWS_REGION:-}}"
+  export DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID
+}
+
+make_folders() {
+  mkdir -p "$RUN/model" "$RUN/data" "$CONTROL" "$LOGS" "$STATE/incoming"
+  if [ "$(id -u)" = 0 ]; then chown -R "$CONTAINER_USER:$CONTAINER_USER" "$RUN" "$CONTROL" "$STATE/incoming"; fi
+}
+
+# A container that gets round the missing network still finds no credentials. Host networking (the agent) is not forwarded.
+close_imds_to_containers() {
+  if command -v iptables >/dev/null; then
+    iptables -I DOCKER-USER -d 169.254.169.254 -j DROP || say "iptables refused the rule; the trainer has no network all the same"
+  fi
+}
+
+pull_image() {
+  local try registry="${DROPFORGE_IMAGE%%/*}"
+  for ((try = 1; try <= PULL_TRIES; try++)); do
+    if [[ "$registry" == *.dkr.ecr.* ]]; then
+      aws ecr get-login-password | docker login --username AWS --password-stdin "$registry" >/dev/null
+    fi
+    if docker pull "$DROPFORGE_IMAGE"; then return 0; fi
+    say "pull failed ($try of $PULL_TRIES)"
+    sleep $((try * 2))
+  done
+  return 1
+}
+
+# Options of every container; $1 is agent or trainer. Sets OPTIONS.
+container_options() {
+  OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$CONTAINER_USER:$CONTAINER_USER")
+  if [ -n "${DROPFORGE_LOG_GROUP:-}" ]; then
+    OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
+    OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1")
+  fi
+}
+
+run_agent() {
+  local name
+  container_options agent
+  OPTIONS+=(--network=host "--tmpfs=/tmp:rw,nosuid,nodev,size=1g" "--workdir=$STATE")
+  OPTIONS+=("--mount=type=bind,src=$STATE,dst=$STATE" "--mount=type=bind,src=$LOGS,dst=$LOGS,readonly")
+  for name in DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_EC2_METADATA_SERVICE_ENDPOINT; do
+    OPTIONS+=("--env=$name")
+  done
+  docker rm -f dropforge-agent >/dev/null 2>&1
+  docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" agent "$STATE" >>"$LOGS/agent.log" 2>&1
+}
+
+start_trainer() {
+  container_options trainer
+  OPTIONS+=(--network=none --shm-size=2g "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=8g" "--workdir=$RUN" "--mount=type=bind,src=$RUN,dst=$RUN")
+  OPTIONS+=("--mount=type=bind,src=$RUN/model,dst=$RUN/model,readonly" "--mount=type=bind,src=$RUN/data,dst=$RUN/data,readonly")
+  if command -v nvidia-smi >/dev/null; then OPTIONS+=(--gpus=all); fi
+  docker rm -f dropforge-trainer >/dev/null 2>&1
+  docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" trainer run "$RUN/run.json" >>"$LOGS/trainer.log" 2>&1 &
+}
+
+# One request: control/trainer.start holds its number; control/trainer.exit answers "<number> <exit status>".
+serve_trainer_request() {
+  local request='' trainer status
+  mv -f "$CONTROL/trainer.start" "$CONTROL/trainer.running" || return
+  read -r request <"$CONTROL/trainer.running"
+  if ! [[ "$request" =~ ^[0-9]{1,6}$ ]]; then
+    say "unreadable trainer request; ignored"
+    return
+  fi
+  say "trainer starts (request $request)"
+  start_trainer
+  trainer=$!
+  while kill -0 "$trainer" 2>/dev/null; do
+    if [ -e "$CONTROL/trainer.kill" ]; then
+      rm -f "$CONTROL/trainer.kill"
+      docker kill dropforge-trainer
+    fi
+    sleep "$POLL_S"
+  done
+  wait "$trainer"
+  status=$?
+  say "trainer ended with exit status $status (request $request)"
+  printf '%s %s\n' "$request" "$status" >"$CONTROL/trainer.exit.new" && mv -f "$CONTROL/trainer.exit.new" "$CONTROL/trainer.exit"
+  rm -f "$CONTROL/trainer.running"
+}
+
+serve_trainer() {
+  while :; do
+    if [ -e "$CONTROL/trainer.start" ]; then serve_trainer_request; fi
+    sleep "$POLL_S"
+  done
+}
+
+# Runs the agent until it has its last word; a trainer that runs keeps running while a died agent comes back.
+supervise_agent() {
+  local start status
+  for ((start = 1; start <= MAX_AGENT_STARTS; start++)); do
+    run_agent
+    status=$?
+    case "$status" in "$EXIT_FINISHED" | "$EXIT_HANDED_OVER" | "$EXIT_NO_TICKET") return "$status" ;; esac
+    say "the agent died with exit status $status (start $start of $MAX_AGENT_STARTS)"
+    sleep $((start < 5 ? start : 15))
+  done
+  return "$status"
+}
+
+main() {
+  local server status
+  mkdir -p "$ROOT/run/dropforge"
+  printf '%s\n' "$$" >"$ROOT/run/dropforge/bootstrap.pid"
+  arm_power_off
+  read_stack_facts
+  make_folders
+  close_imds_to_containers
+  STREAM="$(imds_tag dropforge:job)/$(imds_tag dropforge:attempt)"
+  if ! [[ "$STREAM" =~ ^[a-z0-9-]{1,63}/[0-9]{1,4}$ ]]; then STREAM="unnamed/0"; fi
+  pull_image || power_off "the image $DROPFORGE_IMAGE could not be pulled"
+  serve_trainer &
+  server=$!
+  supervise_agent
+  status=$?
+  kill "$server" 2>/dev/null
+  docker kill dropforge-trainer >/dev/null 2>&1
+  if ((status == EXIT_HANDED_OVER)); then
+    # EC2 is about to end this instance; if EC2 does it in the first hour, that hour is free. So only a timer, in case it does not.
+    say "handed over; left to EC2, power-off in $HANDED_OVER_MIN minutes at the latest"
+    shutdown -P "+$HANDED_OVER_MIN"
+    sleep $((HANDED_OVER_MIN * 60 + 60))
+  fi
+  power_off "the agent ended with exit status $status"
+}
+
+main

@@ -1,0 +1,83 @@
+"""Follows ``progress.jsonl`` as the trainer appends to it. A line that is no Progress document is passed over, and said."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobspec.marker import Failure, FailureCode
+from jobspec.runfile import Progress, ProgressKind
+from jobspec.wire import UnreadableDocument, load
+
+#: A line holds one message of 2000 characters at most; anything much longer was not written by our trainer.
+MAX_LINE_BYTES = 64 * 1024
+READ_BYTES = 4 * 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Told:
+    """What the lines said so far. ``first_step``: where this instance began; ``save_s``: the longest save."""
+
+    step: int = 0
+    total_steps: int | None = None
+    first_step: int | None = None
+    loss: float | None = None
+    tokens_per_s: float | None = None
+    save_s: float = 0.0
+    load_s: float | None = None
+    message: str = ""
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class ProgressReader:
+    path: Path
+    told: Told = field(default_factory=Told)
+    _offset: int = 0
+    _rest: bytes = b""
+
+    def read(self) -> Told:
+        """Take in what was appended since the last call."""
+        for line in self._new_lines():
+            try:
+                self._take(load(Progress, line))
+            except UnreadableDocument as error:
+                log.warning("progress line passed over: %s", error)
+        return self.told
+
+    def _new_lines(self) -> list[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read(READ_BYTES)
+        except OSError:
+            return []
+        self._offset += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        self._rest = self._rest[: MAX_LINE_BYTES + 1]
+        return [line for line in lines if line.strip() and len(line) <= MAX_LINE_BYTES]
+
+    def _take(self, line: Progress) -> None:
+        told = self.told
+        told.total_steps = line.total_steps or told.total_steps
+        told.message = line.message or told.message
+        match line.kind:
+            case ProgressKind.STARTED:
+                told.load_s = line.seconds if told.load_s is None else told.load_s
+            case ProgressKind.RESUMED:
+                told.step = line.step
+                told.first_step = line.step if told.first_step is None else told.first_step
+            case ProgressKind.STEP:
+                # Without a resume before the first step, the run began at 0.
+                told.first_step = 0 if told.first_step is None else told.first_step
+                told.step = line.step
+                told.loss = told.loss if line.loss is None else line.loss
+                told.tokens_per_s = line.tokens_per_s if line.tokens_per_s is not None and line.tokens_per_s >= 0 else told.tokens_per_s
+            case ProgressKind.CHECKPOINT | ProgressKind.INTERRUPTED:
+                told.step = max(told.step, line.step)
+                told.save_s = max(told.save_s, line.seconds or 0.0)
+            case ProgressKind.FAILED:
+                told.failure = Failure(code=line.failure or FailureCode.TRAINER_ERROR, message=line.message or "the trainer gave no reason")
+            case ProgressKind.DATA | ProgressKind.EVAL | ProgressKind.SAMPLE | ProgressKind.COMPLETED:
+                pass
