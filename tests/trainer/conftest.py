@@ -1,0 +1,27 @@
+"""The tiny model and one finished run, made once for all of the trainer's tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import make_tiny_model
+from tests.trainer.rig import do_run, make_run, save_each_step
+from trainer.__main__ import ENVIRONMENT
+
+# Before any test imports a library that reads it.
+os.environ.update(ENVIRONMENT)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def whole_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run with a checkpoint of each of its ten steps. Copy it; do not change it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    path = make_run(folder, tiny_model, checkpoint={"interval": 600, "keep": 20})
+    assert do_run(path, clock=save_each_step()) == 0
+    return folder
