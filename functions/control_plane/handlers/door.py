@@ -4,12 +4,15 @@ Bad input is recorded and succeeds; a passing fault is raised, so that AWS deliv
 dead-letter queue. Nothing is swallowed.
 """
 
+import logging
+import os
 from datetime import UTC, datetime
 from functools import cache, wraps
 from time import perf_counter
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
 from control_plane.adapters.clients import client
@@ -25,7 +28,10 @@ from control_plane.look import Watcher
 from control_plane.settings import Settings, settings_from
 
 logger = Logger()
-metrics = Metrics()
+# The rooms log through the standard library; their lines get the same JSON form, and the same invocation's keys.
+logging.getLogger("control_plane")
+copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"})
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
 tracer = Tracer(auto_patch=False)
 
 

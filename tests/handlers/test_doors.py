@@ -1,0 +1,237 @@
+"""The seven doors as Lambda calls them: real events, the real adapters, moto's account behind them."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from control_plane.core.state import JobState
+from control_plane.handlers import budget, budget_relay, completion, door, instance_state, interruption, reconcile, submit
+from control_plane.settings import MissingSetting, settings_from
+from jobspec import keys, wire
+from jobspec.base import FileDigest
+from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.marker import CompletionMarker, Outcome, Results
+from tests.driver.house import MANIFEST
+
+EVENTS = Path(__file__).parents[2] / "events"
+DATA, OUTPUTS = "dropforge-databucket-example", "dropforge-outputsbucket-example"
+CONTEXT = SimpleNamespace(
+    function_name="f",
+    memory_limit_in_mb=256,
+    invoked_function_arn="arn:aws:lambda:us-east-1:1:function:f",
+    aws_request_id="r",
+    get_remaining_time_in_millis=lambda: 60_000,
+)
+
+
+def sample(name: str, **detail: Any) -> dict[str, Any]:
+    """A committed sample event, with parts of its detail replaced."""
+    event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
+    event["detail"] = {**event.get("detail", {}), **detail}
+    return event
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A stack's resources in moto, and the functions' environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    for name, value in {"AWS_DEFAULT_REGION": "us-east-1", "MOTO_EC2_LOAD_DEFAULT_AMIS": "false", "POWERTOOLS_TRACE_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        s3, ec2, sns, sqs = (boto3.client(name) for name in ("s3", "ec2", "sns", "sqs"))
+        for bucket in (DATA, OUTPUTS):
+            s3.create_bucket(Bucket=bucket)
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        attribute = {"AttributeName": "pk", "AttributeType": "S"}
+        boto3.client("dynamodb").create_table(
+            TableName="jobs",
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[attribute, {"AttributeName": "open", "AttributeType": "S"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "open",
+                    "KeySchema": [{"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "pk", "KeyType": "RANGE"}],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            ],
+        )
+        subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
+        image = ec2.register_image(Name="gpu", RootDeviceName="/dev/sda1")["ImageId"]
+        template = ec2.create_launch_template(LaunchTemplateName="lt", LaunchTemplateData={"ImageId": image, "InstanceType": "g5.xlarge"})["LaunchTemplate"]
+        topic = sns.create_topic(Name="mail")["TopicArn"]
+        queue = sqs.create_queue(QueueName="inbox")["QueueUrl"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"])
+        environment = {
+            "PROJECT": "dropforge",
+            "TABLE_NAME": "jobs",
+            "DATA_BUCKET": DATA,
+            "OUTPUTS_BUCKET": OUTPUTS,
+            "TOPIC_ARN": topic,
+            "INSTANCE_ROLE_ID": "AROAEXAMPLEID",
+            "LAUNCH_TEMPLATE_ID": template["LaunchTemplateId"],
+            "LAUNCH_TEMPLATE_VERSION": "1",
+            "SUBNET_IDS": ",".join(subnets),
+            "HEARTBEAT_SECONDS": "30",
+            "NOTICE_SECONDS": "120",
+            "STRAY_GRACE_SECONDS": "300",
+            "BUDGET_ACTION": "pause",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        for cached in (door.settings, door.holds, door.bus, door.driver):
+            cached.cache_clear()
+
+        def inbox() -> list[dict[str, Any]]:
+            found = []
+            while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+                for message in messages:
+                    found.append(json.loads(message["Body"]))
+                    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            return found
+
+        yield SimpleNamespace(s3=s3, ec2=ec2, inbox=inbox, environment=environment)
+
+
+def put_manifest(account: SimpleNamespace, key: str = "jobs/tiny.yaml", **changes: Any) -> dict[str, Any]:
+    account.s3.put_object(Bucket=DATA, Key=key, Body=yaml.safe_dump({**MANIFEST, **changes}).encode())
+    answer: dict[str, Any] = submit.handler(sample("manifest-created", object={"key": key}), CONTEXT)
+    return answer
+
+
+def live(account: SimpleNamespace) -> list[str]:
+    found = [i for r in account.ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+    return [i["InstanceId"] for i in found if i["State"]["Name"] in ("pending", "running")]
+
+
+def marker_of(account: SimpleNamespace, job_id: str, instance_id: str, attempt: int) -> str:
+    writer = keys.writer_of("AROAEXAMPLEID", instance_id)
+    account.s3.put_object(Bucket=OUTPUTS, Key=keys.run_prefix(job_id, writer) + "final/a.safetensors", Body=b"w")
+    digest = "50e721e49c013f00c62cf59f2163542a9d8df02464efeb615d31051b0fddc326"
+    marker = CompletionMarker(
+        job_id=job_id,
+        attempt=attempt,
+        instance_id=instance_id,
+        outcome=Outcome.COMPLETED,
+        at="2026-11-01T00:00:00Z",
+        files=(FileDigest(path="final/a.safetensors", size=1, sha256=digest),),
+        results=Results(steps=3),
+    )
+    key = keys.marker_key(job_id, writer)
+    account.s3.put_object(Bucket=OUTPUTS, Key=key, Body=wire.dump(marker))
+    return key
+
+
+def test_one_job_through_every_door(account: SimpleNamespace) -> None:
+    answer = put_manifest(account)
+    assert answer["state"] == JobState.LAUNCHED
+    (first,) = live(account)
+    job_id = answer["job_id"]
+    writer = keys.writer_of("AROAEXAMPLEID", first)
+    beat = Heartbeat(job_id=job_id, attempt=1, instance_id=first, seq=1, at="2026-11-01T00:00:00Z", phase=Phase.TRAINING, step=5, total_steps=9)
+    account.s3.put_object(Bucket=OUTPUTS, Key=keys.heartbeat_key(job_id, writer), Body=wire.dump(beat))
+    assert reconcile.handler(sample("tick"), CONTEXT)["driven"] == 1
+    interruption.handler(sample("spot-interruption-warning", **{"instance-id": first}), CONTEXT)
+    assert len(live(account)) == 2
+    second = next(i for i in live(account) if i != first)
+    account.ec2.terminate_instances(InstanceIds=[first])
+    assert instance_state.handler(sample("instance-terminated", **{"instance-id": first}), CONTEXT)["outcome"] == "done"
+    key = marker_of(account, job_id, second, 2)
+    done = completion.handler(sample("marker-created", object={"key": key}), CONTEXT)
+    assert done["state"] == JobState.SUCCEEDED
+    assert live(account) == []
+    for _ in range(2):
+        reconcile.handler(sample("tick"), CONTEXT)
+    assert reconcile.handler(sample("tick"), CONTEXT)["driven"] == 0, "settled"
+    (mail,) = account.inbox()
+    assert "finished" in mail["Subject"]
+    status = json.loads(account.s3.get_object(Bucket=DATA, Key="status/tale.json")["Body"].read())
+    assert status["state"] == "SUCCEEDED"
+
+
+def test_a_deleted_manifest_cancels(account: SimpleNamespace) -> None:
+    put_manifest(account)
+    account.s3.delete_object(Bucket=DATA, Key="jobs/tiny.yaml")
+    assert submit.handler(sample("manifest-deleted"), CONTEXT)["state"] == JobState.CANCELLED
+    assert live(account) == []
+
+
+def test_a_hostile_manifest_is_rejected_and_its_event_succeeds(account: SimpleNamespace) -> None:
+    account.s3.put_object(Bucket=DATA, Key="jobs/tiny.yaml", Body=b"a: &a [*a]\n" + b"\x00" * 10)
+    assert submit.handler(sample("manifest-created"), CONTEXT)["state"] == JobState.REJECTED
+    assert len(account.inbox()) == 1
+
+
+@pytest.mark.parametrize("name", ["spot-interruption-warning", "rebalance-recommendation", "instance-terminated", "instance-shutting-down"])
+def test_a_foreign_instances_event_is_ignored(account: SimpleNamespace, name: str) -> None:
+    handler = instance_state.handler if name.startswith("instance") else interruption.handler
+    assert handler(sample(name), CONTEXT)["outcome"] == "ignored"
+
+
+@pytest.mark.parametrize("door_module", [submit, interruption, instance_state, completion, budget, budget_relay])
+@pytest.mark.parametrize(
+    "event", [{}, {"source": "aws.s3"}, {"detail": None}, {"detail": []}, [], {"source": ["aws.ec2"], "detail-type": {}, "detail": {"instance-id": 7}}]
+)
+def test_an_event_that_is_none_is_ignored_and_never_raises(account: SimpleNamespace, door_module: Any, event: Any) -> None:
+    assert door_module.handler(copy.deepcopy(event), CONTEXT)["outcome"] == "ignored"
+
+
+def test_another_buckets_or_prefixs_object_is_ignored(account: SimpleNamespace) -> None:
+    assert submit.handler(sample("manifest-created", bucket={"name": "someone-elses"}), CONTEXT)["outcome"] == "ignored"
+    assert submit.handler(sample("manifest-created", object={"key": "status/tiny.json"}), CONTEXT)["outcome"] == "ignored"
+    assert completion.handler(sample("marker-created"), CONTEXT)["outcome"] == "ignored", "nobody's instance"
+
+
+def test_a_forged_marker_of_an_instance_under_another_job_is_ignored(account: SimpleNamespace) -> None:
+    job_id = put_manifest(account)["job_id"]
+    (first,) = live(account)
+    key = marker_of(account, "other-0123456789", first, 1)
+    answer = completion.handler(sample("marker-created", object={"key": key}), CONTEXT)
+    assert answer["outcome"] == "ignored"
+    assert job_id in {i["Tags"][n]["Value"] for r in account.ec2.describe_instances()["Reservations"] for i in r["Instances"] for n in range(len(i["Tags"]))}
+
+
+def test_aws_budgets_mail_holds_new_launches_through_the_bus(account: SimpleNamespace) -> None:
+    relayed = budget_relay.handler(json.loads((EVENTS / "budget-mail-sns.json").read_text()), CONTEXT)
+    assert relayed["relayed"] == 1
+    assert "held" in budget.handler(sample("budget-alert"), CONTEXT)["did"]
+    assert put_manifest(account)["state"] == JobState.WAITING
+    assert live(account) == []
+    assert any("budget alert" in mail["Subject"] for mail in account.inbox())
+
+
+def test_another_projects_budget_is_ignored(account: SimpleNamespace) -> None:
+    assert budget.handler(sample("budget-alert", project="other"), CONTEXT)["outcome"] == "ignored"
+
+
+def test_a_tick_that_fails_in_part_does_the_rest_and_raises(account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_manifest(account)
+    monkeypatch.setattr(door.driver().fleet, "launch", lambda *_: (_ for _ in ()).throw(ConnectionError("no answer")))
+    account.s3.put_object(Bucket=DATA, Key="jobs/two.yaml", Body=yaml.safe_dump({**MANIFEST, "name": "two"}).encode())
+    with pytest.raises(Exception, match="no answer"):
+        submit.handler(sample("manifest-created", object={"key": "jobs/two.yaml"}), CONTEXT)
+    with pytest.raises(reconcile.TickFailed, match="two-"):
+        reconcile.handler(sample("tick"), CONTEXT)
+    monkeypatch.undo()
+
+
+def test_a_missing_setting_is_named(account: SimpleNamespace) -> None:
+    with pytest.raises(MissingSetting, match="TOPIC_ARN"):
+        settings_from({name: value for name, value in account.environment.items() if name != "TOPIC_ARN"})
+
+
+def test_no_log_line_holds_what_a_stranger_wrote(account: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    event = sample("manifest-created", object={"key": "jobs/x.yaml"}, note="canary-7f3a")
+    submit.handler(event, CONTEXT)
+    assert "canary-7f3a" not in capsys.readouterr().out
