@@ -157,7 +157,7 @@ def _quotes_hint(path: Path, value: Value, kinds: set[str], tree: Tree) -> str:
     if "string" in kinds and isinstance(value, bool | int | float):
         return f'; put it in quotes: "{written[:60]}"'
     if isinstance(value, str) and kinds & {"integer", "number", "boolean"} and _reads_as_number(value):
-        return "; without quotes"
+        return "; write it without quotes"
     return ""
 
 

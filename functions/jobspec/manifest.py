@@ -4,9 +4,9 @@ Rules: text values are strict (a bare ``3.10`` or ``no`` where text is meant is 
 refused; whatever a shell, a path or an e-mail will see is held to a pattern.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from jobspec.base import Document, JobName, UtcTime
 from jobspec.instances import GPU_INSTANCES
@@ -23,8 +23,19 @@ ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 Location = Annotated[str, StringConstraints(strict=True, pattern=LOCATION_PATTERN, max_length=1024)]
 
 
+def _one_of(*groups: tuple[str, ...]) -> ConfigDict:
+    """JSON Schema for "exactly one of these groups of keys", so that an editor says what the model's validator would."""
+    keys = [key for group in groups for key in group]
+    branches: list[Any] = [
+        {"required": list(group), "properties": {key: {"not": {"type": "null"}} if key in group else {"type": "null"} for key in keys}} for group in groups
+    ]
+    return ConfigDict(json_schema_extra={"oneOf": branches})
+
+
 class Model(Document):
-    """The model to start from: ``hub`` with ``revision``, or ``s3``."""
+    """The model to start from: `hub` with `revision`, or `s3`."""
+
+    model_config = _one_of(("hub", "revision"), ("s3",))
 
     hub: Annotated[str, StringConstraints(strict=True, pattern=HUB_ID_PATTERN)] | None = Field(
         None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`."
@@ -114,6 +125,8 @@ Zone = Annotated[str, StringConstraints(strict=True, pattern=ZONE_PATTERN)]
 
 class Compute(Document):
     """Where to run: instance types by name, or what the job needs of a GPU."""
+
+    model_config = _one_of(("instance_types",), ("gpu",))
 
     instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Offered EC2 types, in any order; all of them are asked for at once."

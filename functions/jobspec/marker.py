@@ -36,9 +36,7 @@ class FailureCode(StrEnum):
     AGENT_ERROR = "agent_error"
 
 
-RETRYABLE = frozenset(
-    {FailureCode.TRAINER_KILLED, FailureCode.DISK_FULL, FailureCode.UPLOAD_FAILED, FailureCode.NO_HEARTBEAT, FailureCode.AGENT_ERROR}
-)
+RETRYABLE = frozenset({FailureCode.TRAINER_KILLED, FailureCode.DISK_FULL, FailureCode.UPLOAD_FAILED, FailureCode.NO_HEARTBEAT, FailureCode.AGENT_ERROR})
 
 
 class Failure(Document):

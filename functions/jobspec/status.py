@@ -9,9 +9,7 @@ from pydantic import Field, StringConstraints
 
 from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
 
-State = Literal[
-    "ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"
-]
+State = Literal["ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -43,5 +43,6 @@ Duration = Annotated[
     int,
     BeforeValidator(_read),
     Field(ge=1, le=90 * 86400),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": DURATION_HELP}),
+    # What a person writes; what Dropforge writes are whole seconds, which is the field's own schema.
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": DURATION_HELP}, mode="validation"),
 ]
