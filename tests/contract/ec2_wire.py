@@ -39,9 +39,9 @@ def time_out(ec2: Any, operation: str, *, effect: bool) -> None:
     ec2.meta.events.register(event, hook)
 
 
-def requests_of(ec2: Any, operation: str) -> list[dict[str, str]]:
+def requests_of(ec2: Any, operation: str) -> list[dict[str, Any]]:
     """A list that fills with the parameters of each request, as they go over the wire."""
-    seen: list[dict[str, str]] = []
+    seen: list[dict[str, Any]] = []
     ec2.meta.events.register_first(f"before-call.ec2.{operation}", lambda params, **_: seen.append(dict(params["body"])))
     return seen
 

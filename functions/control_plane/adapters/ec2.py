@@ -12,7 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from control_plane.adapters.refusals import PoolError, refused
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Offers
-from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME
+from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME, RefusalKind, kind_of
 from control_plane.core.state import LaunchPlan, Market, Pool
 from control_plane.ports import Clock, OutcomeUnknown, Throttled
 from jobspec import tags as tag_keys
@@ -134,7 +134,8 @@ def _passing(error: ClientError) -> Throttled | OutcomeUnknown | None:
     if _code(error) in THROTTLE:
         return Throttled(str(error))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if _code(error) in UNKNOWN_OUTCOME or status >= 500:
+    # Some refusals are server errors by their status (InsufficientInstanceCapacity is): a code that is known outweighs it.
+    if _code(error) in UNKNOWN_OUTCOME or (status >= 500 and kind_of(_code(error)) is RefusalKind.UNKNOWN):
         return OutcomeUnknown(str(error))
     return None
 

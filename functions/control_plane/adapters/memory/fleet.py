@@ -72,6 +72,7 @@ class MemoryFleet:
     faults: list[Fault] = field(default_factory=list)
     launch_calls: list[LaunchPlan] = field(default_factory=list)
     terminate_calls: list[str] = field(default_factory=list)
+    _started: int = 0
     _instances: dict[str, InstanceSight] = field(default_factory=dict)
     _hidden: set[str] = field(default_factory=set)
     _tokens: dict[str, list[_Remembered]] = field(default_factory=dict)
@@ -194,7 +195,8 @@ class MemoryFleet:
         return self.spot_usd_per_h.get((pool.instance_type, pool.zone), round(on_demand * self.spot_share, 4))
 
     def _boot(self, market: Market, pool: Pool, tags: dict[str, str]) -> LaunchedInstance:
-        instance_id = f"i-{len(self._instances) + 1:017x}"
+        self._started += 1
+        instance_id = f"i-{self._started:017x}"
         slot = (pool.instance_type, pool.zone, market)
         if slot in self.capacity:
             self.capacity[slot] -= 1

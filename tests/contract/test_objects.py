@@ -1,0 +1,181 @@
+"""Objects: the same on both sides, and what only S3 can answer."""
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from control_plane.adapters.memory import MemoryObjects
+from control_plane.adapters.s3 import S3Objects, whole_sha256
+from control_plane.ports import ObjectFacts, Objects
+from tests.contract import aws_side
+
+BUCKET = "data-bucket"
+
+
+class ObjectWorld:
+    """A versioned bucket, and what others than the port do to it."""
+
+    def __init__(self, side: str) -> None:
+        self.memory = MemoryObjects(BUCKET) if side == "memory" else None
+        self.s3: Any = None if self.memory else aws_side.client("s3")
+        self.objects: Objects = self.memory or S3Objects(self.s3)
+        if self.s3:
+            self.s3.create_bucket(Bucket=BUCKET)
+            self.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+
+    def delete(self, key: str) -> None:
+        if self.memory:
+            self.memory.delete(BUCKET, key)
+        else:
+            self.s3.delete_object(Bucket=BUCKET, Key=key)
+
+    def put_multipart(self, key: str, body: bytes) -> None:
+        if self.memory:
+            self.memory.put_multipart(BUCKET, key, body)
+            return
+        where = {"Bucket": BUCKET, "Key": key}
+        upload = {"UploadId": self.s3.create_multipart_upload(**where)["UploadId"]}
+        part = self.s3.upload_part(**where, **upload, PartNumber=1, Body=body)
+        self.s3.complete_multipart_upload(**where, **upload, MultipartUpload={"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]})
+
+
+@pytest.fixture
+def world(side: str) -> ObjectWorld:
+    return ObjectWorld(side)
+
+
+def test_what_is_not_there_is_none(world: ObjectWorld) -> None:
+    assert world.objects.get(BUCKET, "jobs/demo.yaml", max_bytes=100) is None
+    assert world.objects.head(BUCKET, "jobs/demo.yaml") is None
+
+
+def test_what_was_put_is_read_back(world: ObjectWorld) -> None:
+    world.objects.put(BUCKET, "jobs/demo.yaml", b"name: demo\n")
+    found = world.objects.get(BUCKET, "jobs/demo.yaml", max_bytes=100)
+    assert found is not None
+    assert (found.body, found.size) == (b"name: demo\n", 11)
+
+
+@pytest.mark.parametrize(("max_bytes", "read"), [(4, b"0123"), (10, b"0123456789"), (11, b"0123456789")])
+def test_no_more_than_asked_for_is_read_and_the_whole_size_is_told(world: ObjectWorld, max_bytes: int, read: bytes) -> None:
+    world.objects.put(BUCKET, "key", b"0123456789")
+    found = world.objects.get(BUCKET, "key", max_bytes=max_bytes)
+    assert found is not None
+    assert (found.body, found.size) == (read, 10)
+
+
+def test_an_empty_object_is_there_and_empty(world: ObjectWorld) -> None:
+    world.objects.put(BUCKET, "key", b"")
+    found = world.objects.get(BUCKET, "key", max_bytes=100)
+    assert found is not None
+    assert (found.body, found.size) == (b"", 0)
+    assert found.version_id
+    assert world.objects.head(BUCKET, "key") == ObjectFacts(0, hashlib.sha256(b"").hexdigest())
+
+
+def test_the_newest_version_is_read_under_its_own_id(world: ObjectWorld) -> None:
+    seen = []
+    for body in (b"one", b"two", b"two"):
+        world.objects.put(BUCKET, "key", body)
+        found = world.objects.get(BUCKET, "key", max_bytes=100)
+        assert found is not None
+        assert found.body == body
+        again = world.objects.get(BUCKET, "key", max_bytes=1)
+        assert again is not None
+        assert again.version_id == found.version_id
+        seen.append(found.version_id)
+    assert len(set(seen)) == 3
+
+
+def test_a_deleted_object_is_none_and_may_come_back(world: ObjectWorld) -> None:
+    world.objects.put(BUCKET, "key", b"one")
+    world.delete("key")
+    assert world.objects.get(BUCKET, "key", max_bytes=100) is None
+    assert world.objects.head(BUCKET, "key") is None
+    world.objects.put(BUCKET, "key", b"two")
+    assert world.objects.head(BUCKET, "key") is not None
+
+
+def test_head_tells_size_and_sha256_of_what_was_put_whole(world: ObjectWorld) -> None:
+    world.objects.put(BUCKET, "key", b"weights")
+    assert world.objects.head(BUCKET, "key") == ObjectFacts(7, hashlib.sha256(b"weights").hexdigest())
+
+
+def test_a_multipart_upload_has_a_size_and_no_sha256_of_the_whole(world: ObjectWorld) -> None:
+    world.put_multipart("key", b"weights")
+    assert world.objects.head(BUCKET, "key") == ObjectFacts(7, None)
+
+
+def test_a_bucket_that_does_not_exist_is_an_error_not_an_absence(world: ObjectWorld) -> None:
+    with pytest.raises((LookupError, ClientError), match="bucket"):
+        world.objects.get("no-such-bucket", "key", max_bytes=100)
+    with pytest.raises((LookupError, ClientError), match="bucket"):
+        world.objects.put("no-such-bucket", "key", b"")
+
+
+@pytest.fixture
+def s3_world(aws: None) -> ObjectWorld:
+    return ObjectWorld("aws")
+
+
+def test_a_refused_read_is_an_error_not_an_absence(s3_world: ObjectWorld) -> None:
+    def refuse(model: Any, **_: Any) -> None:
+        raise ClientError({"Error": {"Code": "403" if model.name == "HeadObject" else "AccessDenied", "Message": "Forbidden"}}, model.name)
+
+    s3_world.s3.meta.events.register("before-call.s3", refuse)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3_world.objects.get(BUCKET, "key", max_bytes=100)
+    with pytest.raises(ClientError, match="403"):
+        s3_world.objects.head(BUCKET, "key")
+
+
+@pytest.mark.parametrize("status", [None, "Suspended"])
+def test_without_versioning_the_etag_stands_for_the_version_as_in_s3s_events(s3_world: ObjectWorld, status: str | None) -> None:
+    s3_world.s3.create_bucket(Bucket="plain-bucket")
+    if status:
+        s3_world.s3.put_bucket_versioning(Bucket="plain-bucket", VersioningConfiguration={"Status": status})
+    s3_world.objects.put("plain-bucket", "key", b"body")
+    found = s3_world.objects.get("plain-bucket", "key", max_bytes=100)
+    assert found is not None
+    assert found.version_id == hashlib.md5(b"body", usedforsecurity=False).hexdigest()
+
+
+def test_the_range_is_asked_of_s3_and_not_cut_after_a_whole_download(s3_world: ObjectWorld) -> None:
+    asked: list[str] = []
+    s3_world.s3.meta.events.register("before-parameter-build.s3.GetObject", lambda params, **_: asked.append(params["Range"]))
+    s3_world.objects.put(BUCKET, "key", b"0123456789")
+    s3_world.objects.get(BUCKET, "key", max_bytes=4)
+    assert asked == ["bytes=0-3"]
+
+
+_SHA = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"ChecksumSHA256": _SHA, "ChecksumType": "FULL_OBJECT"}, hashlib.sha256(b"x").hexdigest()),
+        ({"ChecksumSHA256": _SHA}, hashlib.sha256(b"x").hexdigest()),
+        ({"ChecksumSHA256": _SHA, "ChecksumType": "COMPOSITE"}, None),
+        ({"ChecksumSHA256": _SHA + "-3"}, None),
+        ({"ChecksumSHA256": "not base64!"}, None),
+        ({"ChecksumCRC32": "AAAAAA=="}, None),
+    ],
+)
+def test_only_a_checksum_of_the_whole_object_counts(answer: dict[str, Any], expected: str | None) -> None:
+    assert whole_sha256(answer) == expected
+
+
+def test_the_simulator_sees_versions_and_live_keys() -> None:
+    objects = MemoryObjects(BUCKET)
+    objects.put(BUCKET, "status/b.json", b"1")
+    objects.put(BUCKET, "status/a.json", b"1")
+    objects.put(BUCKET, "jobs/a.yaml", b"1")
+    objects.delete(BUCKET, "status/b.json")
+    assert objects.keys(BUCKET) == ["jobs/a.yaml", "status/a.json"]
+    assert objects.keys(BUCKET, "status/") == ["status/a.json"]
+    assert [version.body for version in objects.versions(BUCKET, "status/b.json")] == [b"1", None]
+    assert objects.puts[0] == (BUCKET, "status/b.json")
