@@ -173,18 +173,28 @@ def test_a_hostile_manifest_is_rejected_and_its_event_succeeds(account: SimpleNa
     assert len(account.inbox()) == 1
 
 
-@pytest.mark.parametrize("name", ["spot-interruption-warning", "rebalance-recommendation", "instance-terminated", "instance-shutting-down"])
-def test_a_foreign_instances_event_is_ignored(account: SimpleNamespace, name: str) -> None:
-    handler = instance_state.handler if name.startswith("instance") else interruption.handler
-    assert handler(sample(name), CONTEXT)["outcome"] == "ignored"
+def test_a_foreign_instances_event_is_ignored(account: SimpleNamespace) -> None:
+    for name in ("spot-interruption-warning", "rebalance-recommendation", "instance-terminated", "instance-shutting-down"):
+        handler = instance_state.handler if name.startswith("instance") else interruption.handler
+        assert handler(sample(name), CONTEXT)["outcome"] == "ignored", name
 
 
-@pytest.mark.parametrize("door_module", [submit, interruption, instance_state, completion, budget, budget_relay])
-@pytest.mark.parametrize(
-    "event", [{}, {"source": "aws.s3"}, {"detail": None}, {"detail": []}, [], {"source": ["aws.ec2"], "detail-type": {}, "detail": {"instance-id": 7}}]
+NOT_EVENTS: tuple[Any, ...] = (
+    {},
+    {"source": "aws.s3"},
+    {"detail": None},
+    {"detail": []},
+    [],
+    "text",
+    {"source": ["aws.ec2"], "detail-type": {}, "detail": {"instance-id": 7}},
+    {"Records": [None, {"Sns": "x"}]},
 )
-def test_an_event_that_is_none_is_ignored_and_never_raises(account: SimpleNamespace, door_module: Any, event: Any) -> None:
-    assert door_module.handler(copy.deepcopy(event), CONTEXT)["outcome"] == "ignored"
+
+
+def test_an_event_that_is_none_is_ignored_and_never_raises(account: SimpleNamespace) -> None:
+    for module in (submit, interruption, instance_state, completion, budget, budget_relay):
+        for event in NOT_EVENTS:
+            assert module.handler(copy.deepcopy(event), CONTEXT)["outcome"] == "ignored", (module.__name__, event)
 
 
 def test_another_buckets_or_prefixs_object_is_ignored(account: SimpleNamespace) -> None:
