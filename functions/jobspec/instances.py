@@ -31,7 +31,6 @@ _OFFERED = (
     GpuInstance("g5.2xlarge", "A10G", 1, 24, 8, 1.212),
     GpuInstance("g6e.xlarge", "L40S", 1, 48, 4, 1.861),
     GpuInstance("g6e.2xlarge", "L40S", 1, 48, 8, 2.242),
-    GpuInstance("p3.2xlarge", "V100", 1, 16, 8, 3.06),
     GpuInstance("g5.12xlarge", "A10G", 4, 24, 48, 5.672),
     GpuInstance("g6e.12xlarge", "L40S", 4, 48, 48, 10.493),
     GpuInstance("p4d.24xlarge", "A100", 8, 40, 96, 32.773),
