@@ -1,5 +1,6 @@
 """The AWS side in process: moto's account, with the table, topic, buckets and network that the adapters expect."""
 
+from functools import cache
 from typing import Any
 
 import boto3
@@ -10,9 +11,14 @@ TABLE = "jobs"
 _ONCE = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 
 
+@cache
+def _session() -> Any:
+    """One for all tests, made inside moto: reading a service's model is most of what a client costs. Hooks stay with their client."""
+    return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing")
+
+
 def client(service: str) -> Any:
-    make: Any = boto3.client  # as in adapters.clients
-    return make(service, config=_ONCE)
+    return _session().client(service, config=_ONCE)
 
 
 def job_table() -> Any:
