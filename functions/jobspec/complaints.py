@@ -149,7 +149,7 @@ def _kind_name(value: Value) -> str:
 
 
 def _kind_of(value: Value) -> str:
-    return _KINDS[_kind_name(value)]
+    return str(value).lower() if isinstance(value, bool) else _KINDS[_kind_name(value)]
 
 
 def _quotes_hint(path: Path, value: Value, kinds: set[str], tree: Tree) -> str:

@@ -4,9 +4,10 @@ Rules: text values are strict (a bare ``3.10`` or ``no`` where text is meant is 
 refused; whatever a shell, a path or an e-mail will see is held to a pattern.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from jobspec.base import Document, JobName, UtcTime
 from jobspec.instances import GPU_INSTANCES
@@ -20,7 +21,24 @@ MODULE_PATTERN = r"^[A-Za-z0-9_.]{1,64}$"
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
 ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 
+#: Types that `gpu` may choose cost at most this many times the cheapest that fits: more pools, but no surprise on the bill.
+DEAREST_SHARE = 2.5
+
 Location = Annotated[str, StringConstraints(strict=True, pattern=LOCATION_PATTERN, max_length=1024)]
+
+
+def _no_truth(value: Any) -> Any:
+    # To Python, and so to a Literal, True equals 1.
+    if isinstance(value, bool):
+        raise ValueError("true and false are no versions")
+    return value
+
+
+def _written_out(value: Any) -> Any:
+    # A text of digits alone would be read as seconds since 1970.
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
+        raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
+    return value
 
 
 def _one_of(*groups: tuple[str, ...]) -> ConfigDict:
@@ -113,7 +131,7 @@ class Training(Document):
 
 
 class Gpu(Document):
-    """What the job needs of a GPU; every offered instance type that has it may be used."""
+    """What the job needs of a GPU; offered types that have it are used, up to 2.5 times the price of the cheapest such type."""
 
     memory_gib: Annotated[float, Field(gt=0, le=1024)] = Field(description="Memory of one GPU, GiB, at least.")
     count: Annotated[int, Field(ge=1, le=16)] = Field(1, description="GPUs in the instance, at least.")
@@ -157,7 +175,9 @@ class Compute(Document):
             names = set(self.instance_types)
         else:
             assert self.gpu is not None
-            names = {i.name for i in GPU_INSTANCES.values() if i.gpu_memory_gib >= self.gpu.memory_gib and i.gpus >= self.gpu.count}
+            fit = [i for i in GPU_INSTANCES.values() if i.gpu_memory_gib >= self.gpu.memory_gib and i.gpus >= self.gpu.count]
+            dearest = DEAREST_SHARE * min((i.on_demand_usd_per_h for i in fit), default=0.0)
+            names = {i.name for i in fit if i.on_demand_usd_per_h <= dearest}
         return tuple(sorted(names, key=lambda name: (GPU_INSTANCES[name].on_demand_usd_per_h, name)))
 
 
@@ -170,7 +190,9 @@ class Limits(Document):
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET)."
     )
-    deadline: UtcTime | None = Field(None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE).")
+    deadline: Annotated[UtcTime, BeforeValidator(_written_out)] | None = Field(
+        None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE)."
+    )
 
 
 class Checkpoint(Document):
@@ -191,7 +213,7 @@ class Notify(Document):
 class Manifest(Document):
     """One fine-tuning job."""
 
-    version: Literal[1] = Field(1, description="Version of this format.")
+    version: Annotated[Literal[1], BeforeValidator(_no_truth)] = Field(1, description="Version of this format.")
     name: JobName = Field(description="The job's name: lower-case letters, digits and hyphens, 48 at most. One job of a name is active at a time.")
     model: Model
     data: Data

@@ -74,7 +74,7 @@ def read_tree(text: str) -> Tree:
     except yaml.YAMLError as error:
         reader.tree.whole = False
         reader.tree.problems.append(_syntax_problem(error))
-    except ValueError:
+    except (ValueError, OverflowError):
         # The pure-Python scanner on an escape past the last code point.
         reader.tree.whole = False
         reader.tree.problems.append(problem((), "holds an escape that is no character", allowed="plain ASCII text"))
