@@ -15,12 +15,11 @@ import urllib.request
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from jobspec.instances import GPU_INSTANCES
-
 from dropforge.local import deploy as deployment
 from dropforge.local.plugin.processes import end_marked
 from dropforge.local.plugin.settings import SETTINGS_VARIABLE, OfferedType, Settings
 from dropforge.local.state import CloudState, LocalCloudError, load, runs, save, start_ticks, write_private
+from jobspec.instances import GPU_INSTANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_PORT = 4566

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
-from jobspec import tags
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.market import InstanceView, Market
 from dropforge.local.state import CloudState, LocalCloudError, home, load, runs
+from jobspec import tags
 
 P = ParamSpec("P")
 R = TypeVar("R")

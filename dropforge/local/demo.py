@@ -178,7 +178,7 @@ def _download(stack: Stack, location: str, folder: Path) -> Path:
 
 
 def _material() -> None:
-    done = subprocess.run([sys.executable, "-m", "demo.material", "--to", str(MATERIAL)], cwd=clouds.REPOSITORY, check=False)
+    done = subprocess.run([sys.executable, "-m", "demo.material", "--to", str(MATERIAL)], cwd=clouds.REPOSITORY, check=False)  # noqa: S603 - our own module
     if done.returncode:
         raise LocalCloudError("The demonstration's model and rows could not be made; the reason is above.")
 

@@ -5,7 +5,7 @@ import importlib
 import logging
 import sys
 
-from dropforge.local.plugin import formation, lambdas, mail, permissions, seams, settings
+from dropforge.local.plugin import formation, lambdas, mail, objects, permissions, seams, settings
 from dropforge.local.plugin.control import Control
 from dropforge.local.plugin.describing import Describing
 from dropforge.local.plugin.imds import MetadataServer
@@ -47,6 +47,7 @@ def _install(chosen: settings.Settings, machines: Machines, market: SpotMarket) 
     formation.install()
     lambdas.install(chosen)
     mail.install(chosen)
+    objects.install()
     permissions.install()
     seams.eventbridge._SCHEDULER_TICK_INTERVAL = seams.scheduler._SCHEDULE_TICK_INTERVAL = SCHEDULE_LOOK_S
     seams.wrap("services.eventbridge", "_parse_rate_seconds", lambda original: lambda text: _scaled(original(text), chosen.minute_s))

@@ -1,4 +1,4 @@
-"""What EC2 tells EventBridge, in the shapes of AWS's documentation and of captured events (docs/local-cloud.md)."""
+"""What EC2 tells EventBridge, in the shapes of AWS's documentation and of captured events (dropforge/local/README.md)."""
 
 import json
 from typing import Any

@@ -74,7 +74,8 @@ def _reap(first: int = 0) -> bool:
 
 
 def _end_everything(grace_s: float) -> None:
-    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, LAST_WAIT_S)):
+    graceful = [(signal.SIGTERM, grace_s)] if grace_s > 0 else []
+    for number, wait_s in (*graceful, (signal.SIGKILL, LAST_WAIT_S)):
         until = time.monotonic() + wait_s
         _signal_all(number)
         while _descendants():

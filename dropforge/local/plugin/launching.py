@@ -1,4 +1,4 @@
-"""CreateFleet (``instant``), RunInstances and TerminateInstances, with EC2's semantics (docs/local-cloud.md states them).
+"""CreateFleet (``instant``), RunInstances and TerminateInstances, with EC2's semantics (dropforge/local/README.md states them).
 
 CreateFleet answers HTTP 200 even if it launched nothing: what failed is in ``Errors``, one entry a pool, and ``Errors``
 may stand beside an instance. RunInstances raises instead. A launch takes the market's pools in order of price.

@@ -1,7 +1,7 @@
 """What ministack's policy evaluation lacks and the stack's roles lean on.
 
 * Policy variables: ``${aws:userid}`` and the like in resources and conditions (IAM guide, "Policy variables"); a
-  statement whose variable has no value matches nothing.
+  statement whose variable has no value matches nothing. ``${*}`` and its kin (literal characters) match nothing either.
 * EC2: each resource of a call is checked with its own keys - request tags, resource tags, instance type, market, launch
   template, create action - as the Service Authorization Reference lists them; a fleet also needs RunInstances, CreateTags
   and ``iam:PassRole``. Where AWS's pages leave open whether the create action of a fleet's instances reads CreateFleet or
@@ -47,7 +47,7 @@ def _with_variables(original: Any) -> Any:
 def _values(context: Any) -> dict[str, str]:
     keys = {**context.principal_keys, **context.service_context}
     values = {str(key).lower(): str(value) for key, value in keys.items() if isinstance(value, str)}
-    return values | {"aws:principalaccount": context.principal_account, "*": "*", "?": "?", "$": "$"}
+    return values | {"aws:principalaccount": context.principal_account}
 
 
 def _substituted(statement: Any, values: dict[str, str]) -> Any:

@@ -35,7 +35,7 @@ _NAMES = {
         "_tags",
         "_xml",
     ),
-    "services.eventbridge": ("_dispatch_to_lambda", "_parse_rate_seconds", "_put_events", "_SCHEDULER_TICK_INTERVAL"),
+    "services.eventbridge": ("_dispatch_event", "_dispatch_to_lambda", "_parse_rate_seconds", "_put_events", "_SCHEDULER_TICK_INTERVAL"),
     "services.iam": ("_lookup_instance_profile", "_roles"),
     "services.lambda_svc": (
         "_emit_lambda_logs",
@@ -48,6 +48,7 @@ _NAMES = {
         "_runtime_env_vars",
         "invoke_async_with_retry",
     ),
+    "services.s3": ("_fire_s3_event",),
     "services.scheduler": ("_SCHEDULE_TICK_INTERVAL",),
     "services.sns": ("_fanout", "_matches_filter_policy", "_resolve_message_for_protocol", "_topic_by_arn_any_scope"),
     "services.ssm": ("_public_parameter",),

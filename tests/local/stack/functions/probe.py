@@ -7,14 +7,16 @@ import time
 
 import boto3
 
+dynamodb, sns, sts, s3 = (boto3.client(name) for name in ("dynamodb", "sns", "sts", "s3"))
+identity = sts.get_caller_identity()["Arn"]
+
 
 def record(event, context):
     """Keep the event under its detail-type; ask for faults by the object's key."""
     key = event.get("detail", {}).get("object", {}).get("key", "")
-    table = boto3.client("dynamodb")
-    body = {"event": event, "environment": sorted(os.environ), "arn": boto3.client("sts").get_caller_identity()["Arn"]}
+    body = {"event": event, "environment": sorted(os.environ), "arn": identity}
     item = {"pk": {"S": f"{event['detail-type']}#{context.aws_request_id}"}, "body": {"S": json.dumps(body)}}
-    table.put_item(TableName=os.environ["TABLE_NAME"], Item=item)
+    dynamodb.put_item(TableName=os.environ["TABLE_NAME"], Item=item)
     if "fail" in key:
         print(f"about to fail on {key}")
         raise ValueError(f"asked to fail by {key}")
@@ -28,9 +30,9 @@ def faults(event, context):
         print(f"child {child.pid}", flush=True)
         time.sleep(event["sleep_s"])
     if event.get("forbidden_bucket"):
-        boto3.client("s3").put_object(Bucket=event["forbidden_bucket"], Key="x", Body=b"")
+        s3.put_object(Bucket=event["forbidden_bucket"], Key="x", Body=b"")
     return {"pid": os.getpid()}
 
 
 def publish(event, context):
-    boto3.client("sns").publish(TopicArn=os.environ["TOPIC_ARN"], Subject=event["subject"], Message=event["message"])
+    sns.publish(TopicArn=os.environ["TOPIC_ARN"], Subject=event["subject"], Message=event["message"])

@@ -1,0 +1,138 @@
+"""Starting, ending, and what is said when it cannot be done."""
+
+import os
+import re
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dropforge.local import cloud as clouds
+from dropforge.local import deploy
+from dropforge.local.commands import local
+from dropforge.local.market import Market
+from dropforge.local.plugin.processes import marked
+from dropforge.local.state import CloudState, LocalCloudError, load, runs, save
+
+from .conftest import TEMPLATE, LocalCloud, alive, eventually, free_port, needs_environments
+
+pytestmark = pytest.mark.local_cloud
+
+
+def run(home: Path, *arguments: str) -> tuple[int, str]:
+    result = CliRunner(env={"DROPFORGE_LOCAL_HOME": str(home), "COLUMNS": "200"}).invoke(local, arguments)
+    return result.exit_code, result.output
+
+
+def test_up_again_deploys_into_the_same_cloud(local_cloud: LocalCloud) -> None:
+    again = clouds.up(clouds.Plan(local_cloud.home, TEMPLATE, stack="standin"))
+    assert (again.pid, again.outputs) == (local_cloud.state.pid, local_cloud.outputs)
+
+
+def test_down_leaves_no_process_and_may_be_said_twice(tmp_path: Path) -> None:
+    needs_environments()
+    state = clouds.up(clouds.Plan(tmp_path, TEMPLATE, port=free_port(), stop_grace_s=1.0))
+    cloud = LocalCloud(state, tmp_path, Market(state))
+    instance_id = cloud.launch("#!/bin/bash\nsetsid env -i /bin/sleep 303 & echo $! > pid; exec sleep 304\n")
+    eventually((cloud.root(instance_id) / "pid").exists)
+    cloud.client("lambda").invoke(FunctionName=cloud.outputs["Faults"], Payload=b"{}")
+    pid = int((cloud.root(instance_id) / "pid").read_text())
+    assert marked(f"LAMBDA_TASK_ROOT={tmp_path}/")
+    assert clouds.down(tmp_path) is True
+    assert not alive(pid)
+    assert not alive(state.pid)
+    assert not marked(f"DROPFORGE_ROOT={tmp_path}/") | marked(f"LAMBDA_TASK_ROOT={tmp_path}/")
+    assert clouds.down(tmp_path) is False
+    assert run(tmp_path, "status")[0] == 1
+
+
+def test_instances_end_with_an_emulator_that_was_killed(tmp_path: Path) -> None:
+    needs_environments()
+    state = clouds.up(clouds.Plan(tmp_path, TEMPLATE, port=free_port(), stop_grace_s=1.0))
+    cloud = LocalCloud(state, tmp_path, Market(state))
+    instance_id = cloud.launch("#!/bin/bash\necho $$ > pid; exec sleep 305\n")
+    eventually((cloud.root(instance_id) / "pid").exists)
+    os.kill(state.pid, signal.SIGKILL)
+    os.waitpid(state.pid, 0)
+    try:
+        eventually(lambda: not marked(f"DROPFORGE_ROOT={tmp_path}/"))
+    finally:
+        clouds.down(tmp_path)
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    needs_environments()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = run(tmp_path, "up", "--port", str(port))
+    assert code == 1
+    assert f"Port {port} is taken" in said
+
+
+def test_a_missing_environment_says_make_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "REPOSITORY", tmp_path)
+    code, said = run(tmp_path, "up")
+    assert code == 1
+    assert ".venv-cloud is missing" in said
+    assert "make setup" in said
+
+
+def test_a_template_that_fails_says_cloudformations_reason(local_cloud: LocalCloud, tmp_path: Path) -> None:
+    template = tmp_path / "broken.yaml"
+    template.write_text("Resources:\n  Thing: {Type: AWS::Made::Up}\n")
+    with pytest.raises(LocalCloudError, match="AWS::Made::Up"):
+        deploy.deploy(replace(local_cloud.state, stack="broken"), template, {})
+
+
+def test_the_same_sources_give_the_same_package(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "handler.py").write_text("x = 1\n")
+    first = deploy.package(tmp_path / "code")
+    (tmp_path / "code" / "__pycache__").mkdir()
+    (tmp_path / "code" / "__pycache__" / "handler.pyc").write_bytes(b"bytecode")
+    os.utime(tmp_path / "code" / "handler.py", (0, 0))
+    assert deploy.package(tmp_path / "code") == first
+
+
+def test_a_later_process_with_the_same_pid_is_not_taken_for_the_emulator(tmp_path: Path) -> None:
+    state = CloudState(os.getpid(), 1, 1, "us-east-1", "a", "b", "c", "d")
+    assert not runs(state)
+    save(tmp_path, state)
+    assert clouds.down(tmp_path) is False
+    assert load(tmp_path) is None
+
+
+def test_interrupt_and_status_speak_of_instances_and_jobs(local_cloud: LocalCloud) -> None:
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "dropforge:job", "Value": "demo-1a2b"}]}]
+    instance_id = local_cloud.launch(TagSpecifications=tags)
+    assert re.search(rf"{instance_id}.*demo-1a2b.*running", run(local_cloud.home, "status")[1])
+    code, said = run(local_cloud.home, "interrupt", "demo", "--notice-s", "1")
+    assert code == 0
+    assert instance_id in said
+    assert local_cloud.ended(instance_id)
+    code, said = run(local_cloud.home, "interrupt", "demo")
+    assert code == 1
+    assert "No live instance works on a job 'demo'" in said
+    assert "terminated already" in run(local_cloud.home, "interrupt", instance_id)[1]
+
+
+def test_capacity_is_set_from_the_command_line(local_cloud: LocalCloud) -> None:
+    assert run(local_cloud.home, "capacity", "0")[0] == 0
+    assert local_cloud.fleet()["Instances"] == []
+    assert run(local_cloud.home, "capacity", "--unlimited")[0] == 0
+    assert local_cloud.fleet()["Instances"]
+
+
+def test_the_control_path_wants_its_token(local_cloud: LocalCloud) -> None:
+    with pytest.raises(LocalCloudError, match="token"):
+        Market(replace(local_cloud.state, control_token="guessed")).instances()
+
+
+def test_printed_variables_are_all_that_the_stock_tools_need(local_cloud: LocalCloud) -> None:
+    exports = dict(line.removeprefix("export ").split("=", 1) for line in run(local_cloud.home, "env")[1].splitlines())
+    assert exports == local_cloud.state.environment
