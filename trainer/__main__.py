@@ -11,6 +11,8 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+from trainer.stop import StopSignal
+
 _PACKAGES = Path(__file__).resolve().parents[1] / "functions"
 if _PACKAGES.is_dir() and str(_PACKAGES) not in sys.path:
     sys.path.insert(0, str(_PACKAGES))  # jobspec, when started from a checkout without PYTHONPATH
@@ -37,13 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.command == "verify":
         return _verify(asked.folder)
+    stop = StopSignal()
+    stop.listen()
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one process, one GPU
     warnings.filterwarnings("ignore", category=FutureWarning)  # between the pinned libraries; nothing a user could change
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # the base model's name is not a local folder
     from trainer.run import run_file
 
-    return int(run_file(asked.run_file, lambda: datetime.now(UTC), time.monotonic, only_prepare=asked.command == "prepare", listen=True))
+    return int(run_file(asked.run_file, lambda: datetime.now(UTC), time.monotonic, stop, only_prepare=asked.command == "prepare"))
 
 
 def _verify(folder: Path) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from jobspec.marker import FailureCode
-
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal
 

@@ -20,7 +20,6 @@ from jobspec.checkpoint import CheckpointManifest, Identity
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder
 from jobspec.marker import FailureCode
 from jobspec.wire import UnreadableDocument, dump, load
-
 from trainer.base_model import file_sha256
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal

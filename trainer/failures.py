@@ -1,4 +1,4 @@
-"""How the trainer ends before its end: a failure with a named code, or a stop request. Both are exceptions."""
+"""Failures with a named code: what every exception that reaches the last door is turned into."""
 
 import errno
 import shutil
@@ -19,10 +19,6 @@ class TrainerFailure(Exception):
     def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class StopRequested(Exception):
-    """A stop request was honoured; the message says what it found the trainer doing."""
 
 
 def failure_of(error: BaseException, folder: Path, micro_batch_size: int) -> Failure:

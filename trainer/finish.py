@@ -12,7 +12,6 @@ from typing import Any
 from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile, TrainerResults
 from jobspec.wire import dump
-
 from trainer.base_model import file_sha256
 from trainer.checkpoints import sealed, sync_folder, write_durably
 from trainer.failures import TrainerFailure

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from jobspec.checkpoint import Identity
 from jobspec.runfile import RunFile
-
 from trainer.base_model import file_sha256, folder_sha256
 from trainer.stop import StopSignal
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from jobspec.marker import FailureCode
 from jobspec.runfile import ProgressKind, RunFile
-
 from trainer.base_model import check_base_model
 from trainer.failures import TrainerFailure
 from trainer.progress import ProgressLog

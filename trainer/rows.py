@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobspec.marker import FailureCode
-
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal
 

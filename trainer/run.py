@@ -16,14 +16,13 @@ from jobspec.checkpoint import Identity
 from jobspec.marker import FailureCode
 from jobspec.runfile import ExitCode, ProgressKind, RunFile, TrainerResults
 from jobspec.wire import UnreadableDocument, load
-
 from trainer.checkpoints import Carried, CheckpointStore, Choice
-from trainer.failures import StopRequested, TrainerFailure, failure_of
+from trainer.failures import TrainerFailure, failure_of
 from trainer.finish import RESULTS_NAME, Measured, write_final
 from trainer.identity import identity_of
 from trainer.prepare import Prepared, prepare, read_all
 from trainer.progress import Now, ProgressLog
-from trainer.stop import StopSignal
+from trainer.stop import StopRequested, StopSignal
 
 Clock = Callable[[], float]
 
@@ -40,8 +39,8 @@ class Room:
     clock: Clock
 
 
-def run_file(path: Path, now: Now, clock: Clock, *, only_prepare: bool = False, listen: bool = False) -> ExitCode:
-    """Do what the run file at ``path`` asks, or only its data checks. ``clock`` is monotonic seconds; ``listen`` takes SIGTERM."""
+def run_file(path: Path, now: Now, clock: Clock, stop: StopSignal, *, only_prepare: bool = False) -> ExitCode:
+    """Do what the run file at ``path`` asks, or only its data checks. ``clock`` is monotonic seconds; ``stop`` may listen already."""
     root = path.resolve().parent
     try:
         run = load(RunFile, path.read_bytes())
@@ -50,9 +49,8 @@ def run_file(path: Path, now: Now, clock: Clock, *, only_prepare: bool = False, 
         ProgressLog(root / "progress.jsonl", now).write(ProgressKind.FAILED, message, failure=FailureCode.TRAINER_ERROR)
         sys.stderr.write(message + "\n")
         return ExitCode.FAILED
-    room = Room(run, root, ProgressLog(root / run.progress_file, now), StopSignal(root / run.stop_file), now, clock)
-    if listen:
-        room.stop.listen()
+    room = Room(run, root, ProgressLog(root / run.progress_file, now), stop, now, clock)
+    stop.watch(root / run.stop_file)
     try:
         if only_prepare:
             prepare(run, root, read_all(run, root, room.stop), room.log, room.stop)

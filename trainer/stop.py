@@ -1,18 +1,27 @@
-"""Stop requests: a ``stop`` file or SIGTERM. Both only raise a flag; the work looks at it where stopping is exact."""
+"""Stop requests: a ``stop`` file or SIGTERM. Both only raise a flag; the work looks at it where stopping is exact.
+
+This file imports nothing that takes time, so that the process listens from its first moment.
+"""
 
 import signal
 from pathlib import Path
 from types import FrameType
 
-from trainer.failures import StopRequested
+
+class StopRequested(Exception):
+    """A stop request was honoured; the message says what it found the trainer doing."""
 
 
 class StopSignal:
     """Asked for once, asked for ever: a second SIGTERM changes nothing."""
 
-    def __init__(self, stop_file: Path) -> None:
+    def __init__(self, stop_file: Path | None = None) -> None:
         self._stop_file = stop_file
         self._asked = False
+
+    def watch(self, stop_file: Path) -> None:
+        """Take the existence of ``stop_file`` as a stop request."""
+        self._stop_file = stop_file
 
     def listen(self) -> None:
         """Take SIGTERM as a stop request. Main thread only."""
@@ -22,7 +31,7 @@ class StopSignal:
         self._asked = True
 
     def requested(self) -> bool:
-        self._asked = self._asked or self._stop_file.exists()
+        self._asked = self._asked or (self._stop_file is not None and self._stop_file.exists())
         return self._asked
 
     def check(self, doing: str) -> None:

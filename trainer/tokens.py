@@ -13,7 +13,6 @@ from typing import Any
 
 from jobspec.manifest import Training
 from jobspec.marker import FailureCode
-
 from trainer.failures import TrainerFailure
 from trainer.rows import DataFile, Format, Row
 from trainer.stop import StopSignal

@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]  # ships no types
-from jobspec.manifest import Training
-from jobspec.marker import FailureCode
-from jobspec.runfile import ProgressKind, RunFile
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from jobspec.manifest import Training
+from jobspec.marker import FailureCode
+from jobspec.runfile import ProgressKind, RunFile
 from trainer.checkpoints import CARRIED_NAME, Carried, write_durably
-from trainer.failures import StopRequested, TrainerFailure
+from trainer.failures import TrainerFailure
 from trainer.progress import ProgressLog
-from trainer.stop import StopSignal
+from trainer.stop import StopRequested, StopSignal
 from trainer.tokens import Tokenised
 
 #: A float16 run's gradient scaler skips a step that overflowed; in any other run one such step has spoilt the weights.

@@ -9,8 +9,8 @@ from tests.tiny_model import make_tiny_model
 from tests.trainer.rig import do_run, make_run, save_each_step
 from trainer.__main__ import ENVIRONMENT
 
-# Before any test imports a library that reads it.
-os.environ.update(ENVIRONMENT)
+# Before any test imports a library that reads it. One thread: on shared cores a second one waits more than it works.
+os.environ.update({**ENVIRONMENT, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 from jobspec.runfile import ExitCode
 from tests.tiny_model import write_chat_rows
 from trainer.run import run_file
+from trainer.stop import StopSignal
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 TRAINING = {"max_steps": 10, "global_batch_size": 8, "micro_batch_size": 4, "learning_rate": 0.002, "gradient_checkpointing": False}
@@ -41,7 +42,7 @@ def save_each_step() -> Callable[[], float]:
 
 @dataclass
 class Now:
-    """A clock that does ``then`` once the progress file holds ``after`` lines of ``kind`` (the line itself is written first)."""
+    """A clock that does ``then`` when a line is about to be written and ``after`` lines of ``kind`` are in the file already."""
 
     folder: Path
     kind: str = ""
@@ -59,15 +60,17 @@ class Now:
 
 def do_run(path: Path, *, now: Now | None = None, clock: Callable[[], float] = lambda: 0.0) -> ExitCode:
     """``python -m trainer run`` in this process. The standing clock saves only at a stop and at the end."""
-    return run_file(path, now or Now(path.parent), clock)
+    return run_file(path, now or Now(path.parent), clock, StopSignal())
 
 
 def stop_after(folder: Path, kind: str, after: int) -> Now:
-    """The stop file appears once ``after`` lines of ``kind`` are written."""
+    """The stop file appears with the line that follows the ``after``-th one of ``kind``."""
     return Now(folder, kind, after, (folder / "stop").touch)
 
 
 def die_after(folder: Path, kind: str, after: int) -> Now:
+    """The process ends in place of the line that follows the ``after``-th one of ``kind``."""
+
     def die() -> None:
         raise ProcessEnded
 

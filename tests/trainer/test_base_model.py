@@ -9,8 +9,8 @@ import pytest
 from jobspec.marker import FailureCode
 from tests.trainer.rig import do_run, failure, make_run
 from trainer.base_model import check_base_model, folder_sha256
-from trainer.failures import StopRequested, TrainerFailure
-from trainer.stop import StopSignal
+from trainer.failures import TrainerFailure
+from trainer.stop import StopRequested, StopSignal
 
 
 def shard(values: int = 4) -> bytes:

@@ -13,9 +13,9 @@ from jobspec.marker import FailureCode
 from tests.tiny_model import write_chat_rows, write_prompt_rows, write_text_rows
 from tests.trainer.rig import do_run, failure, make_run
 from trainer import rows
-from trainer.failures import StopRequested, TrainerFailure
+from trainer.failures import TrainerFailure
 from trainer.rows import DataFile, read_rows
-from trainer.stop import StopSignal
+from trainer.stop import StopRequested, StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
