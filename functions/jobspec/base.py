@@ -26,6 +26,7 @@ Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 def _to_utc(value: datetime) -> datetime:
+    """An aware time in UTC. Raises ValueError where that is outside datetime's years."""
     try:
         return value.astimezone(UTC)
     except OverflowError:

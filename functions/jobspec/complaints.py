@@ -26,7 +26,7 @@ def complaints(error: ValidationError, tree: Tree) -> list[ProblemLine]:
     meant: set[Path] = set()
     for detail in error.errors(include_url=False):
         path = _path_in(tree.value, detail["loc"])
-        if any(path[:n] in tree.spoiled for n in range(len(path) + 1)) or path in found:
+        if path in found or _spoken_for(path, detail["type"], tree):
             continue
         if detail["type"] == "missing":
             absent.append(path)
@@ -41,6 +41,12 @@ def complaints(error: ValidationError, tree: Tree) -> list[ProblemLine]:
             found[path] = problem(path, "is missing", line=tree.lines.get(path[:-1]) if len(path) > 1 else None, allowed=_purpose(path))
     # Of a choice between a word and a list, the complaint about the list's entry says it all.
     return [each for path, each in found.items() if not any(len(other) > len(path) and other[: len(path)] == path for other in found)]
+
+
+def _spoken_for(path: Path, type_: str, tree: Tree) -> bool:
+    """True where a structural problem at the path, or above it, or inside a section that is judged as a whole, says it already."""
+    above = any(path[:n] in tree.spoiled for n in range(len(path) + 1))
+    return above or (type_ == "value_error" and any(other[: len(path)] == path for other in tree.spoiled))
 
 
 def _path_in(value: Value, loc: tuple[int | str, ...]) -> Path:

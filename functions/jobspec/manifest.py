@@ -5,6 +5,7 @@ refused; whatever a shell, a path or an e-mail will see is held to a pattern.
 """
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -34,11 +35,13 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-def _written_out(value: Any) -> Any:
-    # A text of digits alone would be read as seconds since 1970.
-    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
-        raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
-    return value
+def _time_written(value: Any) -> datetime:
+    # Not left to pydantic: it reads a number, or a text of digits alone, as seconds since 1970.
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
+        return datetime.fromisoformat(value)
+    raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
 
 
 def _one_of(*groups: tuple[str, ...]) -> ConfigDict:
@@ -190,7 +193,7 @@ class Limits(Document):
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET)."
     )
-    deadline: Annotated[UtcTime, BeforeValidator(_written_out)] | None = Field(
+    deadline: Annotated[UtcTime, BeforeValidator(_time_written)] | None = Field(
         None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE)."
     )
 
