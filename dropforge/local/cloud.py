@@ -29,6 +29,8 @@ REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
 #: What template.yaml asks for.
 LAMBDA_RUNTIME = "python3.13"
+#: How many threads a trainer may take is the user's choice.
+PASSED_ON = ("OMP_NUM_THREADS",)
 HEALTHY_WITHIN_S = 30
 ENDED_WITHIN_S = 25
 
@@ -127,6 +129,7 @@ def _settings(plan: Plan, port: int) -> Settings:
         stop_grace_s=plan.stop_grace_s,
         minute_s=plan.minute_s,
         notice_s=plan.notice_s,
+        passed_on={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
 
 
@@ -141,6 +144,7 @@ def _emulator_environment(home: Path, port: int, access_key: str, secret: str) -
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",  # its listener would take every address
         "LANG": "C.UTF-8",
         "LOG_LEVEL": "WARNING",
         "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,

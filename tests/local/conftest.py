@@ -126,6 +126,8 @@ def _market_without_limits(request: pytest.FixtureRequest) -> Iterator[None]:
         live = [view.instance_id for view in cloud.market.instances() if view.live]
         if live:
             cloud.client("ec2").terminate_instances(InstanceIds=live)
+        # An instance that shuts down still counts against capacity and quota.
+        eventually(lambda: all(view.state in ("terminated", "stopped") for view in cloud.market.instances()))
 
 
 def free_port() -> int:

@@ -32,6 +32,20 @@ def test_up_again_deploys_into_the_same_cloud(local_cloud: LocalCloud) -> None:
     assert (again.pid, again.outputs) == (local_cloud.state.pid, local_cloud.outputs)
 
 
+def test_nothing_listens_on_an_address_other_than_loopback(local_cloud: LocalCloud) -> None:
+    local_cloud.launch()
+    addresses = listening(local_cloud.state.pid)
+    assert len(addresses) >= 2  # the emulator and the instance's metadata
+    assert set(addresses) == {"0100007F"}  # 127.0.0.1 as proc(5) writes it
+
+
+def listening(pid: int) -> list[str]:
+    """The hexadecimal addresses on which a process accepts TCP connections."""
+    sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    return [row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+
 def test_down_leaves_no_process_and_may_be_said_twice(tmp_path: Path) -> None:
     needs_environments()
     state = clouds.up(clouds.Plan(tmp_path, TEMPLATE, port=free_port(), stop_grace_s=1.0))

@@ -49,6 +49,21 @@ def test_an_instance_writes_below_its_own_userid_and_nowhere_else(local_cloud: L
         assert code_of(raised) == "AccessDenied", key
 
 
+def test_a_bucket_policy_can_demand_that_a_key_is_written_once(local_cloud: LocalCloud) -> None:
+    instance_id = local_cloud.launch()
+    s3, bucket = as_instance(local_cloud, instance_id, "s3"), local_cloud.outputs["Bucket"]
+    key = f"runs/{local_cloud.outputs['InstanceRoleId']}:{instance_id}/once"
+    with pytest.raises(ClientError) as raised:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"unconditional")
+    assert code_of(raised) == "AccessDenied"
+    s3.put_object(Bucket=bucket, Key=key, Body=b"first", IfNoneMatch="*")
+    with pytest.raises(ClientError) as raised:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"second", IfNoneMatch="*")
+    assert code_of(raised) == "PreconditionFailed"
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)
+    s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+
+
 def test_a_launch_needs_the_tag_and_the_type_that_the_policy_names(local_cloud: LocalCloud) -> None:
     ec2 = as_role(local_cloud, "LauncherRole", "ec2")
     assert len(ids(local_cloud.fleet(client=ec2))) == 1

@@ -214,7 +214,7 @@ def scoped(machine: Machine) -> Iterator[None]:
 def instance_environment(settings: Settings, instance_id: str, region: str, metadata_url: str) -> dict[str, str]:
     """The whole environment of an instance's processes: nothing of the emulator's own, so no credentials."""
     root = settings.home / "instances" / instance_id
-    return {
+    return settings.passed_on | {
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata_url,
         "AWS_ENDPOINT_URL": settings.endpoint,

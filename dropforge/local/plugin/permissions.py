@@ -6,6 +6,7 @@
   template, create action - as the Service Authorization Reference lists them; a fleet also needs RunInstances, CreateTags
   and ``iam:PassRole``. Where AWS's pages leave open whether the create action of a fleet's instances reads CreateFleet or
   RunInstances, a policy has to allow both.
+* S3: the keys of conditional writes (S3 guide, "Enforce conditional writes").
 """
 
 import contextvars
@@ -30,6 +31,7 @@ def install() -> None:
     """Wrap the evaluator: variables in every statement, resource-level checks for the EC2 actions modelled here."""
     seams.wrap("core.iam_evaluator", "_first_match", _with_variables)
     seams.wrap("core.iam_actions", "request_tag_context", _noting_request)
+    seams.wrap("core.iam_actions", "s3_service_context", _with_conditional_writes)
     seams.wrap("core.iam_evaluator", "enforce", _checking_each_resource)
     seams.wrap("core.iam_evaluator", "_principal_keys", _with_instance_keys)
     # Loopback stands for TLS here: a policy that demands aws:SecureTransport must not refuse everything.
@@ -88,6 +90,19 @@ def _event_sources(body: bytes) -> dict[str, Any]:
     entries = json.loads(body or b"{}").get("Entries", [])
     sources = sorted({str(entry.get("Source", "")) for entry in entries})
     return {"events:source": sources[0] if len(sources) == 1 else sources}
+
+
+def _with_conditional_writes(original: Any) -> Any:
+    """``s3:if-none-match`` and ``s3:if-match``, and whether the call creates an object (a part or an upload's start does not)."""
+
+    def s3_service_context(iam_action: str, query: dict[str, Any] | None, path: str = "", headers: dict[str, str] | None = None) -> dict[str, Any]:
+        context: dict[str, Any] = original(iam_action, query, path, headers)
+        if iam_action == "s3:PutObject":
+            context |= {f"s3:{name}": (headers or {})[name] for name in ("if-none-match", "if-match") if name in (headers or {})}
+            context["s3:ObjectCreationOperation"] = str(not {"partNumber", "uploads"} & (query or {}).keys()).lower()
+        return context
+
+    return s3_service_context
 
 
 def _with_instance_keys(original: Any) -> Any:

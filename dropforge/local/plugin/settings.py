@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SETTINGS_VARIABLE = "DROPFORGE_LOCAL_SETTINGS"
@@ -33,6 +33,8 @@ class Settings:
     stop_grace_s: float = 3.0
     minute_s: float = 60.0
     notice_s: float = 120.0
+    #: Variables of `dropforge local up` that instances get as well.
+    passed_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:

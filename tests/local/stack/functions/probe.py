@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from typing import Any
 
 import boto3
 
@@ -11,7 +12,7 @@ dynamodb, sns, sts, s3 = (boto3.client(name) for name in ("dynamodb", "sns", "st
 identity = sts.get_caller_identity()["Arn"]
 
 
-def record(event, context):
+def record(event: dict[str, Any], context: Any) -> dict[str, bool]:
     """Keep the event under its detail-type; ask for faults by the object's key."""
     key = event.get("detail", {}).get("object", {}).get("key", "")
     body = {"event": event, "environment": sorted(os.environ), "arn": identity}
@@ -23,7 +24,7 @@ def record(event, context):
     return {"kept": True}
 
 
-def faults(event, context):
+def faults(event: dict[str, Any], context: Any) -> dict[str, int]:
     """Whatever the payload asks for."""
     if event.get("sleep_s"):
         child = subprocess.Popen(["sleep", "60"])
@@ -34,5 +35,5 @@ def faults(event, context):
     return {"pid": os.getpid()}
 
 
-def publish(event, context):
+def publish(event: dict[str, str], context: Any) -> None:
     sns.publish(TopicArn=os.environ["TOPIC_ARN"], Subject=event["subject"], Message=event["message"])
