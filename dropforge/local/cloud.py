@@ -29,6 +29,8 @@ REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
 #: What template.yaml asks for.
 LAMBDA_RUNTIME = "python3.13"
+#: Whoever reads the mail folder.
+MAILBOX = "you@example.com"
 #: How many threads a trainer may take is the user's choice.
 PASSED_ON = ("OMP_NUM_THREADS",)
 HEALTHY_WITHIN_S = 30
@@ -55,10 +57,18 @@ def up(plan: Plan) -> CloudState:
     if running is None or not runs(running):
         down(plan.home)
         running = _start(plan)
-    outputs = deployment.deploy(running, plan.template, plan.parameters)
+    outputs = deployment.deploy(running, plan.template, _local_parameters(plan) | plan.parameters)
     ready = replace(running, outputs=outputs)
     save(plan.home, ready)
     return ready
+
+
+def _local_parameters(plan: Plan) -> dict[str, str]:
+    """What the template should know of this cloud, where it asks: the notice it gives, a lively heartbeat, a mailbox."""
+    notice_s = json.loads((plan.home / "settings.json").read_text())["notice_s"]
+    known = {"HeartbeatSeconds": "2", "NoticeSeconds": str(min(120, max(1, round(notice_s)))), "NotificationEmail": MAILBOX}
+    declared = deployment.declared_parameters(plan.template)
+    return {name: value for name, value in known.items() if name in declared}
 
 
 def down(home: Path) -> bool:

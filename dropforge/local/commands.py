@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
@@ -90,7 +90,7 @@ def status() -> None:
     """Show the endpoint and every instance."""
     state = clouds.running_cloud(home())
     _say(f"{state.endpoint}, stack {state.stack}, pid {state.pid}, state in {home()}")
-    table = Table("instance", "job", "type", "zone", "market", "state", "notice")
+    table = Table(Column("instance", no_wrap=True), "job", "type", "zone", "market", "state", "notice")
     for machine, job in with_jobs(state):
         notice = f"ends {machine.notice_at:%H:%M:%S} UTC" if machine.notice_at else (machine.reason or "")
         table.add_row(machine.instance_id, job or "", machine.instance_type, machine.zone, machine.market, machine.state, notice)

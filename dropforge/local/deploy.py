@@ -73,12 +73,21 @@ def translated(template: dict[str, Any], region: str) -> dict[str, Any]:
     return dict(result)
 
 
-def _packaged(cloud: CloudState, template: Path) -> dict[str, Any]:
-    """The template with every local CodeUri uploaded and replaced by its S3 address."""
+def declared_parameters(template: Path) -> set[str]:
+    """The names of the template's parameters."""
+    return set(_read(template).get("Parameters", {}))
+
+
+def _read(template: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = yaml_parse(template.read_text())
+        return dict(yaml_parse(template.read_text()))
     except OSError as problem:
         raise LocalCloudError(f"There is no readable template at {template} ({problem.strerror}). Run from the repository, or name one.") from None
+
+
+def _packaged(cloud: CloudState, template: Path) -> dict[str, Any]:
+    """The template with every local CodeUri uploaded and replaced by its S3 address."""
+    document = _read(template)
     client_of(cloud, "s3").create_bucket(Bucket=ARTIFACT_BUCKET)
     places = [document.get("Globals", {}).get("Function", {})] + [
         resource.get("Properties", {}) for resource in document["Resources"].values() if resource.get("Type") == "AWS::Serverless::Function"

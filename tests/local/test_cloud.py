@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def run(home: Path, *arguments: str) -> tuple[int, str]:
 def test_up_again_deploys_into_the_same_cloud(local_cloud: LocalCloud) -> None:
     again = clouds.up(clouds.Plan(local_cloud.home, TEMPLATE, stack="standin"))
     assert (again.pid, again.outputs) == (local_cloud.state.pid, local_cloud.outputs)
+
+
+def test_the_template_is_told_the_notice_of_this_cloud_unless_the_user_says_otherwise(local_cloud: LocalCloud) -> None:
+    assert local_cloud.outputs["NoticeSeconds"] == "2"
+    told = clouds.up(clouds.Plan(local_cloud.home, TEMPLATE, {"NoticeSeconds": "7"}, stack="standin"))
+    assert told.outputs["NoticeSeconds"] == "7"
 
 
 def test_nothing_listens_on_an_address_other_than_loopback(local_cloud: LocalCloud) -> None:
@@ -101,6 +108,22 @@ def test_a_template_that_fails_says_cloudformations_reason(local_cloud: LocalClo
     template.write_text("Resources:\n  Thing: {Type: AWS::Made::Up}\n")
     with pytest.raises(LocalCloudError, match="AWS::Made::Up"):
         deploy.deploy(replace(local_cloud.state, stack="broken"), template, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seams.PINNED_VERSION = '0.0.1'", "the local cloud is written for 0.0.1"),
+        ("seams._NAMES['services.ec2'] += ('_moved_away',)", "has no services.ec2._moved_away"),
+        ("pass", "as expected"),
+    ],
+)
+def test_another_ministack_than_the_pinned_one_is_refused_with_a_sentence(change: str, said: str) -> None:
+    needs_environments()
+    script = f"from dropforge.local.plugin import seams\n{change}\ntry: seams.check(); print('as expected')\nexcept seams.SeamMissing as p: print(p)"
+    python = clouds.REPOSITORY / ".venv-cloud" / "bin" / "python"
+    run = subprocess.run([python, "-c", script], cwd=clouds.REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    assert said in run.stdout
 
 
 def test_the_same_sources_give_the_same_package(tmp_path: Path) -> None:

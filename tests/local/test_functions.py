@@ -90,7 +90,7 @@ def test_an_email_lands_in_the_mail_folder(local_cloud: LocalCloud) -> None:
     assert not failed
     path = eventually(lambda: next(iter((local_cloud.home / "mail").glob("*-job-one-succeeded.txt")), None))
     text = path.read_text() if path else ""
-    assert "To: someone@example.com\n" in text
+    assert "To: you@example.com\n" in text
     assert "Subject: Job one: SUCCEEDED\n" in text
     assert text.endswith("\nThe model is ready.\nüber alles gut\n")
 
