@@ -40,7 +40,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "functions")])
     with (folder / "trainer.log").open("ab") as log:
         command = [sys.executable, "-m", "trainer", "run", str(folder / "run.json")]
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log)  # noqa: S603 - our own interpreter, a fixed argument list
 
 
 def progress(folder: Path) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def run_and_end(folder: Path, at_step: int, number: signal.Signals) -> int:
         time.sleep(POLL_S)
     process.send_signal(number)
     process.wait(LONGEST_RUN_S)
-    return max(line["step"] for line in progress(folder) if line["kind"] == "step")
+    return max(int(line["step"]) for line in progress(folder) if line["kind"] == "step")
 
 
 def results(folder: Path) -> dict[str, Any]:

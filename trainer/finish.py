@@ -132,10 +132,11 @@ def plot_loss(curve: list[dict[str, Any]], results: TrainerResults, path: Path) 
     held_out = [(0, results.eval_loss_before), (results.steps, results.eval_loss_after)]
     points = [(step, loss) for step, loss in held_out if loss is not None]
     if points:
-        axes.plot([step for step, _ in points], [loss for _, loss in points], color="#ea580c", linestyle="--", linewidth=1.2, marker="o", label="held out")
+        axes.plot([step for step, _ in points], [loss for _, loss in points], color="#ea580c", linestyle="", marker="o", label="held out, before and after")
     for step, loss in points:
         axes.annotate(f"{loss:.3f}", (step, loss), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=9)
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

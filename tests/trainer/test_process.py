@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_a_process_that_died_and_was_interrupted_ends_with_the_bits_of_one_that_
     draw = random.Random(SEED)
     dies, stops = draw.randint(2, 20), draw.randint(22, 35)
     print("seed", SEED, "SIGKILL at", dies, "SIGTERM at", stops)
-    settings = {"checkpoint": {"interval": 1}, "training": {"max_steps": 60, "micro_batch_size": 2}}
+    settings: dict[str, Any] = {"checkpoint": {"interval": 1}, "training": {"max_steps": 60, "micro_batch_size": 2}}
     whole, folder = tmp_path / "whole", tmp_path / "run"
     make_run(whole, tiny_model, **settings)
     make_run(folder, tiny_model, **settings)
