@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 import click
+
+from dropforge.local.commands import local
 from jobspec import keys
 from jobspec.instances import GPU_INSTANCES
 from jobspec.manifest import Manifest
 from jobspec.problems import render_problems
 from jobspec.reading import Refusal, read_manifest
 from jobspec.units import duration_text
-
-from dropforge.local.commands import local
 
 LOOK_EVERY_S = 1.0
 

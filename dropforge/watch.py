@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from botocore.exceptions import ClientError
+
+from dropforge.stack import Stack
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.status import AttemptStatus, Status
-
-from dropforge.stack import Stack
 
 ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
 

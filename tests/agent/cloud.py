@@ -223,4 +223,4 @@ def until(fact: Callable[[], object], timeout_s: float = 15) -> None:
     end = time.monotonic() + timeout_s
     while not fact():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(0.04)

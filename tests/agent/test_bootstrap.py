@@ -1,0 +1,174 @@
+"""``bootstrap.sh`` beside recorders: what it asks of docker, shutdown, aws and iptables, word for word."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agent.cloud import FIRST, REPOSITORY, now
+from tests.imds import FakeImds
+
+BOOTSTRAP = REPOSITORY / "agent" / "bootstrap.sh"
+SHIMS = REPOSITORY / "dropforge" / "local" / "shims"
+GOLDEN = Path(__file__).parent / "golden" / "bootstrap.txt"
+
+#: Standard input first: of a pipe's two ends the left one is then recorded first.
+RECORDER = """#!/usr/bin/env bash
+if [ "${1:-}" = login ]; then cat >/dev/null; fi
+echo "$(basename "$0") $*" >>"$RECORD"
+"""
+#: Records, and plays an agent that wants one trainer and then says $AGENT_EXIT.
+DOCKER = (
+    RECORDER
+    + """
+case "$*" in
+  *" agent "*)
+    echo 1 >"$CONTROL/trainer.start"
+    for _ in $(seq 200); do
+      if [ -e "$CONTROL/trainer.exit" ]; then break; fi
+      sleep 0.05
+    done
+    exit "$AGENT_EXIT" ;;
+  *" trainer "*) exit 75 ;;
+esac
+"""
+)
+
+
+class Recorders:
+    """A PATH of recorders before the machine's own tools; ``run()`` gives what was recorded, with ROOT for the root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.root, self.record = folder / "bin", folder / "root", folder / "record.txt"
+        self.bin.mkdir()
+        for name in ("shutdown", "iptables", "nvidia-smi"):
+            self.add(name, RECORDER)
+        self.add("aws", RECORDER + "echo password\n")
+        self.add("docker", DOCKER)
+        (self.root / "etc" / "dropforge").mkdir(parents=True)
+        self.facts = {
+            "DROPFORGE_PROJECT": "dropforge",
+            "DROPFORGE_DATA_BUCKET": "data-bucket",
+            "DROPFORGE_OUTPUTS_BUCKET": "outputs-bucket",
+            "DROPFORGE_ROLE_ID": "AROATESTROLE",
+            "DROPFORGE_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge@sha256:0123",
+            "DROPFORGE_LOG_GROUP": "/dropforge/instances",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def add(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def remove(self, name: str) -> None:
+        (self.bin / name).unlink()
+
+    def run(self, imds: str, agent_exit: int = 0) -> list[str]:
+        (self.root / "etc" / "dropforge" / "env").write_text("".join(f"{name}={value}\n" for name, value in self.facts.items()))
+        environment = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "DROPFORGE_ROOT": str(self.root),
+            "RECORD": str(self.record),
+            "CONTROL": str(self.root / "var/lib/dropforge/control"),
+            "AGENT_EXIT": str(agent_exit),
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
+        }
+        subprocess.run(["bash", str(BOOTSTRAP)], env=environment, check=True, timeout=30, capture_output=True)  # noqa: S603, S607 - our own script
+        return self.record.read_text().replace(str(self.root), "ROOT").splitlines()
+
+    def trainer_answer(self) -> str:
+        return (self.root / "var/lib/dropforge/control/trainer.exit").read_text()
+
+
+@pytest.fixture
+def recorders(tmp_path: Path) -> Recorders:
+    return Recorders(tmp_path)
+
+
+def _tags(minutes: float) -> dict[str, str]:
+    return {"dropforge:deadline": str(int(now().timestamp() + minutes * 60)), "dropforge:job": "demo-1a2b3c", "dropforge:attempt": "2"}
+
+
+def test_the_commands_are_the_golden_ones(recorders: Recorders) -> None:
+    with FakeImds(FIRST, _tags(59.5)) as imds:
+        lines = recorders.run(imds.endpoint)
+    text = "\n".join(lines) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text(), "run with UPDATE_GOLDEN=1 where the change is meant, and read the diff"
+    assert recorders.trainer_answer() == "1 75\n"
+
+
+def test_the_power_off_timer_comes_before_everything_else(recorders: Recorders) -> None:
+    with FakeImds(FIRST, _tags(59.5)) as imds:
+        first, *_, last = recorders.run(imds.endpoint)
+    assert first == "shutdown -P +65"
+    assert last == "shutdown -P now"
+
+
+@pytest.mark.parametrize("deadline", [None, "", "soon", "-5", "99999999999999", "$(reboot)"])
+def test_without_a_readable_deadline_the_life_is_half_an_hour(recorders: Recorders, deadline: str | None) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    with FakeImds(FIRST, {} if deadline is None else {"dropforge:deadline": deadline}) as imds:
+        assert recorders.run(imds.endpoint)[0] == "shutdown -P +30"
+
+
+def test_without_an_answer_of_imds_the_life_is_half_an_hour(recorders: Recorders) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    recorders.add("curl", "#!/bin/sh\nexit 7\n")
+    assert recorders.run("http://127.0.0.1:9")[0] == "shutdown -P +30"
+
+
+def test_a_deadline_long_past_leaves_a_minute(recorders: Recorders) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    with FakeImds(FIRST, _tags(-600)) as imds:
+        assert recorders.run(imds.endpoint)[0] == "shutdown -P +1"
+
+
+def test_without_a_gpu_and_a_log_group_neither_is_asked_for(recorders: Recorders) -> None:
+    recorders.remove("nvidia-smi")
+    del recorders.facts["DROPFORGE_LOG_GROUP"]
+    with FakeImds(FIRST, _tags(60)) as imds:
+        text = "\n".join(recorders.run(imds.endpoint))
+    assert " trainer run " in text
+    assert "--gpus" not in text
+    assert "--log-driver" not in text
+
+
+def test_an_instance_that_handed_over_is_left_to_ec2_for_five_minutes(recorders: Recorders) -> None:
+    recorders.add("sleep", '#!/bin/sh\ncase "$1" in 360) echo "sleep $1" >>"$RECORD" ;; *) exec /bin/sleep "$1" ;; esac\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint, agent_exit=3)
+    assert lines[-3:] == ["shutdown -P +5", "sleep 360", "shutdown -P now"]
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_machine(recorders: Recorders) -> None:
+    recorders.add("docker", RECORDER + 'case "$1" in pull) exit 1 ;; esac\n')
+    recorders.add("sleep", "#!/bin/sh\nexit 0\n")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert sum(line.startswith("docker pull") for line in lines) == 5
+    assert not any(line.startswith("docker run") for line in lines)
+    assert lines[-1] == "shutdown -P now"
+
+
+def test_job_facts_from_tags_reach_a_command_only_if_they_are_plain(recorders: Recorders) -> None:
+    with FakeImds(FIRST, {**_tags(60), "dropforge:job": "a b;$(reboot)"}) as imds:
+        text = "\n".join(recorders.run(imds.endpoint))
+    assert "reboot" not in text
+    assert "awslogs-stream=unnamed/0/agent" in text
+
+
+def test_the_scripts_pass_shellcheck() -> None:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    scripts = [BOOTSTRAP, *(SHIMS / name for name in ("docker", "shutdown", "aws"))]
+    found = subprocess.run([shellcheck, "-x", *scripts], capture_output=True, text=True)  # noqa: S603 - a tool of the environment
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_bootstrap_fits_into_user_data_with_room_for_its_head() -> None:
+    # EC2: 16 KB of raw user data.
+    assert BOOTSTRAP.stat().st_size < 14_000
