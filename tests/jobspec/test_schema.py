@@ -28,7 +28,6 @@ BEYOND_A_SCHEMA = (
     "deadline: tomorrow",
     "deadline: '179",
     "deadline: 9999",
-    "seed: 9223372036854775808",
     "m5.large",
     "memory_gib: 1000",
 )
@@ -107,7 +106,8 @@ def test_every_default_in_the_schema_is_allowed_by_it() -> None:
     for definition in VALIDATOR.schema["$defs"].values():
         for key, node in definition.get("properties", {}).items():
             if "default" in node:
-                jsonschema.validate(node["default"], {**node, "$defs": VALIDATOR.schema["$defs"]}), key
+                wrong = list(VALIDATOR.evolve(schema={**node, "$defs": VALIDATOR.schema["$defs"]}).iter_errors(node["default"]))
+                assert not wrong, key
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
