@@ -47,12 +47,18 @@ def requests_of(ec2: Any, operation: str) -> list[dict[str, Any]]:
 
 
 def fleet_xml(*, instances: tuple[tuple[str, Pool], ...] = (), errors: tuple[tuple[str, Pool | None], ...] = (), terse: bool = False) -> str:
-    """A CreateFleet answer: (instance id, pool) and (error code, pool). ``terse``: instances name only their type."""
+    """A CreateFleet answer: (instance id, pool) and (error code, pool). ``terse``: instances name only their type.
+
+    Instances of one pool share an entry, as EC2 writes them.
+    """
+    by_pool: dict[Pool, list[str]] = {}
+    for instance_id, pool in instances:
+        by_pool.setdefault(pool, []).append(instance_id)
     return (
         '<CreateFleetResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>f0a1c2d3-example</requestId>'
         "<fleetId>fleet-12a34b55-67cd-8ef9-ba9b-9208dEXAMPLE</fleetId>"
         f"<errorSet>{''.join(_error_item(code, pool) for code, pool in errors)}</errorSet>"
-        f"<fleetInstanceSet>{''.join(_instance_item(i, pool, terse) for i, pool in instances)}</fleetInstanceSet>"
+        f"<fleetInstanceSet>{''.join(_instance_item(ids, pool, terse) for pool, ids in by_pool.items())}</fleetInstanceSet>"
         "</CreateFleetResponse>"
     )
 
@@ -102,10 +108,10 @@ def _error_item(code: str, pool: Pool | None) -> str:
     return f"<item>{_overrides(pool)}<lifecycle>spot</lifecycle><errorCode>{code}</errorCode><errorMessage>{message}</errorMessage></item>"
 
 
-def _instance_item(instance_id: str, pool: Pool, terse: bool) -> str:
+def _instance_item(instance_ids: list[str], pool: Pool, terse: bool) -> str:
     overrides = "" if terse else _overrides(pool)
-    ids = f"<instanceIds><item>{instance_id}</item></instanceIds>"
-    return f"<item>{overrides}<lifecycle>spot</lifecycle>{ids}<instanceType>{pool.instance_type}</instanceType></item>"
+    ids = "".join(f"<item>{instance_id}</item>" for instance_id in instance_ids)
+    return f"<item>{overrides}<lifecycle>spot</lifecycle><instanceIds>{ids}</instanceIds><instanceType>{pool.instance_type}</instanceType></item>"
 
 
 def _answer(model: Any, status: int, body: str) -> Any:

@@ -94,11 +94,12 @@ class DynamoStore:
                 yield item["pk"]["S"].removeprefix("JOB#")
 
     def _new_instances(self, job: Job) -> list[str]:
-        """The job's instances that its stored item does not know: pointers are written once, not with each of a hundred saves."""
-        item = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="version, instances")
-        if item is None or int(item["version"]["N"]) != job.version:
-            raise StaleVersion(f"job {job.job_id}: version {job.version} was loaded, {item['version']['N'] if item else 'none'} is stored")
-        stored = {entry["S"] for entry in item["instances"]["L"]}
+        """The job's instances that its stored item does not know: pointers are written once, not with each of a hundred saves.
+
+        The item read here may be another version than the job's; then the write's own condition refuses the save.
+        """
+        item = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="instances")
+        stored = {entry["S"] for entry in item["instances"]["L"]} if item else set()
         return [a.instance_id for a in job.attempts if a.instance_id not in stored]
 
     def _pointed(self, pk: str) -> str | None:
