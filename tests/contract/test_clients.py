@@ -5,9 +5,15 @@ import pytest
 from control_plane.adapters.clients import client
 
 
+#: ``Timeout`` of the functions in template.yaml.
+FUNCTION_TIMEOUT_S = 60
+
+
 @pytest.mark.usefixtures("aws")
-@pytest.mark.parametrize(("service", "read_timeout_s"), [("ec2", 30), ("dynamodb", 8), ("s3", 8), ("sns", 8), ("events", 8)])
-def test_every_client_has_short_timeouts_and_three_attempts(service: str, read_timeout_s: int) -> None:
+@pytest.mark.parametrize("service", ["ec2", "dynamodb", "s3", "sns", "events"])
+def test_all_attempts_of_a_call_together_end_before_the_function_does(service: str) -> None:
     config = client(service).meta.config
-    assert (config.connect_timeout, config.read_timeout) == (3, read_timeout_s)
-    assert (config.retries["mode"], config.retries["total_max_attempts"]) == ("standard", 3)
+    attempts = config.retries["total_max_attempts"]
+    assert config.retries["mode"] == "standard"
+    assert attempts >= 2
+    assert attempts * (config.connect_timeout + config.read_timeout) < FUNCTION_TIMEOUT_S

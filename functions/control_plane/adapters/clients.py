@@ -11,19 +11,20 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-#: Seconds for an answer. CreateFleet "instant" waits for the launch itself; the others answer in milliseconds.
-_READ_TIMEOUT_S = {"ec2": 30}
-_OTHERS_READ_TIMEOUT_S = 8
 _CONNECT_TIMEOUT_S = 3
-_ATTEMPTS = 3
+#: Seconds for an answer, and attempts. CreateFleet "instant" waits for the launch itself; the others answer in milliseconds.
+#: All attempts together stay below a function's timeout of 60 s, so that a lost call ends as an error that is logged and not with the function.
+_FLEET_LIMITS = (20, 2)
+_LIMITS = (8, 3)
 
 
 def client(service: str) -> Any:
     """A client of the service in the function's own region."""
+    read_timeout_s, attempts = _FLEET_LIMITS if service == "ec2" else _LIMITS
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S.get(service, _OTHERS_READ_TIMEOUT_S),
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        read_timeout=read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     # boto3-stubs knows client() only for literal names of services whose stubs are installed.
     make: Any = boto3.client
