@@ -4,7 +4,6 @@ import pytest
 
 from control_plane.adapters.clients import client
 
-
 #: ``Timeout`` of the functions in template.yaml.
 FUNCTION_TIMEOUT_S = 60
 
