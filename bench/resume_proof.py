@@ -112,9 +112,12 @@ def main() -> int:
     parser.add_argument("--at", type=int, nargs="+", default=[5, 20], help="steps to end the run at")
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--global-batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: 1 for the tiny model, else torch's own choice); sums depend on their number")
     asked = parser.parse_args()
     if (asked.model is None) != (asked.data is None):
         parser.error("--model and --data go together")
+    if threads := asked.threads or (1 if asked.model is None else None):
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     settings = {"micro_batch_size": asked.micro_batch, "global_batch_size": asked.global_batch}
     with tempfile.TemporaryDirectory(prefix="resume-proof-") as name:
         base = Path(name)

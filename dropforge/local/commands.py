@@ -69,6 +69,17 @@ def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None
 
 
 @local.command()
+@click.option("--keep", is_flag=True, help="Leave the local cloud up afterwards.")
+@_speaking
+def demo(keep: bool) -> None:
+    """One job, the whole way: manifest to model, through one spot interruption."""
+    from dropforge.local import demo as demonstration
+
+    if not demonstration.run(Console(), keep=keep):
+        raise click.ClickException("The demonstration did not end as it should; what happened is above.")
+
+
+@local.command()
 @_speaking
 def env() -> None:
     """Print the variables that the stock AWS tools need: eval "$(dropforge local env)"."""

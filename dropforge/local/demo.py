@@ -30,6 +30,8 @@ MATERIAL = clouds.REPOSITORY / ".cache" / "demo"
 MANIFEST = clouds.REPOSITORY / "events" / "manifests" / "demo.yaml"
 #: EC2 gives 120 seconds; a job of two minutes would not see them end.
 NOTICE_S = 25
+#: A minute of the tick lasts this long, so that a short job sees several.
+MINUTE_S = 15
 #: The share of its steps after which the first instance is taken back.
 INTERRUPT_AT = 0.4
 GIVE_UP_AFTER_S = 900.0
@@ -61,7 +63,7 @@ def run(console: Console, *, keep: bool) -> bool:
     _section(console, "1. A real model and real rows")
     _material()
     _section(console, "2. A cloud on this machine, and the unchanged template.yaml in it")
-    plan = clouds.Plan(home(), parameters={"NotificationEmail": "you@example.com", "HeartbeatSeconds": "1", "NoticeSeconds": str(NOTICE_S)}, notice_s=NOTICE_S)
+    plan = clouds.Plan(home(), parameters={"HeartbeatSeconds": "1"}, notice_s=NOTICE_S, minute_s=MINUTE_S)
     state = clouds.up(plan)
     console.print(f"Up at {state.endpoint}; state, logs and e-mails in {home()}")
     try:
