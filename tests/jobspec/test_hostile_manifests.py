@@ -99,6 +99,22 @@ def test_what_a_manifest_must_not_use_is_named_with_its_place(text: str, path: s
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + "name: a-job\n",
+        GOOD.replace("a-job", "&a a-job"),
+        GOOD.replace("a-job", "!!str a-job"),
+        "%YAML 1.2\n---\n" + GOOD,
+        GOOD + "---\n" + GOOD,
+        GOOD.replace("s3: models/base", "s3: models/base\n  revision: *none"),
+        GOOD + "training: {max_steps: 1e99}\n",
+    ],
+)
+def test_a_manifest_that_is_right_but_for_one_forbidden_thing_is_refused_for_that_alone(text: str) -> None:
+    assert only_problem(text).allowed
+
+
+@pytest.mark.parametrize(
     ("name", "character"),
     [
         ("j\u043eb", "U+043E CYRILLIC SMALL LETTER O"),

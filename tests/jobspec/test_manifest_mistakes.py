@@ -25,6 +25,7 @@ MISTAKES = [
     ("training: {epochs: -.inf}", "training.epochs", "is text where a number is wanted", "-.inf", "a number"),
     ("training: {epochs: 1e999}", "training.epochs", "is a number out of range", "1e999", "63 bits"),
     ("training: {seed: 9223372036854775808}", "training.seed", "is a number out of range", "9223372036854775808", "63 bits"),
+    ("training: {seed: " + "9" * 5000 + "}", "training.seed", "is a number out of range", "9" * 100 + "...", "63 bits"),
     ("training: {seed: 9223372036854775807}", "training.seed", "is out of range", "9223372036854775807", "2147483647"),
     ("training: {max_steps: 1.5}", "training.max_steps", "is a number where a whole number is wanted", "1.5", "a whole number from 1"),
     ("training: {max_steps: 1_000}", "training.max_steps", "is text where a whole number is wanted", "1_000", "a whole number"),
