@@ -25,7 +25,6 @@ MISTAKES = [
     ("training: {epochs: -.inf}", "training.epochs", "is text where a number is wanted", "-.inf", "a number"),
     ("training: {epochs: 1e999}", "training.epochs", "is a number out of range", "1e999", "63 bits"),
     ("training: {seed: 9223372036854775808}", "training.seed", "is a number out of range", "9223372036854775808", "63 bits"),
-    ("training: {seed: " + "9" * 5000 + "}", "training.seed", "is a number out of range", "9" * 100 + "...", "63 bits"),
     ("training: {seed: 9223372036854775807}", "training.seed", "is out of range", "9223372036854775807", "2147483647"),
     ("training: {max_steps: 1.5}", "training.max_steps", "is a number where a whole number is wanted", "1.5", "a whole number from 1"),
     ("training: {max_steps: 1_000}", "training.max_steps", "is text where a whole number is wanted", "1_000", "a whole number"),
@@ -160,6 +159,11 @@ def test_problems_read_as_plain_text() -> None:
 def test_a_long_finding_is_cut_short() -> None:
     problem = only_problem(GOOD.replace("a-job", "a" * 5000))
     assert problem.found == "a" * 100 + "..."
+
+
+def test_a_number_of_thousands_of_digits_is_out_of_range_like_any_other() -> None:
+    problem = only_problem(GOOD + "training: {seed: " + "9" * 5000 + "}\n")
+    assert (problem.path, problem.message) == ("training.seed", "is a number out of range")
 
 
 def test_every_pattern_of_the_manifest_has_words_for_people() -> None:
