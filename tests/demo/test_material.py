@@ -115,13 +115,23 @@ def test_a_making_that_breaks_leaves_no_record_and_no_half_model(tmp_path: Path,
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["smollm2-135m-instruct"]
 
 
-def test_two_makings_at_once_make_it_once(tmp_path: Path, maker: Maker) -> None:
-    threads = [threading.Thread(target=_make, args=(tmp_path,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert maker.made == 1
+def test_a_second_making_waits_for_the_first_and_uses_what_it_made(tmp_path: Path, maker: Maker) -> None:
+    second_waits = threading.Event()
+
+    def say_second(text: str) -> None:
+        if "waiting for it" in text:
+            second_waits.set()
+
+    second = threading.Thread(target=material.make, args=(tmp_path, say_second))
+
+    def say_first(text: str) -> None:
+        if text.startswith("rows:"):
+            second.start()
+            assert second_waits.wait(10), "the second making did not wait"
+
+    material.make(tmp_path, say_first)
+    second.join(10)
+    assert (second.is_alive(), maker.made) == (False, 1)
 
 
 def test_long_work_is_never_silent() -> None:
