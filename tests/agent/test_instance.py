@@ -175,11 +175,11 @@ def test_a_job_survives_kill_9_of(cloud: Cloud, boot: Boot, victims: tuple[str, 
 
 
 def test_an_interrupted_instance_hands_over_to_its_replacement_and_waits_for_ec2(cloud: Cloud, boot: Boot) -> None:
-    cloud.orders(step_s=0.03, save_every=1000)
-    cloud.ticket(max_steps=40)
+    cloud.orders(step_s=0.08, save_every=1000)
+    cloud.ticket(max_steps=150)
     first = boot()
     until(lambda: _step(cloud) >= 5, 30)
-    cloud.replacement(until_s=60, max_steps=40)
+    cloud.replacement(until_s=60, max_steps=150)
     second = boot(SECOND)
     first.imds.interrupt(20)
     until(lambda: cloud.heartbeat().phase is Phase.HANDED_OVER, 30)
@@ -204,7 +204,11 @@ def test_an_instance_whose_stack_facts_lack_the_image_powers_off_at_once(cloud: 
 
 
 def test_an_agent_that_cannot_live_is_given_up_and_the_machine_powers_off(cloud: Cloud, boot: Boot, source: Path) -> None:
+    # An agent that ends at once, in the place of the real one: this checkout may be installed, and be found without the link.
     (source / "agent").unlink()
+    (source / "agent").mkdir()
+    (source / "agent" / "__init__.py").touch()
+    (source / "agent" / "__main__.py").write_text("raise SystemExit(9)")
     machine = boot(script=quick_bootstrap(source))
     machine.wait_for_end(20)
     assert machine.logs().count("the agent died") == 10

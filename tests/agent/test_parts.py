@@ -148,21 +148,23 @@ class CutStore(Store):
         method = getattr(self._real, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            if threading.current_thread().name in ("notices", "heartbeat", "uploads", "logs"):
+            # Calls of the transfer's own threads come in no order that a test could name.
+            if threading.current_thread() is not threading.main_thread():
                 return method(*args, **options)
             self._left -= 1
             if self._left == 0 and not self._after:
                 raise Cut
-            answer = method(*args, **options)
-            if self._left == 0:
-                raise Cut
-            return answer
+            try:
+                return method(*args, **options)
+            finally:
+                if self._left == 0:
+                    raise Cut
 
         return call
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", [1, 3, 6, 8, 9, 10, 11, 12, 14, 16, 18, 19, 20])
+@pytest.mark.parametrize("at", [1, 3, 6, 8, 9, 10, 11, 12, 14, 16, 18, 19])
 def test_an_agent_ended_at_any_call_goes_on_and_asks_for_no_second_trainer(cloud: Cloud, launch: Launch, at: int, after: bool) -> None:
     cloud.orders(step_s=0)
     cloud.ticket(max_steps=4, heartbeat_s=5)
