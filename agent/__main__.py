@@ -7,14 +7,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobspec.keys import ticket_key, writer_of
-from jobspec.ticket import Ticket
-from jobspec.wire import UnreadableDocument, load
-
 from agent.attempt import AgentExit, Attempt, World
 from agent.imds import Imds, ImdsUnreachable
 from agent.settings import Folders, from_environment
 from agent.store import S3_ERRORS, Store, connect
+from jobspec.keys import ticket_key, writer_of
+from jobspec.ticket import Ticket
+from jobspec.wire import UnreadableDocument, load
 
 log = logging.getLogger("agent")
 

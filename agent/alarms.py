@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent.imds import Imds
+from agent.store import S3_ERRORS, Store
 from jobspec.heartbeat import Notice
 from jobspec.keys import stop_key
 from jobspec.ticket import StopOrder, Ticket
 from jobspec.wire import UnreadableDocument, load
-
-from agent.imds import Imds
-from agent.store import S3_ERRORS, Store
 
 log = logging.getLogger(__name__)
 

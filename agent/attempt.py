@@ -13,11 +13,6 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 
-from jobspec.heartbeat import Phase, PublishedCheckpoint
-from jobspec.marker import Failure, FailureCode, Outcome
-from jobspec.runfile import ExitCode, RunFile
-from jobspec.ticket import Ticket
-
 from agent.alarms import Alarms, Ending, Routine, Summoned
 from agent.control import TrainerDesk
 from agent.heart import Heart, read_heartbeat
@@ -29,6 +24,10 @@ from agent.settings import Folders, Settings
 from agent.staging import Stager, StagingFailed, free_bytes
 from agent.store import S3_ERRORS, Store
 from agent.uploader import Uploader
+from jobspec.heartbeat import Phase, PublishedCheckpoint
+from jobspec.marker import Failure, FailureCode, Outcome
+from jobspec.runfile import ExitCode, RunFile
+from jobspec.ticket import Ticket
 
 #: Starts of the trainer in place without a step forward; then another instance may do better.
 MAX_RESTARTS = 3

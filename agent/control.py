@@ -10,11 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.settings import Folders
 from jobspec.base import Document, Step
 from jobspec.runfile import RunFile
 from jobspec.wire import UnreadableDocument, dump, load
-
-from agent.settings import Folders
 
 RUN_FILE = "run.json"
 _EXIT = re.compile(r"(\d{1,6}) (\d{1,3})\s*")

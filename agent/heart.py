@@ -6,12 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from agent.store import S3_ERRORS, Store
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.keys import heartbeat_key
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
-
-from agent.store import S3_ERRORS, Store
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from pydantic import TypeAdapter
+
 from jobspec.base import UtcTime
 from jobspec.heartbeat import Notice
-from pydantic import TypeAdapter
 
 TOKEN_LIFE_S = 21600
 TIMEOUT_S = 2.0

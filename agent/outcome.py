@@ -4,17 +4,17 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from pydantic import ValidationError
+
+from agent.digests import NotAFile, digest_of, regular_files
+from agent.settings import Folders
+from agent.store import S3_ERRORS, Store
 from jobspec.base import FileDigest
 from jobspec.keys import logs_prefix, marker_key, run_prefix
 from jobspec.marker import CompletionMarker, Failure, Outcome, Results
 from jobspec.runfile import TrainerResults
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
-from pydantic import ValidationError
-
-from agent.digests import NotAFile, digest_of, regular_files
-from agent.settings import Folders
-from agent.store import S3_ERRORS, Store
 
 FINAL = "final"
 RESULTS = "results.json"

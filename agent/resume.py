@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.control import write_whole
+from agent.digests import NotAFile, damage, sha256_of
+from agent.settings import Folders
+from agent.store import Absent, Check, Store
 from jobspec.base import Document, Sha256
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder, checkpoint_step, checkpoints_prefix
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
-
-from agent.control import write_whole
-from agent.digests import NotAFile, damage, sha256_of
-from agent.settings import Folders
-from agent.store import Absent, Check, Store
 
 #: A fallback larger than this would delay the start more than it is worth.
 CHEAP_BYTES = 2 * 1024**3

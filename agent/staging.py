@@ -13,10 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from jobspec.base import Document, FileDigest
-from jobspec.marker import Failure, FailureCode
-from jobspec.ticket import Ticket
-from jobspec.wire import UnreadableDocument, dump, load
 from pydantic import Field
 
 from agent import hub, model_files
@@ -25,6 +21,10 @@ from agent.digests import damage, digest_of
 from agent.rows import BadRows, check_first_row
 from agent.settings import Folders
 from agent.store import Absent, Check, Found, Store
+from jobspec.base import Document, FileDigest
+from jobspec.marker import Failure, FailureCode
+from jobspec.ticket import Ticket
+from jobspec.wire import UnreadableDocument, dump, load
 
 #: Left free beside what is downloaded: checkpoints, the result, logs.
 RESERVE_BYTES = 1024**3

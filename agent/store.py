@@ -16,10 +16,10 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from jobspec.base import FileDigest
-from jobspec.wire import MAX_DOCUMENT_BYTES
 
 from agent.digests import sha256_of
+from jobspec.base import FileDigest
+from jobspec.wire import MAX_DOCUMENT_BYTES
 
 Check = Callable[[], None]
 

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from agent.digests import NotAFile
+from agent.resume import brought, manifest_sha256
+from agent.settings import Folders
+from agent.store import Check, NotAsDescribed, Store
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.heartbeat import PublishedCheckpoint
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_prefix, checkpoint_step, checkpoints_prefix
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
-
-from agent.digests import NotAFile
-from agent.resume import brought, manifest_sha256
-from agent.settings import Folders
-from agent.store import Check, NotAsDescribed, Store
 
 _FOLDER = re.compile(r"step-(\d{8,})")
 _STEP_IN_KEY = re.compile(r"step-(\d{8,})/")

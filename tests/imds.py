@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-TOKEN = "token-of-the-tests"  # noqa: S105 - guards nothing
+TOKEN = "token-of-the-tests"
 
 
 class FakeImds:

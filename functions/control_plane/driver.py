@@ -8,9 +8,6 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
-from jobspec import keys, tags, wire
-from jobspec.ticket import StopOrder
-
 from control_plane.core import report
 from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.decide import decide
@@ -29,6 +26,8 @@ from control_plane.core.state import Job, JobState
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Fleet, JobStore, Letter, Objects, Post, StaleVersion
 from control_plane.tickets import ticket_of
+from jobspec import keys, tags, wire
+from jobspec.ticket import StopOrder
 
 logger = logging.getLogger(__name__)
 

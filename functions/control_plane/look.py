@@ -10,13 +10,12 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from jobspec import keys, wire
-from jobspec.heartbeat import Heartbeat
-from jobspec.marker import CompletionMarker, Outcome
-
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.state import Attempt, Job
 from control_plane.ports import Fleet, HoldStore, Objects
+from jobspec import keys, wire
+from jobspec.heartbeat import Heartbeat
+from jobspec.marker import CompletionMarker, Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from jobspec import keys
-from jobspec.base import INSTANCE_ID_PATTERN
 from pydantic import ValidationError
 
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import Ignored, InstanceChanged, InterruptionWarned, RebalanceRecommended
+from jobspec import keys
+from jobspec.base import INSTANCE_ID_PATTERN
 
 _INSTANCE_ID = re.compile(INSTANCE_ID_PATTERN)
 INSTANCE_STATES = frozenset({"pending", "running", "stopping", "stopped", "shutting-down", "terminated"})

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from jobspec.base import Document, UtcTime
-
 from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.state import Job, LaunchPlan
+from jobspec.base import Document, UtcTime
 
 
 class StaleVersion(Exception):

@@ -6,15 +6,14 @@ The event is only a hint. S3 may deliver it twice, late, or after the next one's
 from dataclasses import dataclass
 from datetime import datetime
 
-from jobspec import keys
-from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
-from jobspec.status import ProblemLine
-
 from control_plane.core import accept
 from control_plane.core.events import Ignored, ManifestDeleted
 from control_plane.core.state import Job, ManifestRef
 from control_plane.driver import Driver
 from control_plane.ports import Held, StoredObject
+from jobspec import keys
+from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
+from jobspec.status import ProblemLine
 
 
 @dataclass(frozen=True, slots=True)

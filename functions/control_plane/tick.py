@@ -8,14 +8,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobspec import tags
-
 from control_plane.core import ledger
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import InstanceSight
 from control_plane.core.strays import find_strays
 from control_plane.driver import Driver
 from control_plane.ports import Bus
+from jobspec import tags
 
 logger = logging.getLogger(__name__)
 

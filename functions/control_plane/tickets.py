@@ -2,9 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from jobspec.ticket import Handover, Ticket
-
 from control_plane.core.state import Job
+from jobspec.ticket import Handover, Ticket
 
 #: Beyond its notice, what an interrupted predecessor may need for the upload that is under way.
 HANDOVER_MARGIN_S = 30.0

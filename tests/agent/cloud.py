@@ -17,6 +17,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.__main__ import run
+from agent.attempt import AgentExit, World
+from agent.imds import Imds
+from agent.settings import Folders, Pace, Settings
+from agent.staging import free_bytes
+from agent.store import Store
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.heartbeat import Heartbeat
 from jobspec.keys import checkpoints_prefix, heartbeat_key, marker_key, stop_key, ticket_key, writer_of
@@ -24,13 +30,6 @@ from jobspec.manifest import Manifest
 from jobspec.marker import CompletionMarker
 from jobspec.ticket import Handover, StopOrder, Ticket
 from jobspec.wire import dump, load
-
-from agent.__main__ import run
-from agent.attempt import AgentExit, World
-from agent.imds import Imds
-from agent.settings import Folders, Pace, Settings
-from agent.staging import free_bytes
-from agent.store import Store
 from tests.imds import FakeImds
 
 REPOSITORY = Path(__file__).parents[2]
@@ -162,7 +161,7 @@ class TrainerHost(threading.Thread):
         self.starts += 1
         command = [sys.executable, str(REPOSITORY / "tests" / "fake_trainer.py"), "run", str(self.folders.run / "run.json")]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "functions")}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603 - our own program
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         while self.process.poll() is None:
             if (self.folders.control / "trainer.kill").exists() or self.over.is_set():
                 (self.folders.control / "trainer.kill").unlink(missing_ok=True)

@@ -5,11 +5,11 @@ import time
 from datetime import timedelta
 
 import pytest
+
+from agent.attempt import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.keys import marker_key, ticket_key
 from jobspec.marker import FailureCode, Outcome
-
-from agent.attempt import AgentExit
 from tests.agent.cloud import FIRST, JOB, OUTPUTS, SECOND, Cloud, now, until, writer
 from tests.agent.conftest import Launch
 

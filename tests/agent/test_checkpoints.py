@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from jobspec.base import FileDigest
-from jobspec.checkpoint import CheckpointManifest, Identity
-from jobspec.heartbeat import PublishedCheckpoint
-from jobspec.keys import checkpoint_folder, checkpoint_prefix
-from jobspec.wire import dump
 
 from agent.digests import NotAFile, damage, sha256_of
 from agent.resume import Resumer
 from agent.settings import Folders
 from agent.store import NotAsDescribed, Store
 from agent.uploader import Uploader
+from jobspec.base import FileDigest
+from jobspec.checkpoint import CheckpointManifest, Identity
+from jobspec.heartbeat import PublishedCheckpoint
+from jobspec.keys import checkpoint_folder, checkpoint_prefix
+from jobspec.wire import dump
 from tests.agent.cloud import FIRST, JOB, OUTPUTS, SECOND, Cloud, now, writer
 
 

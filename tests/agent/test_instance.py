@@ -17,10 +17,10 @@ from typing import Any
 import boto3
 import psutil
 import pytest
-from jobspec.heartbeat import Phase
-from jobspec.marker import Outcome
 from moto.server import ThreadedMotoServer
 
+from jobspec.heartbeat import Phase
+from jobspec.marker import Outcome
 from tests.agent.cloud import DATA, FIRST, OUTPUTS, REPOSITORY, ROLE, SECOND, Cloud, now, until
 from tests.imds import FakeImds
 
@@ -78,7 +78,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def cloud(server: str) -> Cloud:
     make: Any = boto3.client  # its stubs do not name S3
-    client = make("s3", endpoint_url=server, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing")  # noqa: S106 - moto's
+    client = make("s3", endpoint_url=server, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing")
     for bucket in client.list_buckets()["Buckets"]:
         for found in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
             client.delete_object(Bucket=bucket["Name"], Key=found["Key"])
@@ -120,7 +120,7 @@ def boot(server: str, source: Path, tmp_path: Path) -> Iterator[Boot]:
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
             with (root / "console.log").open("wb") as console:
-                process = subprocess.Popen(["bash", str(script)], env=environment, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603, S607 - our own script
+                process = subprocess.Popen(["bash", str(script)], env=environment, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
             machine = Machine(root, imds, process)
             ends.callback(_end, machine)
             return machine

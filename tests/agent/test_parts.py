@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from jobspec.heartbeat import Notice
-from jobspec.marker import FailureCode, Outcome
-from jobspec.runfile import Progress, ProgressKind
 
 from agent import __main__ as entry
 from agent.attempt import AgentExit
@@ -18,6 +15,9 @@ from agent.imds import Imds, ImdsUnreachable
 from agent.progress import ProgressReader
 from agent.settings import from_environment
 from agent.store import Store
+from jobspec.heartbeat import Notice
+from jobspec.marker import FailureCode, Outcome
+from jobspec.runfile import Progress, ProgressKind
 from tests.agent.cloud import FIRST, OUTPUTS, Cloud, now
 from tests.agent.conftest import Launch
 from tests.imds import FakeImds
@@ -37,7 +37,7 @@ def test_a_token_that_has_run_out_is_asked_for_anew() -> None:
     with FakeImds(FIRST) as fake:
         imds = Imds(fake.endpoint, now)
         imds.instance_id()
-        fake.token = "another"  # noqa: S105 - guards nothing
+        fake.token = "another"
         assert imds.instance_id() == FIRST
         assert fake.tokens_given == 2
 
@@ -192,7 +192,9 @@ def test_the_sequence_of_heartbeats_goes_on_after_a_restart(cloud: Cloud, launch
     cloud.ticket(heartbeat_s=60)
     instance = launch()
     with pytest.raises(Cut):
-        entry.run(type(instance.world())(instance.world().settings, CutStore(cloud.s3, 14, after=True), instance.world().imds, instance.folders, now, lambda _s: None))
+        entry.run(
+            type(instance.world())(instance.world().settings, CutStore(cloud.s3, 14, after=True), instance.world().imds, instance.folders, now, lambda _s: None)
+        )
     before = cloud.heartbeat().seq
     assert before > 0
     assert instance.run() is AgentExit.FINISHED

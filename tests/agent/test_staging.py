@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobspec.marker import Failure, FailureCode
 
 from agent import hub, staging
 from agent.attempt import AgentExit
 from agent.rows import BadRows, check_first_row
 from agent.staging import Stager
 from agent.store import Store
+from jobspec.marker import Failure, FailureCode
 from tests.agent.cloud import FIRST, SAFETENSORS, Cloud, now
 from tests.agent.conftest import Launch
 
@@ -107,9 +107,7 @@ def test_the_first_row_is_held_to_the_format(tmp_path: Path, format_: Any, row: 
     ],
     ids=["nothing", "pickle", "config", "tokenizer", "lfs-pointer", "shard"],
 )
-def test_a_model_that_cannot_be_loaded_fails_before_the_trainer(
-    cloud: Cloud, launch: Launch, files: dict[str, bytes], code: FailureCode, says: str
-) -> None:
+def test_a_model_that_cannot_be_loaded_fails_before_the_trainer(cloud: Cloud, launch: Launch, files: dict[str, bytes], code: FailureCode, says: str) -> None:
     for name, body in files.items():
         cloud.put(f"models/other/{name}", body)
     cloud.ticket(manifest={"model": {"s3": "models/other/"}})

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+
 from control_plane.core.actions import CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.events import (
     BudgetAlerted,
@@ -25,7 +26,6 @@ from control_plane.core.failures import RefusalKind
 from control_plane.core.state import ENDS, AttemptEnd, JobState, Market, NoticeKind, WaitKind
 from jobspec.heartbeat import Notice, Phase
 from jobspec.marker import FailureCode, Outcome
-
 from tests.core.worlds import FIRST, OFFERS, SECOND, START, THIRD, Story, at, heartbeat, marker, new_job, of, planned
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
+
 from control_plane.adapters.memory import MemoryBus, MemoryFleet, MemoryHolds, MemoryObjects, MemoryPost, MemoryStore
 from control_plane.core.events import Hint, Rules
 from control_plane.core.state import Attempt, Job

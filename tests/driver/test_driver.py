@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from control_plane.adapters.memory.fleet import LostAnswer, ThrottledCall
 from control_plane.core.events import BudgetAlerted, InterruptionWarned
 from control_plane.core.state import JobState, Market
@@ -12,7 +13,6 @@ from control_plane.ports import Hold
 from jobspec import keys, tags
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode
-
 from tests.driver.house import DATA, OUTPUTS, House
 
 

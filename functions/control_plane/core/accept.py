@@ -3,11 +3,10 @@
 import hashlib
 from datetime import datetime
 
-from jobspec.manifest import Manifest
-from jobspec.status import ProblemLine
-
 from control_plane.core.closing import owe
 from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
+from jobspec.manifest import Manifest
+from jobspec.status import ProblemLine
 
 
 def job_id_of(name: str, ref: ManifestRef) -> str:

@@ -3,15 +3,14 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobspec import tags
-from jobspec.heartbeat import Phase
-from jobspec.instances import GPU_INSTANCES
-from jobspec.marker import CompletionMarker, FailureCode, Outcome
-
 from control_plane.core.closing import owe
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked
 from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
 from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure
+from jobspec import tags
+from jobspec.heartbeat import Phase
+from jobspec.instances import GPU_INSTANCES
+from jobspec.marker import CompletionMarker, FailureCode, Outcome
 
 #: Billing stops at shutting-down (EC2 guide, "Instance lifecycle").
 GONE_STATES = frozenset({"shutting-down", "terminated"})

@@ -14,9 +14,6 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from jobspec.manifest import Limits
-from jobspec.marker import RETRYABLE, Outcome
-
 from control_plane.core import attempts, closing, ledger, placement
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
@@ -38,6 +35,8 @@ from control_plane.core.events import (
 )
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
+from jobspec.manifest import Limits
+from jobspec.marker import RETRYABLE, Outcome
 
 #: A quota is a person's matter: ask again this often, so that a raised quota starts the job.
 QUOTA_WAIT_S = 1800

@@ -6,11 +6,10 @@ So the same job ends the same way whether every hint came, twice, late, in any o
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from jobspec.heartbeat import Heartbeat
-from jobspec.marker import CompletionMarker
-
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import LaunchPlan, Pool
+from jobspec.heartbeat import Heartbeat
+from jobspec.marker import CompletionMarker
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ interrupts in its first hour is free (Linux). Volumes, transfer and storage are 
 
 from datetime import datetime, timedelta
 
-from jobspec.status import Receipt
-
 from control_plane.core.state import Attempt, Job, Market, NoticeKind
+from jobspec.status import Receipt
 
 FREE_IF_INTERRUPTED_WITHIN = timedelta(hours=1)
 #: How far ahead money is watched: the next tick, and the last save that a stop allows.

@@ -2,12 +2,11 @@
 
 from datetime import datetime
 
+from control_plane.core import ledger
+from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
 from jobspec import keys
 from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
 from jobspec.units import duration_text
-
-from control_plane.core import ledger
-from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
 
 #: SNS: a subject is at most 100 ASCII characters, without control characters.
 MAX_SUBJECT = 100

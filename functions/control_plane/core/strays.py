@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobspec import tags
-
 from control_plane.core.attempts import DEADLINE_GRACE, GONE_STATES
 from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
+from jobspec import tags
 
 
 @dataclass(frozen=True, slots=True)
