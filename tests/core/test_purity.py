@@ -1,0 +1,31 @@
+"""The core reads no clock and draws no lots: what it decides depends on its arguments alone (I15)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import control_plane.core
+
+CORE = sorted(Path(next(iter(control_plane.core.__path__))).glob("*.py"))
+CALLS = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "random", "uuid4", "urandom", "getenv", "open", "print", "input"}
+
+
+def impure_calls(source: str) -> list[str]:
+    """Names of the called functions that would make the core depend on more than its arguments."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+            names += [name] if name in CALLS else []
+    return names
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+def test_the_core_is_pure(path: Path) -> None:
+    assert impure_calls(path.read_text()) == []
+
+
+@pytest.mark.parametrize("source", ["datetime.now(UTC)", "time.monotonic()", "uuid4()", "open('x')"])
+def test_the_check_sees_what_it_is_for(source: str) -> None:
+    assert impure_calls(source)
