@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 HEAD = "# Pins of the image; made from image.in, see there. No hashes: torch's wheels differ by machine, and CI attests the image itself.\n"
+#: `pip freeze` leaves it out too: any version does, and every environment has its own.
+UNPINNED = {"setuptools"}
 _NAME = re.compile(r"^([A-Za-z0-9._-]+)")
 
 
@@ -45,7 +47,7 @@ def closure(names: list[str]) -> dict[str, str]:
 
 def pins_text() -> str:
     pins = closure(named(REQUIREMENTS / "image.in"))
-    return HEAD + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
+    return HEAD + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()) if name not in UNPINNED)
 
 
 if __name__ == "__main__":

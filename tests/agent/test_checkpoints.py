@@ -84,16 +84,18 @@ def bench(cloud: Cloud, tmp_path: Path) -> Bench:
 
 
 class Failing:
-    """An S3 client whose calls fail once ``when(method, key)`` is true."""
+    """An S3 client whose calls fail where ``when(method, key)`` is true; ``keys`` are the methods and keys of the calls."""
 
     def __init__(self, s3: Any, when: Callable[[str, str], bool], error: BaseException) -> None:
         self._s3, self._when, self._error = s3, when, error
+        self.keys: list[tuple[str, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._s3, name)
 
         def call(*args: Any, **options: Any) -> Any:
-            if self._when(name, str(options.get("Key", ""))):
+            self.keys.append((name, str(options.get("Key", ""))))
+            if self._when(*self.keys[-1]):
                 raise self._error
             return method(*args, **options)
 
@@ -112,12 +114,11 @@ def test_a_published_checkpoint_comes_out_as_it_went_in(bench: Bench) -> None:
     assert [(one.step, one.key) for one in bench.told] == [(5, bench.key(5, "checkpoint.json"))]
 
 
-def test_the_manifest_is_written_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str] = []
-    recorder = Failing(bench.cloud.s3, lambda name, key: name == "put_object" and bool(keys.append(key)), AssertionError())
+def test_the_manifest_is_written_last(bench: Bench) -> None:
+    recorder = Failing(bench.cloud.s3, lambda _name, _key: False, AssertionError())
     bench.uploader = bench.new_uploader(recorder)
     bench.publish(5)
-    assert [key.rsplit("/", 1)[-1] for key in keys] == ["weights.bin", "optimizer.bin", "checkpoint.json"]
+    assert [key.rsplit("/", 1)[-1] for name, key in recorder.keys if name == "put_object"] == ["weights.bin", "optimizer.bin", "checkpoint.json"]
 
 
 def test_the_one_before_the_newest_comes_along_as_a_fallback(bench: Bench) -> None:
@@ -227,8 +228,7 @@ def test_older_checkpoints_go_only_after_a_newer_one_is_there(bench: Bench) -> N
 def test_a_deletion_cut_off_in_the_middle_leaves_no_half_checkpoint_that_looks_whole(bench: Bench) -> None:
     bench.publish(5, 10)
     bench.save(15)
-    deleted: list[str] = []
-    cut = Failing(bench.cloud.s3, lambda name, key: name == "delete_object" and (deleted.append(key) or len(deleted) == 2), KeyboardInterrupt())
+    cut = Failing(bench.cloud.s3, lambda name, _key: name == "delete_object" and [one for one, _ in cut.keys].count(name) == 2, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         bench.new_uploader(cut).turn()
     assert set(bench.cloud.whole_checkpoints()) == {10, 15}

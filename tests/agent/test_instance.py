@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import psutil
+import psutil  # type: ignore[import-untyped]  # its stubs come apart from it
 import pytest
 from moto.server import ThreadedMotoServer
 

@@ -205,4 +205,4 @@ def test_a_notice_ends_a_download_from_the_hub_at_once(cloud: Cloud, launch: Lau
 
 def _hub_says(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     popen = subprocess.Popen
-    monkeypatch.setattr(staging.subprocess, "Popen", lambda command, **options: popen([sys.executable, "-c", program], **options))
+    monkeypatch.setattr("agent.staging.subprocess.Popen", lambda command, **options: popen([sys.executable, "-c", program], **options))
