@@ -189,6 +189,20 @@ def test_a_trainer_ended_from_outside_goes_on_from_its_newest_save(cloud: Cloud,
     assert cloud.heartbeat().first_step == 0
 
 
+def test_a_trainer_that_stopped_though_nobody_asked_is_started_again(cloud: Cloud, launch: Launch) -> None:
+    cloud.orders(step_s=0.02)
+    cloud.ticket(max_steps=30)
+    instance = launch()
+    instance.start()
+    until(lambda: any((instance.folders.run / "checkpoints").glob("step-*")))
+    (instance.folders.run / "stop").touch()
+    assert instance.join() is AgentExit.FINISHED
+    assert instance.host.starts == 2
+    marker = cloud.marker()
+    assert marker is not None
+    assert marker.outcome is Outcome.COMPLETED
+
+
 def test_a_completed_trainer_without_a_result_is_a_failure(cloud: Cloud, launch: Launch) -> None:
     cloud.orders(no_result=True)
     cloud.ticket()
