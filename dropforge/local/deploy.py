@@ -1,7 +1,7 @@
 """The template into the cloud, as ``sam deploy`` does it: translated, packaged, created or updated, its failures told.
 
-The translation is AWS's own (aws-sam-translator, what CloudFormation's transform runs). The package is the source of
-``CodeUri`` alone; dependencies come from ``.venv-lambda``, as they come from layers or a build elsewhere.
+The package is the source of ``CodeUri`` alone; dependencies come from ``.venv-lambda``, as they come from layers or a build
+elsewhere.
 """
 
 import hashlib
@@ -14,12 +14,9 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
-from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # as above
-from samtranslator.public.exceptions import InvalidDocumentException  # type: ignore[import-untyped]  # it ships no types
-from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # as above
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # as above
 
 from dropforge.local.state import CloudState, LocalCloudError
+from dropforge.translation import NotTranslatable, Template, read, translated
 
 ARTIFACT_BUCKET = "dropforge-local-artifacts"
 DEPLOYED_WITHIN_S = 120
@@ -41,8 +38,11 @@ def client_of(cloud: CloudState, service: str) -> Any:
 
 def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dict[str, str]:
     """Create or update the stack; returns its outputs. Raises LocalCloudError with CloudFormation's own reasons."""
-    packaged = _packaged(cloud, template)
-    address = _upload(cloud, json.dumps(translated(packaged, cloud.region)).encode(), "template.json")
+    try:
+        plain = translated(_packaged(cloud, template), cloud.region)
+    except NotTranslatable as refused:
+        raise LocalCloudError(f"The SAM transform refused {template}: {refused}") from None
+    address = _upload(cloud, json.dumps(plain).encode(), "template.json")
     formation = client_of(cloud, "cloudformation")
     request = {
         "StackName": cloud.stack,
@@ -62,30 +62,21 @@ def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dic
     return _outputs(formation, cloud.stack)
 
 
-def translated(template: dict[str, Any], region: str) -> dict[str, Any]:
-    """The SAM template as plain CloudFormation."""
-    try:
-        # {}: SAM looks AWS managed policies up by name here; templates of ours name them by ARN.
-        result = Translator({}, Parser(), boto_session=boto3.Session(region_name=region)).translate(template, {})
-    except InvalidDocumentException as invalid:
-        causes = "; ".join(str(cause.message) for cause in invalid.causes)
-        raise LocalCloudError(f"The SAM transform refused the template: {causes}") from None
-    return dict(result)
-
-
 def declared_parameters(template: Path) -> set[str]:
     """The names of the template's parameters."""
     return set(_read(template).get("Parameters", {}))
 
 
-def _read(template: Path) -> dict[str, Any]:
+def _read(template: Path) -> Template:
     try:
-        return dict(yaml_parse(template.read_text()))
+        return read(template)
+    except NotTranslatable as problem:
+        raise LocalCloudError(str(problem)) from None
     except OSError as problem:
         raise LocalCloudError(f"There is no readable template at {template} ({problem.strerror}). Run from the repository, or name one.") from None
 
 
-def _packaged(cloud: CloudState, template: Path) -> dict[str, Any]:
+def _packaged(cloud: CloudState, template: Path) -> Template:
     """The template with every local CodeUri uploaded and replaced by its S3 address."""
     document = _read(template)
     client_of(cloud, "s3").create_bucket(Bucket=ARTIFACT_BUCKET)
