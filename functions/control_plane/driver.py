@@ -6,10 +6,11 @@ A save that another driver has outrun is thrown away with its actions, and every
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control_plane.core import report
 from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core.closing import CLAIM_SERVES
 from control_plane.core.decide import decide
 from control_plane.core.events import (
     Answer,
@@ -17,14 +18,16 @@ from control_plane.core.events import (
     Hint,
     InstanceSight,
     LastStatusWritten,
+    Looked,
     NoticePublished,
+    NoticeRefused,
     StopWritten,
     TerminationAnswered,
     TicketWritten,
 )
-from control_plane.core.state import Job, JobState
+from control_plane.core.state import Job, JobState, Notice
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Fleet, JobStore, Letter, Objects, Post, StaleVersion
+from control_plane.ports import Clock, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.ticket import StopOrder
@@ -39,6 +42,10 @@ MAX_OUTRUN = 8
 
 class ActionsFailed(Exception):
     """Some calls failed; what they owe is on record. Raised so that the event is delivered again; the tick mends it too."""
+
+
+class ClaimTooOld(Exception):
+    """A publish that comes so late after its claim that another may have been claimed meanwhile: not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,10 @@ class Driver:
             except StaleVersion:
                 job = self.store.load(job.job_id) or job
                 continue
+            except NoTurn as taken:
+                assert isinstance(event, Looked), "only a look plans a launch"
+                event = replace(event, turn=str(taken))
+                continue
             if saved.state is not job.state:
                 logger.info("state", extra={"job_id": job.job_id, "from": job.state, "to": saved.state, "reason": saved.reason, "event": type(event).__name__})
             return saved, decision.actions
@@ -144,19 +155,28 @@ class Driver:
                 state = self.fleet.terminate(instance_id)
                 return TerminationAnswered(instance_id, state) if state is not None else None
             case Publish(notice_id=notice_id):
-                self.post.publish(self._letter(job, notice_id))
-                return NoticePublished(notice_id)
+                return self._publish(job, notice_id)
             case WriteStatus(last=last):
                 self._write_status(job)
                 return LastStatusWritten() if last else None
             case LookAgain():
                 return None
 
-    def _letter(self, job: Job, notice_id: str) -> Letter:
+    def _publish(self, job: Job, notice_id: str) -> Answer:
         notice = next(n for n in job.notices if n.notice_id == notice_id)
+        if notice.claimed_at is None or self.clock() - notice.claimed_at >= CLAIM_SERVES:
+            raise ClaimTooOld(f"the claim of {notice_id} is of {notice.claimed_at}; the publish ledger decides what became of it")
+        try:
+            self.post.publish(self._letter(job, notice))
+        except Refused:
+            logger.warning("e-mail refused", extra={"job_id": job.job_id, "notice_id": notice_id}, exc_info=True)
+            return NoticeRefused(notice_id)
+        return NoticePublished(notice_id)
+
+    def _letter(self, job: Job, notice: Notice) -> Letter:
         subject, body = report.letter_of(job, notice, self.outputs_bucket, self.clock())
         attributes = {"project": self.project, "job": job.name, "kind": notice.kind.value, "state": job.state.value}
-        return Letter(notice_id, subject, body, attributes)
+        return Letter(notice.notice_id, subject, body, attributes)
 
     def _write_status(self, job: Job) -> None:
         """The status object of the name's newest job; one that was refused beside it, or came before it, leaves it alone."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.state import Attempt, Job
-from control_plane.ports import Fleet, HoldStore, Objects
+from control_plane.ports import Fleet, HoldStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker, Outcome
@@ -29,6 +29,8 @@ class Watcher:
     fleet: Fleet
     objects: Objects
     holds: HoldStore
+    turns: Turns
+    ledger: PublishLedger
     outputs_bucket: str
     rules: Rules
 
@@ -45,14 +47,19 @@ class Watcher:
             if read is not None:
                 markers[attempt.instance_id] = read[0]
         hold = None if job.ended else _known("hold", partial(self._hold, now))
+        turn = None if job.ended or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
+        in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
+        in_ledger = {notice_id: seen for notice_id in in_doubt if (seen := _known("publish ledger", partial(self.ledger.knows, notice_id))) is not None}
         return Looked(
             instances=instances,
             heartbeats=heartbeats,
             markers=markers,
             manifest_present=None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None),
-            # Without knowing whether launches are held, none is offered.
-            offers=_known("offers", self.fleet.offers) if hold is not None else None,
+            # Without knowing whether launches are held, or whose turn it is, none is offered.
+            offers=_known("offers", self.fleet.offers) if hold is not None and (turn is not None or job.occupies) else None,
             hold=hold[0] if hold is not None else None,
+            turn=turn[0] if turn is not None else None,
+            in_ledger=in_ledger,
             rules=self.rules,
         )
 

@@ -14,6 +14,7 @@ from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import Ignored, InstanceChanged, InterruptionWarned, RebalanceRecommended
 from jobspec import keys
 from jobspec.base import INSTANCE_ID_PATTERN
+from jobspec.problems import shown
 
 _INSTANCE_ID = re.compile(INSTANCE_ID_PATTERN)
 INSTANCE_STATES = frozenset({"pending", "running", "stopping", "stopped", "shutting-down", "terminated"})
@@ -33,13 +34,26 @@ class Mail:
     message: str
 
 
+def _named(value: Any) -> str:
+    """A value as a log line may hold it; what is no text is named by its kind, whatever it holds."""
+    return shown(value[:60]) if isinstance(value, str) else type(value).__name__
+
+
 def _detail(event: Any, source: str, *detail_types: str) -> dict[str, Any] | Ignored:
     if not isinstance(event, dict):
         return Ignored("not an event: not a JSON object")
     if event.get("source") != source or event.get("detail-type") not in detail_types:
-        return Ignored(f"not {source} {' or '.join(detail_types)}: {str(event.get('source'))[:60]} {str(event.get('detail-type'))[:60]}")
+        return Ignored(f"not {source} {' or '.join(detail_types)}: {_named(event.get('source'))} {_named(event.get('detail-type'))}")
     detail = event.get("detail")
     return detail if isinstance(detail, dict) else Ignored("the event has no detail")
+
+
+def _is_key(key: str) -> bool:
+    """S3: 1 to 1024 bytes of UTF-8 (user guide, "Naming objects"). JSON can also say half a surrogate pair, which is none."""
+    try:
+        return 0 < len(key.encode()) <= 1024
+    except UnicodeEncodeError:
+        return False
 
 
 def _object(event: Any, *detail_types: str) -> ManifestTouched | Ignored:
@@ -49,7 +63,7 @@ def _object(event: Any, *detail_types: str) -> ManifestTouched | Ignored:
     bucket, item = detail.get("bucket"), detail.get("object")
     name = bucket.get("name") if isinstance(bucket, dict) else None
     key = item.get("key") if isinstance(item, dict) else None
-    if not (isinstance(name, str) and isinstance(key, str) and name and key):
+    if not (isinstance(name, str) and isinstance(key, str) and name and _is_key(key)):
         return Ignored("the event names no object")
     return ManifestTouched(name, key)
 
@@ -100,14 +114,43 @@ def parse_state_event(event: Any) -> InstanceChanged | Ignored:
     instance_id, state = _instance_id(detail), detail.get("state")
     if isinstance(instance_id, Ignored):
         return instance_id
-    return InstanceChanged(instance_id, state) if state in INSTANCE_STATES else Ignored(f"no state of EC2's: {str(state)[:40]}")
+    return InstanceChanged(instance_id, state) if isinstance(state, str) and state in INSTANCE_STATES else Ignored(f"no state of EC2's: {_named(state)}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def parse_mails(event: Any) -> tuple[Mail, ...]:
     """The messages of an SNS event; none where it is not one."""
+    return tuple(Mail(_text(note.get("Subject")), _text(note.get("Message"))) for note in _notes(event))
+
+
+def _notes(event: Any) -> list[dict[str, Any]]:
     records = event.get("Records") if isinstance(event, dict) else None
     notes = [record.get("Sns") for record in records if isinstance(record, dict)] if isinstance(records, list) else []
-    return tuple(Mail(str(note.get("Subject") or ""), str(note.get("Message") or "")) for note in notes if isinstance(note, dict))
+    return [note for note in notes if isinstance(note, dict)]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A notice that the topic delivered; ``message_id`` is SNS's own, the same for every delivery of one publish."""
+
+    notice_id: str
+    message_id: str
+
+
+def parse_published(event: Any) -> tuple[Published, ...]:
+    """The jobs' notices in an SNS event; alarms and project letters carry no ``notice_id`` of a job's and are left out."""
+    found = []
+    for note in _notes(event):
+        attributes = note.get("MessageAttributes")
+        attribute = attributes.get("notice_id") if isinstance(attributes, dict) else None
+        notice_id = attribute.get("Value") if isinstance(attribute, dict) else None
+        message_id = note.get("MessageId")
+        if isinstance(notice_id, str) and isinstance(message_id, str) and 0 < len(notice_id) <= 300 and 0 < len(message_id) <= 100:
+            found.append(Published(notice_id, message_id))
+    return tuple(found)
 
 
 def parse_budget_event(event: Any, project: str) -> BudgetAlert | Ignored:

@@ -22,7 +22,15 @@ class OutcomeUnknown(Exception):
     """A call may or may not have had its effect (timeout, 5xx): look, and repeat the same plan."""
 
 
-class Throttled(Exception):
+class Refused(Exception):
+    """AWS answered no: the call had no effect."""
+
+
+class NoTurn(Exception):
+    """As many jobs run as may run at a time: this one waits for its turn."""
+
+
+class Throttled(Refused):
     """AWS asked for patience; the call had no effect."""
 
 
@@ -57,15 +65,23 @@ class JobStore(Protocol):
     def save(self, job: Job) -> Job:
         """Write ``job`` if the stored version is still ``job.version``; the answer has the next version.
 
-        Instances that the job newly names are findable by ``find`` from the same moment on.
-        Raises StaleVersion.
+        Instances that the job newly names are findable by ``find`` from the same moment on. A job that comes to hold a
+        plan or an instance takes one of the turns in the same write, and gives it back in the write that ends this.
+        Raises StaleVersion, and NoTurn where every turn is taken.
         """
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
         """The id of the job that the instance, the manifest (bucket and key) or the name belongs to, ended or not."""
 
     def unsettled(self) -> Iterator[str]:
-        """Ids of the jobs that are not settled. May miss one that was created a moment ago."""
+        """Ids of the jobs that are not settled, those that wait for a turn last, in their order. May miss one that was created a moment ago."""
+
+
+class Turns(Protocol):
+    """How many jobs may hold a plan or an instance at a time, and who is next."""
+
+    def refusal(self, job: Job) -> str | None:
+        """Why the job may not start an instance now, or None: it may, and ``save`` has the last word."""
 
 
 class HoldStore(Protocol):
@@ -94,6 +110,9 @@ class Fleet(Protocol):
         One id a call: a single bad id fails a whole batch, and then none is ended.
         """
 
+    def mark_stray(self, instance_id: str, at: datetime) -> None:
+        """Tag an instance that no job seems to name. Raises as ``terminate`` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -109,6 +128,12 @@ class ObjectFacts:
     sha256: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    key: str
+    modified_at: datetime
+
+
 class Objects(Protocol):
     """S3."""
 
@@ -119,6 +144,9 @@ class Objects(Protocol):
         """Facts of the object without its content, or None where there is no such object."""
 
     def put(self, bucket: str, key: str, body: bytes) -> None: ...
+
+    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        """The current objects below the prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +161,19 @@ class Letter:
 
 
 class Post(Protocol):
-    """The e-mail topic."""
+    """The e-mail topic. It has no idempotency: every publish is an e-mail."""
 
-    def publish(self, letter: Letter) -> None: ...
+    def publish(self, letter: Letter) -> None:
+        """Raises Refused where it was not published; anything else that is raised leaves it open whether it was."""
+
+
+class PublishLedger(Protocol):
+    """What the topic's second subscriber saw: whether a notice was published, when our own record of it was lost."""
+
+    def note(self, notice_id: str, message_id: str, at: datetime) -> int:
+        """Note a delivery; how many publishes (message ids) of this notice were seen. A second delivery of one counts once."""
+
+    def knows(self, notice_id: str) -> bool: ...
 
 
 class Bus(Protocol):

@@ -27,6 +27,7 @@ class Settings:
     heartbeat_s: float
     notice_s: float
     stray_grace_s: float
+    max_concurrent_jobs: int
     pause_on_budget: bool
 
     @property
@@ -39,7 +40,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in the environment. Raises MissingSetting with the names of all that are absent."""
     names = (
         *("PROJECT", "TABLE_NAME", "DATA_BUCKET", "OUTPUTS_BUCKET", "TOPIC_ARN", "INSTANCE_ROLE_ID", "LAUNCH_TEMPLATE_ID", "LAUNCH_TEMPLATE_VERSION"),
-        *("SUBNET_IDS", "HEARTBEAT_SECONDS", "NOTICE_SECONDS", "STRAY_GRACE_SECONDS", "BUDGET_ACTION"),
+        *("SUBNET_IDS", "HEARTBEAT_SECONDS", "NOTICE_SECONDS", "STRAY_GRACE_SECONDS", "MAX_CONCURRENT_JOBS", "BUDGET_ACTION"),
     )
     missing = [name for name in names if not environment.get(name)]
     if missing:
@@ -57,5 +58,6 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         heartbeat_s=float(environment["HEARTBEAT_SECONDS"]),
         notice_s=float(environment["NOTICE_SECONDS"]),
         stray_grace_s=float(environment["STRAY_GRACE_SECONDS"]),
+        max_concurrent_jobs=int(environment["MAX_CONCURRENT_JOBS"]),
         pause_on_budget=environment["BUDGET_ACTION"] == "pause",
     )

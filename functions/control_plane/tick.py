@@ -70,10 +70,17 @@ def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight
 
 
 def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float, result: TickResult) -> None:
-    """The jobs are read after the instances were: whoever launched in between is on record by now."""
+    """The jobs are read after the instances were: whoever launched in between is on record by now.
+
+    A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
+    """
     jobs = {job_id: driver.store.load(job_id) for job_id in {sight.tags.get(tags.JOB, "") for sight in instances} if job_id}
     for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):
         try:
+            if not stray.ends:
+                driver.fleet.mark_stray(stray.instance_id, driver.clock())
+                logger.warning("stray marked", extra={"instance_id": stray.instance_id, "reason": stray.reason})
+                continue
             state = driver.fleet.terminate(stray.instance_id)
             logger.warning("stray", extra={"instance_id": stray.instance_id, "reason": stray.reason, "state": state})
             result.strays_ended += 1

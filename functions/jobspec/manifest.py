@@ -227,3 +227,6 @@ class Manifest(Document):
     limits: Limits = Limits()
     checkpoint: Checkpoint = Checkpoint()
     notify: Notify = Notify()
+    priority: Literal["high", "normal", "low"] = Field(
+        "normal", description="Where more jobs wait than may run: high is taken as if it came 6 hours earlier, low as if 6 hours later."
+    )

@@ -13,6 +13,8 @@ ATTEMPT = "dropforge:attempt"
 LAUNCH = "dropforge:launch"
 #: Whole seconds since 1970 (UTC) at which the instance powers itself off, whatever happened.
 DEADLINE = "dropforge:deadline"
+#: Set by the sweep's first look at an instance that no job seems to name: whole seconds since 1970. Never set at birth.
+STRAY_SINCE = "dropforge:stray-since"
 NAME = "Name"
 
 #: Tags without which an instance is not ours (I4 in docs/reliability.md).
@@ -33,7 +35,16 @@ def instance_tags(*, project: str, job_id: str, attempt: int, client_token: str,
 
 def deadline_of(tags: dict[str, str]) -> datetime | None:
     """The deadline in an instance's tags as a UTC time, or None where the tag is missing or unreadable."""
-    text = tags.get(DEADLINE, "")
+    return _time_in(tags, DEADLINE)
+
+
+def stray_since(tags: dict[str, str]) -> datetime | None:
+    """When a sweep first found nobody naming the instance, or None."""
+    return _time_in(tags, STRAY_SINCE)
+
+
+def _time_in(tags: dict[str, str], key: str) -> datetime | None:
+    text = tags.get(key, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 11):
         return None
     return datetime.fromtimestamp(int(text), UTC)

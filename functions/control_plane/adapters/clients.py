@@ -3,7 +3,8 @@
 Standard mode retries throttling, 5xx answers and lost connections. That is safe for every call made here: reads; puts of
 whole objects; DynamoDB transactions, which carry a request token of botocore's making; TerminateInstances, which is idempotent;
 and CreateFleet, because a retry repeats the very request, client token included, and EC2 answers it with the first result.
-SNS Publish and PutEvents may send twice, which their readers expect of those services anyway.
+PutEvents may send twice, which its readers expect anyway. SNS Publish has no token: it is tried once, and the publish
+ledger says whether a lost answer had its effect.
 """
 
 from typing import Any
@@ -14,13 +15,13 @@ from botocore.config import Config
 _CONNECT_TIMEOUT_S = 3
 #: Seconds for an answer, and attempts. CreateFleet "instant" waits for the launch itself; the others answer in milliseconds.
 #: All attempts together stay below a function's timeout of 60 s, so that a lost call ends as an error that is logged and not with the function.
-_FLEET_LIMITS = (20, 2)
-_LIMITS = (8, 3)
+_LIMITS = {"ec2": (20, 2), "sns": (8, 1)}
+_USUAL_LIMITS = (8, 3)
 
 
 def client(service: str) -> Any:
     """A client of the service in the function's own region."""
-    read_timeout_s, attempts = _FLEET_LIMITS if service == "ec2" else _LIMITS
+    read_timeout_s, attempts = _LIMITS.get(service, _USUAL_LIMITS)
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,

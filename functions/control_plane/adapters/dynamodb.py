@@ -2,32 +2,38 @@
 
 Items, by their key ``pk``::
 
-    JOB#<job id>            version (N), state, name, instances (L of ids), open "1" until settled, and the document:
+    JOB#<job id>            version (N), state, name, instances (L of ids), occupies (BOOL), open "1" and place until settled, and the document:
                             body (S, JSON), or packed (B, zlib of it) where it is long: plans of a hundred attempts repeat themselves
     NAME#<name>             job_id      whose the name is, ended or not
     KEY#<bucket>/<key>      job_id      whose the manifest is
     INSTANCE#<id>           job_id      appears in the same write as the attempt
     PROJECT#hold            body (S, JSON)
+    PROJECT#turns           version (N), holders (L of job ids): written in the same transaction as the job that takes or gives a turn
+    NOTICE#<notice id>      messages (SS of SNS message ids), expires_at (TTL): the publish ledger
 
-The index ``open`` (hash ``open``, range ``pk``, keys only) is sparse: it holds the unsettled jobs and nothing else, so that
-a tick's work does not grow with history. An index is eventually consistent, as ``unsettled`` may be.
+The index ``open`` (hash ``open``, range ``place``, keys only) is sparse: it holds the unsettled jobs and nothing else, so that
+a tick's work does not grow with history, and it holds them in the order of ``core.turns``. An index is eventually consistent,
+as ``unsettled`` and the line may be; the number of turns is not: it is kept by the transaction.
 """
 
 import zlib
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from control_plane.adapters.errors import InstanceTaken, JobTooLarge
 from control_plane.core.state import Job, JobState
-from control_plane.ports import Held, Hold, StaleVersion
+from control_plane.core.turns import WAITING, place_of, turn_of
+from control_plane.ports import Held, Hold, NoTurn, StaleVersion
 
 OPEN_INDEX = "open"
 #: A DynamoDB item ends at 400 KB; the rest is for the other attributes (a hundred instance ids are 3 KB).
 MAX_BODY_BYTES = 380_000
 #: Up to here a person can read the document in the console, and compressing would save no write unit worth having.
 MAX_PLAIN_BYTES = 32_000
+LEDGER_KEEPS = timedelta(days=400)
 #: Rounds of a create that others outrun; each round someone made progress.
 _MAX_ROUNDS = 5
 
@@ -35,11 +41,12 @@ Item = dict[str, Any]
 
 
 class DynamoStore:
-    """A JobStore over a boto3 DynamoDB client and a table's name."""
+    """A JobStore, and the project's Turns, over a boto3 DynamoDB client and a table's name."""
 
-    def __init__(self, dynamodb: Any, table_name: str) -> None:
+    def __init__(self, dynamodb: Any, table_name: str, max_concurrent_jobs: int) -> None:
         self._dynamodb = dynamodb
         self._table = table_name
+        self._max_jobs = max_concurrent_jobs
 
     def load(self, job_id: str) -> Job | None:
         item = _get(self._dynamodb, self._table, _job_pk(job_id))
@@ -67,14 +74,19 @@ class DynamoStore:
         saved = job.model_copy(update={"version": job.version + 1})
         put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
         mine = {":mine": {"S": job.job_id}}
-        new = self._new_instances(job)
+        # Pointers and turns are written when they change, not with each of a hundred saves. The item read here may be another
+        # version than the job's; then the write's own condition refuses the save.
+        stored = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="instances, occupies") or {}
+        known = {entry["S"] for entry in stored.get("instances", {"L": []})["L"]}
+        new = [a.instance_id for a in job.attempts if a.instance_id not in known]
         pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
-        outrun = self._outrun_at([put, *pointers])
+        turn = [] if stored.get("occupies", {"BOOL": False})["BOOL"] is job.occupies else [self._turn(job)]
+        outrun = self._outrun_at([put, *turn, *pointers])
         if outrun is None:
             return saved
-        if outrun > 0:
-            raise InstanceTaken(job.job_id, [new[outrun - 1]])
-        raise StaleVersion(f"job {job.job_id}: version {job.version} is not the stored one any more")
+        if outrun > len(turn):
+            raise InstanceTaken(job.job_id, [new[outrun - 1 - len(turn)]])
+        raise StaleVersion(f"job {job.job_id}: version {job.version}, or the list of turns, is not the stored one any more")
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
         if instance_id:
@@ -93,14 +105,42 @@ class DynamoStore:
             for item in page["Items"]:
                 yield item["pk"]["S"].removeprefix("JOB#")
 
-    def _new_instances(self, job: Job) -> list[str]:
-        """The job's instances that its stored item does not know: pointers are written once, not with each of a hundred saves.
+    def refusal(self, job: Job) -> str | None:
+        """See ports.Turns. The line is read from the index: who came a moment ago may be overlooked, who waits long is not."""
+        _, holders = self._holders()
+        free = self._max_jobs - len(holders)
+        if free <= 0:
+            return self._all_taken()
+        answer = self._dynamodb.query(
+            TableName=self._table,
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="#open = :yes AND begins_with(place, :waiting)",
+            ExpressionAttributeNames={"#open": "open"},
+            ExpressionAttributeValues={":yes": {"S": "1"}, ":waiting": {"S": WAITING}},
+            Limit=free,
+        )
+        ahead = [item for item in answer["Items"] if item["place"]["S"] < turn_of(job)]
+        return "others wait longer or with priority" if len(ahead) >= free else None
 
-        The item read here may be another version than the job's; then the write's own condition refuses the save.
-        """
-        item = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="instances")
-        stored = {entry["S"] for entry in item["instances"]["L"]} if item else set()
-        return [a.instance_id for a in job.attempts if a.instance_id not in stored]
+    def _all_taken(self) -> str:
+        return f"{self._max_jobs} jobs run, as many as may (MaxConcurrentJobs)"
+
+    def _holders(self) -> tuple[int, list[str]]:
+        """Version and holders of the turns; version 0 before the first was taken."""
+        item = _get(self._dynamodb, self._table, "PROJECT#turns")
+        return (0, []) if item is None else (int(item["version"]["N"]), [entry["S"] for entry in item["holders"]["L"]])
+
+    def _turn(self, job: Job) -> Item:
+        """The write that takes a turn for the job, or gives its turn back. Raises NoTurn."""
+        version, holders = self._holders()
+        others = [holder for holder in holders if holder != job.job_id]
+        if job.occupies and len(others) >= self._max_jobs:
+            raise NoTurn(self._all_taken())
+        after = [*others, job.job_id] if job.occupies else others
+        item = {"pk": {"S": "PROJECT#turns"}, "version": {"N": str(version + 1)}, "holders": {"L": [{"S": holder} for holder in after]}}
+        if not version:
+            return self._put(item, "attribute_not_exists(pk)")
+        return self._put(item, "version = :loaded", {":loaded": {"N": str(version)}})
 
     def _pointed(self, pk: str) -> str | None:
         item = _get(self._dynamodb, self._table, pk)
@@ -134,6 +174,27 @@ class DynamoStore:
                 return reasons.index("ConditionalCheckFailed")
             raise
         return None
+
+
+class DynamoLedger:
+    """A PublishLedger in the same table. Its items go after their time (the table's TTL), long after their job has settled."""
+
+    def __init__(self, dynamodb: Any, table_name: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table_name
+
+    def note(self, notice_id: str, message_id: str, at: datetime) -> int:
+        answer = self._dynamodb.update_item(
+            TableName=self._table,
+            Key={"pk": {"S": f"NOTICE#{notice_id}"}},
+            UpdateExpression="ADD messages :message SET expires_at = :expiry",
+            ExpressionAttributeValues={":message": {"SS": [message_id]}, ":expiry": {"N": str(int((at + LEDGER_KEEPS).timestamp()))}},
+            ReturnValues="ALL_NEW",
+        )
+        return len(answer["Attributes"]["messages"]["SS"])
+
+    def knows(self, notice_id: str) -> bool:
+        return _get(self._dynamodb, self._table, f"NOTICE#{notice_id}", only="pk") is not None
 
 
 class DynamoHolds:
@@ -184,9 +245,10 @@ def _item_of(job: Job) -> Item:
         "state": {"S": job.state.value},
         "name": {"S": job.name},
         "instances": {"L": [{"S": a.instance_id} for a in job.attempts]},
+        "occupies": {"BOOL": job.occupies},
     }
     if not job.settled:
-        item["open"] = {"S": "1"}
+        item |= {"open": {"S": "1"}, "place": {"S": place_of(job)}}
     body = job.model_dump_json().encode()
     if len(body) <= MAX_PLAIN_BYTES:
         return item | {"body": {"S": body.decode()}}

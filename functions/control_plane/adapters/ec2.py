@@ -5,6 +5,7 @@ is overlooked is a leak. HTTP 200 with no instance is a refusal. No answer is Ou
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError  # noqa: A004 - botocore's name; the builtin is not used here
@@ -78,6 +79,15 @@ class Ec2Fleet:
             raise OutcomeUnknown(f"TerminateInstances for {instance_id}: {error}") from error
         state: str = answer["TerminatingInstances"][0]["CurrentState"]["Name"]
         return state
+
+    def mark_stray(self, instance_id: str, at: datetime) -> None:
+        """Raises as ``terminate`` does."""
+        try:
+            self._ec2.create_tags(Resources=[instance_id], Tags=[{"Key": tag_keys.STRAY_SINCE, "Value": str(int(at.timestamp()))}])
+        except ClientError as error:
+            _raise(error)
+        except _LOST as error:
+            raise OutcomeUnknown(f"CreateTags for {instance_id}: {error}") from error
 
     def _launched(self, plan: LaunchPlan, entry: dict[str, Any], instance_id: str) -> LaunchedInstance:
         pools = _pools_of(plan, entry)

@@ -5,11 +5,12 @@ S3 answers 403 for a missing key where the role may not list the bucket: the fun
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from control_plane.ports import ObjectFacts, StoredObject
+from control_plane.ports import Listed, ObjectFacts, StoredObject
 
 
 class S3Objects:
@@ -42,6 +43,11 @@ class S3Objects:
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
         self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
+
+    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                yield Listed(entry["Key"], entry["LastModified"])
 
     def _get_whole(self, bucket: str, key: str, max_bytes: int) -> StoredObject | None:
         try:

@@ -6,29 +6,41 @@ backstop beside the ledger, and a mail that cannot be read is passed on to a per
 
 import re
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
-from jobspec.base import Document, Finite, Text
+from pydantic import AfterValidator, StringConstraints
+
+from jobspec.base import Document, Finite, JobId
 
 SOURCE = "dropforge.budget"
 DETAIL_TYPE = "Budget Alert"
 
-_LINE = re.compile(r"^\s*([A-Z][A-Za-z ]{2,40}):\s*(.+?)\s*$", re.MULTILINE)
-_AMOUNT = re.compile(r"\$?\s*([0-9][0-9,]*(?:\.[0-9]+)?)")
+#: A sum that floats hold to the cent; a longer row of digits is no sum of money.
+_AMOUNT = re.compile(r"\$?\s*([0-9][0-9,]{0,17}(?:\.[0-9]{1,9})?)(?![0-9,])")
+_MAX_MAIL_LINES = 200
+
+
+def _printable(text: str) -> str:
+    """Printable ASCII on the lines it has: an alert goes into a subject, a body and a log line."""
+    return "".join(char if " " <= char <= "~" or char == "\n" else " " for char in text)
+
+
+Line = Annotated[str, AfterValidator(lambda text: _printable(text).replace("\n", " ")), StringConstraints(max_length=200)]
 
 
 class BudgetAlert(Document):
     """An alert as it travels on the bus. ``origin``: aws-budgets for the account's, ledger for one job's own."""
 
-    project: Text
-    origin: Text
-    budget_name: Text = ""
+    project: Line
+    origin: Literal["aws-budgets", "ledger"]
+    budget_name: Line = ""
     #: ACTUAL or FORECASTED; empty where the mail could not be read.
-    alert_type: Text = ""
+    alert_type: Literal["ACTUAL", "FORECASTED", ""] = ""
     amount_usd: Finite | None = None
     budgeted_usd: Finite | None = None
-    job_id: Text = ""
+    job_id: JobId | Literal[""] = ""
     #: The first lines of the mail, for a person.
-    message: Text = ""
+    message: Annotated[str, AfterValidator(_printable), StringConstraints(max_length=2000)] = ""
 
     @property
     def is_spent(self) -> bool:
@@ -37,22 +49,29 @@ class BudgetAlert(Document):
 
 
 def parse_budget_mail(project: str, subject: str, message: str) -> BudgetAlert:
-    """The alert in AWS Budgets' mail: its ``Key: value`` lines, for the wording of its sentences varies."""
-    lines = {key.strip().lower(): value for key, value in _LINE.findall(message[:20_000])}
-    alert_type = lines.get("alert type", "").upper()
+    """The alert in AWS Budgets' mail: its ``Key: value`` lines, for the wording of its sentences varies. Raises for no text."""
+    # Cut and made printable before anything looks at it: so the work is bounded, and half surrogate pairs are gone.
+    head = _printable(message[:20_000])
+    lines = {key.strip().lower(): value.strip() for line in head.split("\n")[:_MAX_MAIL_LINES] for key, colon, value in [line.partition(":")] if colon}
+    alert_type: Literal["ACTUAL", "FORECASTED", ""] = ""
+    match lines.get("alert type", "").upper():
+        case "ACTUAL":
+            alert_type = "ACTUAL"
+        case "FORECASTED":
+            alert_type = "FORECASTED"
     return BudgetAlert(
         project=project,
         origin="aws-budgets",
         budget_name=lines.get("budget name", "")[:200],
-        alert_type=alert_type if alert_type in ("ACTUAL", "FORECASTED") else "",
-        amount_usd=_amount(lines.get(f"{alert_type.lower()} amount", "")),
+        alert_type=alert_type,
+        amount_usd=_amount(lines.get(f"{alert_type.lower()} amount", "")) if alert_type else None,
         budgeted_usd=_amount(lines.get("budgeted amount", "")),
-        message=f"{subject[:200]}\n{message[:1500]}",
+        message=f"{_printable(subject[:200])}\n{head[:1500]}",
     )
 
 
 def _amount(text: str) -> float | None:
-    found = _AMOUNT.search(text)
+    found = _AMOUNT.match(text)
     return float(found.group(1).replace(",", "")) if found else None
 
 

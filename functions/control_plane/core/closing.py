@@ -5,8 +5,11 @@ from datetime import datetime, timedelta
 from control_plane.core.actions import Action, Publish
 from control_plane.core.state import AttemptEnd, Job, JobState, Notice, NoticeKind, moved
 
-#: A claimed notice that nobody marked published is published again after this: longer than any function runs.
+#: A claimed notice that was not marked published, and that the publish ledger does not know after this long, was not
+#: published: longer than any function runs, and than the topic takes to tell the ledger.
 CLAIM_LASTS = timedelta(minutes=15)
+#: Nobody publishes on a claim older than this. Well below CLAIM_LASTS: a late call must not meet a second claim.
+CLAIM_SERVES = timedelta(minutes=5)
 #: The last e-mail waits for its instances' termination to be accepted, but not for ever.
 END_NOTICE_WAITS = timedelta(minutes=10)
 #: Sent whatever ``notify.on`` says: the end, and what only a person can mend.
@@ -29,6 +32,23 @@ def owe(job: Job, kind: NoticeKind, now: datetime, *, attempt: int | None = None
     return job.model_copy(update={"notices": (*job.notices, Notice(notice_id=notice_id, kind=kind, owed_at=now, attempt=attempt))})
 
 
+def reckoned(job: Job, in_ledger: dict[str, bool], now: datetime) -> Job:
+    """Settles what became of claimed notices: the ledger saw them, or, after a while without a trace, they are owed anew."""
+    for notice in job.notices:
+        if notice.claimed_at is None or notice.published_at is not None:
+            continue
+        if in_ledger.get(notice.notice_id) is True:
+            job = published(job, notice.notice_id, now)
+        elif in_ledger.get(notice.notice_id) is False and now - notice.claimed_at >= CLAIM_LASTS:
+            job = unclaimed(job, notice.notice_id)
+    return job
+
+
+def unclaimed(job: Job, notice_id: str) -> Job:
+    """The job with a notice owed again, for it is known not to have been published."""
+    return job.model_copy(update={"notices": tuple(n.model_copy(update={"claimed_at": None}) if n.notice_id == notice_id else n for n in job.notices)})
+
+
 def claim_notices(job: Job, now: datetime) -> tuple[Job, list[Action]]:
     """Claims every notice that is due; the claim is saved before the e-mail is published, so two drivers send one."""
     actions: list[Action] = []
@@ -42,10 +62,8 @@ def claim_notices(job: Job, now: datetime) -> tuple[Job, list[Action]]:
 
 
 def _is_due(job: Job, notice: Notice, now: datetime) -> bool:
-    if notice.published_at is not None:
+    if notice.published_at is not None or notice.claimed_at is not None:
         return False
-    if notice.claimed_at is not None:
-        return now - notice.claimed_at >= CLAIM_LASTS
     if notice.kind is NoticeKind.END and now - notice.owed_at < END_NOTICE_WAITS:
         return all(a.gone_at is not None or a.terminate_at is not None or a.warned_at is not None for a in job.attempts)
     return True

@@ -28,6 +28,7 @@ from control_plane.core.events import (
     Looked,
     ManifestDeleted,
     NoticePublished,
+    NoticeRefused,
     RebalanceRecommended,
     StopWritten,
     TerminationAnswered,
@@ -82,6 +83,9 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
             after = attempts.state_seen(attempts.noted(job, instance_id, terminate_at=now), instance_id, state, now)
         case NoticePublished(notice_id=notice_id):
             after = closing.published(job, notice_id, now)
+        case NoticeRefused(notice_id=notice_id):
+            # Not claimed again in this very round, which would go on for as long as the topic refuses.
+            return Decision(closing.unclaimed(job, notice_id), (), "the e-mail topic refused")
         case LastStatusWritten():
             return Decision(job.model_copy(update={"settled": True}), (), "settled")
         case _:
@@ -97,7 +101,7 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
 
 
 def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
-    job = attempts.absorbed(job, look, now)
+    job = closing.reckoned(attempts.absorbed(job, look, now), look.in_ledger, now)
     job, adopted = _adopted(job, look, now)
     if not job.ended:
         job = _read_markers(job, look, now)
@@ -287,8 +291,11 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     if look.hold is not None:
         held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
         return job if held else _wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
-    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind is not WaitKind.HELD):
+    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind not in (WaitKind.HELD, WaitKind.TURN)):
         return job
+    if look.turn is not None:
+        queued = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.until > now
+        return job if queued else _wait(job, WaitKind.TURN, look.turn, now, HOLD_WAIT_S)
     plan = placement.plan_launch(job, look.offers, now)
     if plan is None:
         zones = ", ".join(sorted(look.offers.subnets)) or "none"

@@ -75,6 +75,10 @@ class Looked:
     offers: Offers | None = None
     #: Why the project starts nothing new, or None.
     hold: str | None = None
+    #: Why the job may not start an instance for now: as many jobs run as may. None where it may, or needs no turn.
+    turn: str | None = None
+    #: By notice id, for the notices that were claimed and not marked: whether the topic's second subscriber saw them.
+    in_ledger: dict[str, bool] = field(default_factory=dict)
     rules: Rules = Rules()
 
 
@@ -155,12 +159,19 @@ class NoticePublished:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeRefused:
+    """The topic did not take the e-mail: it is owed as before, and the next look tries again."""
+
+    notice_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class LastStatusWritten:
     pass
 
 
 Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
-Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | LastStatusWritten
+Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | NoticeRefused | LastStatusWritten
 Event = Hint | Answer | Looked
 
 

@@ -163,6 +163,7 @@ class WaitKind(StrEnum):
     QUOTA = "quota"
     THROTTLE = "throttle"
     HELD = "held"
+    TURN = "turn"  # as many jobs run as may
     UNKNOWN = "unknown"
 
 
@@ -263,6 +264,11 @@ class Job(Document):
     @property
     def ended(self) -> bool:
         return self.state in ENDS
+
+    @property
+    def occupies(self) -> bool:
+        """It holds one of the project's turns: a launch is on its way, or an instance is not known to be gone."""
+        return self.plan is not None or any(attempt.gone_at is None for attempt in self.attempts)
 
     def attempt_of(self, instance_id: str) -> Attempt | None:
         """The attempt that ran on the instance, or None: not ours."""

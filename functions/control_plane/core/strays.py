@@ -8,11 +8,16 @@ from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from jobspec import tags
 
+#: The second look that ends a stray comes at least this long after the first: another tick.
+SECOND_LOOK = timedelta(seconds=45)
+
 
 @dataclass(frozen=True, slots=True)
 class Stray:
     instance_id: str
     reason: str
+    #: False at the first look: the instance is only marked, and ended by a later look that finds the same.
+    ends: bool
 
 
 def claimed_by(job: Job | None, sight: InstanceSight) -> bool:
@@ -21,6 +26,12 @@ def claimed_by(job: Job | None, sight: InstanceSight) -> bool:
         return False
     waits = job.plan is not None and sight.tags.get(tags.LAUNCH) == job.plan.client_token
     return waits or job.attempt_of(sight.instance_id) is not None
+
+
+def is_overdue(project: str, sight: InstanceSight, now: datetime) -> bool:
+    """A live instance of the project that outlived the deadline in its own tags: nothing else need be known to end it."""
+    deadline = tags.deadline_of(sight.tags)
+    return sight.tags.get(tags.PROJECT) == project and sight.state not in GONE_STATES and deadline is not None and now >= deadline + 2 * DEADLINE_GRACE
 
 
 def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[str, Job | None], grace_s: float, now: datetime) -> list[Stray]:
@@ -32,9 +43,9 @@ def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[s
     for sight in instances:
         if sight.tags.get(tags.PROJECT) != project or sight.state in GONE_STATES:
             continue
-        deadline = tags.deadline_of(sight.tags)
-        if deadline is not None and now >= deadline + 2 * DEADLINE_GRACE:
-            found.append(Stray(sight.instance_id, "it is past the deadline in its tags"))
+        if is_overdue(project, sight, now):
+            found.append(Stray(sight.instance_id, "it is past the deadline in its tags", ends=True))
         elif now - sight.launched_at >= timedelta(seconds=grace_s) and not claimed_by(jobs.get(sight.tags.get(tags.JOB, "")), sight):
-            found.append(Stray(sight.instance_id, "no job names it"))
+            since = tags.stray_since(sight.tags)
+            found.append(Stray(sight.instance_id, "no job names it", ends=since is not None and now - since >= SECOND_LOOK))
     return found

@@ -4,14 +4,17 @@ from typing import Any
 
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, parse_budget_mail
 from control_plane.core.events import Ignored
-from control_plane.handlers.door import bus, door, settings
+from control_plane.handlers.door import door
+from control_plane.handlers.rooms import Rooms
 from control_plane.parsers import parse_mails
 
 
-@door
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | Ignored:
+def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any] | Ignored:
     mails = parse_mails(event)
     for mail in mails:
-        alert = parse_budget_mail(settings().project, mail.subject, mail.message)
-        bus().put(source=SOURCE, detail_type=DETAIL_TYPE, detail=alert.model_dump())
+        alert = parse_budget_mail(rooms.settings.project, mail.subject, mail.message)
+        rooms.bus.put(source=SOURCE, detail_type=DETAIL_TYPE, detail=alert.model_dump())
     return {"relayed": len(mails)} if mails else Ignored("not an SNS event")
+
+
+handler = door(handle)

@@ -16,16 +16,10 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from control_plane.adapters.clients import client
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
-from control_plane.adapters.ec2 import Ec2Fleet
-from control_plane.adapters.eventbridge import EventBridgeBus
-from control_plane.adapters.s3 import S3Objects
-from control_plane.adapters.sns import SnsPost
 from control_plane.core.events import Ignored
 from control_plane.core.state import Job
-from control_plane.driver import Driver
-from control_plane.look import Watcher
-from control_plane.settings import Settings, settings_from
+from control_plane.handlers.rooms import Rooms
+from control_plane.settings import settings_from
 
 logger = Logger()
 # The rooms log through the standard library; their lines get the same JSON form, and the same invocation's keys.
@@ -35,74 +29,43 @@ metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Drop
 tracer = Tracer(auto_patch=False)
 
 
-@cache
-def settings() -> Settings:
-    return settings_from()
-
-
-@cache
-def holds() -> DynamoHolds:
-    return DynamoHolds(client("dynamodb"), settings().table_name)
-
-
-@cache
-def bus() -> EventBridgeBus:
-    return EventBridgeBus(client("events"))
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 @cache
-def driver() -> Driver:
-    """The driver over AWS; its clients live as long as the container."""
-    facts = settings()
-    fleet = Ec2Fleet(
-        client("ec2"),
-        project=facts.project,
-        subnet_ids=facts.subnet_ids,
-        template_id=facts.launch_template_id,
-        template_version=facts.launch_template_version,
-        role_id=facts.instance_role_id,
-        now=_now,
-    )
-    objects = S3Objects(client("s3"))
-    return Driver(
-        store=DynamoStore(client("dynamodb"), facts.table_name),
-        fleet=fleet,
-        objects=objects,
-        post=SnsPost(client("sns"), facts.topic_arn),
-        watcher=Watcher(fleet, objects, holds(), facts.outputs_bucket, facts.rules),
-        clock=_now,
-        project=facts.project,
-        data_bucket=facts.data_bucket,
-        outputs_bucket=facts.outputs_bucket,
-        heartbeat_s=facts.heartbeat_s,
-    )
+def rooms() -> Rooms:
+    """The rooms over AWS; its clients live as long as the container."""
+    return Rooms(settings_from(), client, _now)
 
 
-class Handler(Protocol):
-    def __call__(self, event: dict[str, Any], context: Any) -> Job | Ignored | dict[str, Any] | None: ...
+class Handle(Protocol):
+    """What a door does with an event. A dict's ``metrics`` are counted, the rest of it is logged."""
+
+    def __call__(self, event: Any, context: Any, rooms: Rooms) -> Job | Ignored | dict[str, Any] | None: ...
 
 
-def door(function: Handler) -> Any:
-    """A Lambda handler of ``function``: traced, measured, and with one log line that says what became of the event."""
+def door(handle: Handle) -> Any:
+    """A Lambda handler of ``handle``: traced, measured, and with one log line that says what became of the event."""
 
     @logger.inject_lambda_context(clear_state=True)
     @metrics.log_metrics
     @tracer.capture_lambda_handler(capture_response=False)
-    @wraps(function)
+    @wraps(handle)
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = perf_counter()
         # The event itself is never logged: it may hold what a stranger wrote.
         facts: dict[str, Any] = {"event_id": str(event.get("id", ""))[:64] if isinstance(event, dict) else ""}
         try:
-            facts |= _told(function(event, context))
+            facts |= _told(handle(event, context, rooms()))
         except Exception as error:
             facts |= {"outcome": "raised", "error": type(error).__name__}
             raise
         finally:
+            counts = facts.pop("metrics", {})
+            for name, value in counts.items():
+                metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+            facts |= counts
             metrics.add_metric(name=f"Outcome{str(facts.get('outcome')).title()}", unit=MetricUnit.Count, value=1)
             logger.info("handled", extra={**facts, "took_ms": round(1000 * (perf_counter() - started), 1)})
         return facts

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit
-
-from control_plane.handlers.door import bus, door, driver, metrics, settings
+from control_plane.census import census
+from control_plane.handlers.door import door
+from control_plane.handlers.rooms import Rooms
+from control_plane.submission import Submission
 from control_plane.tick import tick
 
 #: Time kept for the sweep, which must run even when the jobs take all they can.
@@ -15,16 +16,22 @@ class TickFailed(Exception):
     """Part of the tick failed; what it owes is on record, and the next tick does it."""
 
 
-@door
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    result = tick(driver(), bus(), stray_grace_s=settings().stray_grace_s, has_time=lambda: context.get_remaining_time_in_millis() > SWEEP_MS)
-    for name, value in (
-        ("JobsDriven", result.driven),
-        ("JobsLeft", result.left),
-        ("LiveInstances", result.live_instances),
-        ("StraysEnded", result.strays_ended),
-    ):
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
-    if result.failures:
-        raise TickFailed("; ".join(result.failures[:5]))
-    return {"driven": result.driven, "left": result.left, "live_instances": result.live_instances, "strays_ended": result.strays_ended}
+def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
+    def has_time() -> bool:
+        return bool(context.get_remaining_time_in_millis() > SWEEP_MS)
+
+    result = tick(rooms.driver, rooms.bus, stray_grace_s=rooms.settings.stray_grace_s, has_time=has_time)
+    found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time)
+    if result.failures or failures:
+        raise TickFailed("; ".join([*result.failures, *failures][:5]))
+    counts = {
+        "JobsDriven": result.driven,
+        "JobsLeft": result.left,
+        "LiveInstances": result.live_instances,
+        "StraysEnded": result.strays_ended,
+        "ManifestsFound": found,
+    }
+    return {"metrics": counts}
+
+
+handler = door(handle)

@@ -4,12 +4,15 @@ from typing import Any
 
 from control_plane.core.events import Ignored
 from control_plane.core.state import Job
-from control_plane.handlers.door import door, driver, settings
+from control_plane.handlers.door import door
+from control_plane.handlers.rooms import Rooms
 from control_plane.parsers import parse_manifest_event
 from control_plane.submission import Submission
 
 
-@door
-def handler(event: dict[str, Any], context: Any) -> Job | Ignored:
-    touched = parse_manifest_event(event, settings().data_bucket)
-    return touched if isinstance(touched, Ignored) else Submission(driver()).look_at(touched.bucket, touched.key)
+def handle(event: Any, context: Any, rooms: Rooms) -> Job | Ignored:
+    touched = parse_manifest_event(event, rooms.settings.data_bucket)
+    return touched if isinstance(touched, Ignored) else Submission(rooms.driver).look_at(touched.bucket, touched.key)
+
+
+handler = door(handle)

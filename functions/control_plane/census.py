@@ -1,0 +1,47 @@
+"""Manifests that no event told us of: every quarter of an hour, those put lately are held against the jobs on record.
+
+S3's events are at least once, but a queue between here and there may still drop one. Older manifests were counted many
+times already; what even the census missed lies in the dead-letter queue and is put again by ``dropforge redrive``.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from control_plane.submission import Submission
+from jobspec import keys
+
+logger = logging.getLogger(__name__)
+
+#: Minutes of the hour at which manifests are counted. The clock is all the state this needs.
+EVERY_MIN = 15
+#: A manifest put longer ago than this was seen by many a census.
+LATELY = timedelta(hours=6)
+#: Events arrive within seconds; a manifest younger than this is still theirs.
+SETTLES = timedelta(minutes=2)
+
+
+def census(submission: Submission, bucket: str, has_time: Callable[[], bool]) -> tuple[int, list[str]]:
+    """Take up what has no job yet. How many were found, and what failed; the next census tries that again."""
+    driver = submission.driver
+    now = driver.clock()
+    if now.minute % EVERY_MIN:
+        return 0, []
+    found, failures = 0, []
+    try:
+        listed = [one for one in driver.objects.list(bucket, keys.MANIFEST_PREFIX) if SETTLES <= now - one.modified_at <= LATELY]
+    except Exception as error:
+        return 0, [f"census: {type(error).__name__}: {str(error)[:200]}"]
+    for one in listed:
+        if not has_time():
+            break
+        try:
+            job_id = driver.store.find(bucket=bucket, key=one.key)
+            job = driver.store.load(job_id) if job_id else None
+            if job is None or job.accepted_at < one.modified_at:
+                submission.look_at(bucket, one.key)
+                found += 1
+        except Exception as error:
+            logger.warning("manifest not taken up", extra={"key": one.key}, exc_info=True)
+            failures.append(f"{one.key}: {type(error).__name__}: {str(error)[:200]}")
+    return found, failures

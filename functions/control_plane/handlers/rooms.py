@@ -1,0 +1,67 @@
+"""The rooms behind the doors: ports over AWS clients, built once a container and only when a door needs them."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
+from control_plane.adapters.ec2 import Ec2Fleet
+from control_plane.adapters.eventbridge import EventBridgeBus
+from control_plane.adapters.s3 import S3Objects
+from control_plane.adapters.sns import SnsPost
+from control_plane.driver import Driver
+from control_plane.look import Watcher
+from control_plane.ports import Clock
+from control_plane.settings import Settings
+
+
+class Rooms:
+    """Everything a door may call. ``client`` gives a boto3 client by its service's name; the simulator gives its own."""
+
+    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock) -> None:
+        self.settings = settings
+        self.now = now
+        self._client = client
+
+    @cached_property
+    def fleet(self) -> Ec2Fleet:
+        facts = self.settings
+        return Ec2Fleet(
+            self._client("ec2"),
+            project=facts.project,
+            subnet_ids=facts.subnet_ids,
+            template_id=facts.launch_template_id,
+            template_version=facts.launch_template_version,
+            role_id=facts.instance_role_id,
+            now=self.now,
+        )
+
+    @cached_property
+    def holds(self) -> DynamoHolds:
+        return DynamoHolds(self._client("dynamodb"), self.settings.table_name)
+
+    @cached_property
+    def ledger(self) -> DynamoLedger:
+        return DynamoLedger(self._client("dynamodb"), self.settings.table_name)
+
+    @cached_property
+    def bus(self) -> EventBridgeBus:
+        return EventBridgeBus(self._client("events"))
+
+    @cached_property
+    def driver(self) -> Driver:
+        facts = self.settings
+        objects = S3Objects(self._client("s3"))
+        store = DynamoStore(self._client("dynamodb"), facts.table_name, facts.max_concurrent_jobs)
+        return Driver(
+            store=store,
+            fleet=self.fleet,
+            objects=objects,
+            post=SnsPost(self._client("sns"), facts.topic_arn),
+            watcher=Watcher(self.fleet, objects, self.holds, store, self.ledger, facts.outputs_bucket, facts.rules),
+            clock=self.now,
+            project=facts.project,
+            data_bucket=facts.data_bucket,
+            outputs_bucket=facts.outputs_bucket,
+            heartbeat_s=facts.heartbeat_s,
+        )

@@ -1,0 +1,60 @@
+"""One account: its services, its clients, and the gate that every call passes."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from tests.simulation.aws.dynamodb import DynamoDb
+from tests.simulation.aws.ec2 import Ec2
+from tests.simulation.aws.s3 import S3
+from tests.simulation.aws.topics import Events, Sns
+
+
+class Gate(Protocol):
+    def __call__(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        """Make the call, or let it fail. ``subject`` names what it is about, for people."""
+
+
+def _straight(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+    return effect()
+
+
+class Account:
+    """``emit`` hears every event that AWS would send: (source, detail-type, detail). ``later`` runs something after some seconds."""
+
+    def __init__(self, now: Callable[[], datetime], *, project: str = "proj", role_id: str = "AROAEXAMPLEROLEID0001") -> None:
+        self.now = now
+        self.project = project
+        self.role_id = role_id
+        self.gate: Gate = _straight
+        self.emit: Callable[[str, str, dict[str, Any]], None] = lambda source, kind, detail: None
+        self.later: Callable[[float, Callable[[], None]], None] = lambda seconds, work: work()
+        self.dynamodb = DynamoDb(self)
+        self.ec2 = Ec2(self)
+        self.s3 = S3(self)
+        self.sns = Sns(self)
+        self.events = Events(self)
+
+    def client(self, service: str) -> Any:
+        """What ``boto3.client(service)`` would give."""
+        return getattr(self, service)
+
+    def call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        return self.gate(operation, subject, effect)
+
+
+class Paginator:
+    """A boto3 paginator: each page is a call of its own, so that a fault can fall between two pages."""
+
+    def __init__(self, call: Callable[..., dict[str, Any]]) -> None:
+        self._call = call
+
+    def paginate(self, **request: Any) -> Any:
+        request.pop("PaginationConfig", None)
+        token = 0
+        while True:
+            page = self._call(**request, _start=token)
+            token = page.pop("_next")
+            yield page
+            if token is None:
+                return

@@ -1,0 +1,154 @@
+"""DynamoDB: one table, conditional transactions, one sparse index that may lag behind."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.aws.faults import aws_error
+
+if TYPE_CHECKING:
+    from tests.simulation.aws.account import Account
+
+Item = dict[str, Any]
+_PAGE = 3
+
+
+class DynamoDb:
+    """A client. ``items`` is the truth; ``index_lag_s()`` is how long the index takes to follow a write."""
+
+    def __init__(self, account: "Account") -> None:
+        self._account = account
+        self.items: dict[str, Item] = {}
+        self._index: dict[str, str] = {}
+        self.index_lag_s: Callable[[], float] = lambda: 0.0
+        #: Called with every item written or removed (None), before anybody can read it.
+        self.on_write: Callable[[str, Item | None], None] = lambda pk, item: None
+
+    def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, ProjectionExpression: str = "") -> Item:  # noqa: N803 - boto3's names
+        pk = Key["pk"]["S"]
+
+        def read() -> Item:
+            item = self.items.get(pk)
+            if item is None:
+                return {}
+            names = [name.strip() for name in ProjectionExpression.split(",")] if ProjectionExpression else item
+            return {"Item": {name: item[name] for name in names if name in item}}
+
+        return self._call("get_item", pk, read)
+
+    def put_item(self, *, TableName: str, Item: Item) -> Item:  # noqa: N803
+        return self._call("put_item", Item["pk"]["S"], lambda: self._write(Item["pk"]["S"], Item) or {})
+
+    def delete_item(self, *, TableName: str, Key: Item) -> Item:  # noqa: N803
+        return self._call("delete_item", Key["pk"]["S"], lambda: self._write(Key["pk"]["S"], None) or {})
+
+    def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, ExpressionAttributeValues: Item, ReturnValues: str) -> Item:  # noqa: N803
+        """The ledger's one form: add to a set of strings, set a number."""
+        assert UpdateExpression == "ADD messages :message SET expires_at = :expiry", "an expression that this table does not know"
+        pk, values = Key["pk"]["S"], ExpressionAttributeValues
+
+        def update() -> Item:
+            before = self.items.get(pk, {"pk": {"S": pk}, "messages": {"SS": []}})
+            messages = sorted({*before["messages"]["SS"], *values[":message"]["SS"]})
+            after = before | {"messages": {"SS": messages}, "expires_at": values[":expiry"]}
+            self._write(pk, after)
+            return {"Attributes": after}
+
+        return self._call("update_item", pk, update)
+
+    def transact_write_items(self, *, TransactItems: list[Item]) -> Item:  # noqa: N803
+        puts = [entry["Put"] for entry in TransactItems]
+
+        def write() -> Item:
+            reasons = ["None" if self._holds(put) else "ConditionalCheckFailed" for put in puts]
+            if any(reason != "None" for reason in reasons):
+                cancelled = [{"Code": reason} for reason in reasons]
+                raise aws_error("TransactionCanceledException", "Transaction cancelled", "TransactWriteItems", CancellationReasons=cancelled)
+            for put in puts:
+                self._write(put["Item"]["pk"]["S"], put["Item"])
+            return {}
+
+        return self._call("transact_write_items", puts[0]["Item"]["pk"]["S"], write)
+
+    def query(self, *, Limit: int = 1_000_000, _start: int = 0, **request: Any) -> Item:  # noqa: N803
+        values = request["ExpressionAttributeValues"]
+        prefix = values[":waiting"]["S"] if "begins_with(place, :waiting)" in request["KeyConditionExpression"] else ""
+
+        def read() -> Item:
+            rows = sorted((place, pk) for pk, place in self._index.items() if place.startswith(prefix))
+            found = rows[_start : _start + Limit]
+            return {"Items": [{"pk": {"S": pk}, "place": {"S": place}, "open": {"S": "1"}} for place, pk in found], "_more": len(rows) > _start + Limit}
+
+        answer = self._call("query", prefix or "open", read)
+        answer.pop("_more")
+        return answer
+
+    def get_paginator(self, operation: str) -> "_Pages":
+        assert operation == "query"
+        return _Pages(self)
+
+    def pages(self, request: Item) -> Iterator[Item]:
+        """A page that starts after the last key of the page before, as DynamoDB's does: rows that move meanwhile may come twice or not at all."""
+        last = ""
+        while True:
+            rows = self._call("query", "open", lambda after=last: sorted((place, pk) for pk, place in self._index.items() if place > after)[: _PAGE + 1])
+            yield {"Items": [{"pk": {"S": pk}} for _, pk in rows[:_PAGE]]}
+            if len(rows) <= _PAGE:
+                return
+            last = rows[_PAGE - 1][0]
+
+    def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        return self._account.call(f"dynamodb.{operation}", subject, effect)
+
+    def _holds(self, put: Item) -> bool:
+        item = self.items.get(put["Item"]["pk"]["S"])
+        return _condition(put["ConditionExpression"])(item, put.get("ExpressionAttributeValues", {}))
+
+    def _write(self, pk: str, item: Item | None) -> None:
+        if item is None:
+            self.items.pop(pk, None)
+        else:
+            self.items[pk] = item
+        place = item["place"]["S"] if item is not None and "open" in item else None
+        if place != self._index.get(pk):
+            lag_s = self.index_lag_s()
+            if lag_s:
+                self._account.later(lag_s, lambda: self._follow(pk))
+            else:
+                self._follow(pk)
+        self.on_write(pk, item)
+
+    def _follow(self, pk: str) -> None:
+        item = self.items.get(pk)
+        if item is not None and "open" in item:
+            self._index[pk] = item["place"]["S"]
+        else:
+            self._index.pop(pk, None)
+
+
+class _Pages:
+    def __init__(self, table: DynamoDb) -> None:
+        self._table = table
+
+    def paginate(self, **request: Any) -> Iterator[Item]:
+        return self._table.pages(request)
+
+
+Test = Callable[[Item | None, Item], bool]
+
+
+@lru_cache
+def _condition(text: str) -> Test:
+    """Terms ``attribute_not_exists(name)`` and ``name = :value``, joined by OR. Raises ValueError for any other."""
+    terms = [_term(part.strip()) for part in text.split(" OR ")]
+    return lambda item, values: any(term(item, values) for term in terms)
+
+
+def _term(text: str) -> Test:
+    if text.startswith("attribute_not_exists(") and text.endswith(")"):
+        absent = text.removeprefix("attribute_not_exists(").removesuffix(")")
+        return lambda item, values: item is None or absent not in item
+    name, _, value = text.partition(" = ")
+    if not value.startswith(":"):
+        raise ValueError(f"a condition that this table does not know: {text!r}")
+    return lambda item, values: item is not None and item.get(name) == values[value]
