@@ -30,7 +30,8 @@ class Notice(Document):
 class PublishedCheckpoint(Document):
     """The newest checkpoint that is whole in S3: its manifest's key, step and time of publication."""
 
-    key: Annotated[str, StringConstraints(max_length=1024)]
+    #: Of printable ASCII: it stands in the status object, which people read in terminals.
+    key: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=1024)]
     step: Step
     at: UtcTime
 

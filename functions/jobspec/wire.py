@@ -5,11 +5,15 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from jobspec.base import Document
+from jobspec.problems import shown
 
 D = TypeVar("D", bound=Document)
 
 #: Control documents are small; anything larger is not ours.
 MAX_DOCUMENT_BYTES = 1024 * 1024
+#: A marker with its 1000 files has some 3000. Every wrong value costs pydantic a kilobyte, so a megabyte of them would cost a
+#: function its memory: what holds more is not read at all. JSON with n commas has at most n + 1 values that are no list or section.
+MAX_VALUES = 10_000
 
 
 class UnreadableDocument(ValueError):
@@ -25,6 +29,8 @@ def load(model: type[D], body: bytes) -> D:
     """The document in ``body``. Raises UnreadableDocument for anything but a valid one."""
     if len(body) > MAX_DOCUMENT_BYTES:
         raise UnreadableDocument(f"{model.__name__}: {len(body)} bytes, the limit is {MAX_DOCUMENT_BYTES}")
+    if body.count(b",") >= MAX_VALUES:
+        raise UnreadableDocument(f"{model.__name__}: more than {MAX_VALUES} values")
     try:
         return model.model_validate_json(body)
     except (ValidationError, RecursionError) as error:
@@ -35,6 +41,7 @@ def _first_problem(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return "nested too deeply"
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "document"
+    # A key that is not the model's is the stranger's own text.
+    where = shown(".".join(str(part) for part in first["loc"]))[:120] or "document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where[:120]}: {first['msg'][:200]}{more}"
+    return f"{where}: {first['msg'][:200]}{more}"

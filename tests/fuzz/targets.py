@@ -69,7 +69,8 @@ def document(model: type[Document]) -> Target:
             said = str(refused)
             assert _PRINTABLE.fullmatch(said), f"a refusal holds what is not printable ASCII: {said!r}"
             assert len(said) < 400, "a refusal is long"
-            return re.sub(r"[0-9]+", "0", said)
+            # An unknown key is the input's own text, and no news.
+            return "unknown key" if "Extra inputs" in said else re.sub(r"[0-9]+", "0", said)
         written = wire.dump(read)
         assert wire.load(model, written) == read, "an accepted document does not survive a round trip"
         assert wire.dump(wire.load(model, written)) == written, "writing is not stable"
@@ -81,7 +82,7 @@ def document(model: type[Document]) -> Target:
 def _refused(answer: Ignored) -> str:
     assert _PRINTABLE.fullmatch(answer.reason), f"a reason holds what is not printable ASCII: {answer.reason!r}"
     assert len(answer.reason) < 300, "a reason is long"
-    return re.sub(r"[^a-z: ]+", "", answer.reason)[:60]
+    return answer.reason.partition(":")[0]
 
 
 def events(body: bytes) -> str:

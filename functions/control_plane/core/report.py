@@ -68,13 +68,18 @@ def _attempt_status(attempt: Attempt, now: datetime) -> AttemptStatus:
 
 
 def letter_of(job: Job, notice: Notice, outputs_bucket: str, now: datetime) -> tuple[str, str]:
-    """Subject and body of an e-mail. Plain text; whatever came from a manifest is held to a pattern or to one line."""
+    """Subject and body of an e-mail: printable ASCII, and every text that is not our own stays on its line.
+
+    An object's key may hold anything, a line break too; an instance's words come from whoever turned it.
+    """
     subject, first = _headline(job, notice, now)
     lines = [first, ""]
     if notice.kind is NoticeKind.END:
         lines += _end_lines(job, outputs_bucket, now)
     lines += [f"Manifest: s3://{job.manifest_ref.bucket}/{job.manifest_ref.key}", f"Job: {job.job_id}", f"Notification: {notice.notice_id}"]
-    return _one_line(subject)[:MAX_SUBJECT], "\n".join(lines) + "\n"
+    if notice.kind is NoticeKind.QUOTA:
+        lines[1:1] = QUOTA_HELP
+    return _one_line(subject)[:MAX_SUBJECT], "".join(_one_line(line) + "\n" for line in lines)
 
 
 _END_WORDS = {
@@ -117,7 +122,7 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
         case NoticeKind.QUOTA:
             return (
                 f"[Dropforge] {job.name} needs a quota",
-                f"{job.name} waits for an EC2 quota: {_sentence(job.wait.reason if job.wait else job.reason)}\n{QUOTA_HELP}",
+                f"{job.name} waits for an EC2 quota: {_sentence(job.wait.reason if job.wait else job.reason)}",
             )
         case NoticeKind.BUDGET:
             budget = job.manifest.limits.budget_usd if job.manifest else 0.0
@@ -128,11 +133,11 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
 
 
 QUOTA_HELP = (
-    "New accounts start with 0 vCPU of GPU quota. See and ask, in the region of the stack:\n"
-    "  aws service-quotas list-service-quotas --service-code ec2 --output table \\\n"
-    "    --query \"Quotas[?contains(QuotaName,'G and VT') || contains(QuotaName,'P ')].[QuotaCode,QuotaName,Value]\"\n"
-    "  aws service-quotas request-service-quota-increase --service-code ec2 --quota-code QUOTA_CODE --desired-value VCPUS\n"
-    "The job asks again every half hour; nothing is lost and nothing is billed meanwhile."
+    "New accounts start with 0 vCPU of GPU quota. See and ask, in the region of the stack:",
+    "  aws service-quotas list-service-quotas --service-code ec2 --output table \\",
+    "    --query \"Quotas[?contains(QuotaName,'G and VT') || contains(QuotaName,'P ')].[QuotaCode,QuotaName,Value]\"",
+    "  aws service-quotas request-service-quota-increase --service-code ec2 --quota-code QUOTA_CODE --desired-value VCPUS",
+    "The job asks again every half hour; nothing is lost and nothing is billed meanwhile.",
 )
 
 
@@ -147,8 +152,8 @@ def _end_lines(job: Job, outputs_bucket: str, now: datetime) -> list[str]:
         lines += [f"Held-out loss: {before} before, {done.results.eval_loss_after:.4f} after {done.results.steps} steps", ""]
     for problem in job.problems:
         at = f" (line {problem.line})" if problem.line else ""
-        lines.append(f"* {problem.path or 'manifest'}{at}: {_one_line(problem.message)}")
-        lines += [f"    {label}: {_one_line(text)}" for label, text in (("found", problem.found), ("allowed", problem.allowed)) if text]
+        lines.append(f"* {problem.path or 'manifest'}{at}: {problem.message}")
+        lines += [f"    {label}: {text}" for label, text in (("found", problem.found), ("allowed", problem.allowed)) if text]
     if job.problems:
         lines += ["", "Mend the manifest and put it again; nothing was started and nothing was billed.", ""]
     if job.attempts:
@@ -179,8 +184,7 @@ def _receipt_lines(receipt: Receipt) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    clean = _one_line(text)
-    return clean if clean.endswith((".", "!", "?")) else clean + "."
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _one_line(text: str) -> str:
