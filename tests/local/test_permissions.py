@@ -97,6 +97,24 @@ def test_tags_may_not_be_added_after_birth(local_cloud: LocalCloud) -> None:
     assert code_of(raised) == "UnauthorizedOperation"
 
 
+def test_a_tag_may_be_added_later_only_if_the_policy_names_it_and_the_instance_is_ours(local_cloud: LocalCloud) -> None:
+    ec2 = as_role(local_cloud, "NotingRole", "ec2")
+    (ours,), theirs = ids(local_cloud.fleet()), local_cloud.launch()
+    ec2.create_tags(Resources=[ours], Tags=[{"Key": "seen", "Value": "1"}])
+    for instance_id, key in ((theirs, "seen"), (ours, "team")):
+        with pytest.raises(ClientError) as raised:
+            ec2.create_tags(Resources=[instance_id], Tags=[{"Key": key, "Value": "ours"}])
+        assert code_of(raised) == "UnauthorizedOperation", key
+
+
+def test_a_policy_can_hold_a_role_to_items_by_their_key(local_cloud: LocalCloud) -> None:
+    dynamodb, table = as_role(local_cloud, "NotingRole", "dynamodb"), local_cloud.outputs["Table"]
+    dynamodb.update_item(TableName=table, Key={"pk": {"S": "NOTE#1"}})
+    with pytest.raises(ClientError) as raised:
+        dynamodb.update_item(TableName=table, Key={"pk": {"S": "JOB#1"}})
+    assert code_of(raised) == "AccessDeniedException"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from control_plane.core.events import Ignored
-from control_plane.parsers import parse_budget_event, parse_interruption_event, parse_mails, parse_manifest_event, parse_marker_event, parse_state_event
+from control_plane.parsers import (
+    parse_budget_event,
+    parse_interruption_event,
+    parse_mails,
+    parse_manifest_event,
+    parse_marker_event,
+    parse_published,
+    parse_state_event,
+)
 from jobspec import keys
 from tests.template.stack import ROOT, Stack, matches
 
@@ -23,7 +31,7 @@ WAKES = {
     "budget-alert": "BudgetFunctionBudgetAlert",
 }
 #: A schedule and a subscription deliver these; no pattern does.
-WITHOUT_PATTERN = {"tick", "budget-mail-sns"}
+WITHOUT_PATTERN = {"tick", "curfew", "budget-mail-sns", "published-notice-sns"}
 
 
 def _event(name: str) -> dict[str, Any]:
@@ -111,9 +119,34 @@ def test_the_parsers_read_every_sample() -> None:
     ]
     assert [result for result in read if isinstance(result, Ignored)] == []
     assert len(parse_mails(_event("budget-mail-sns"))) == 1
+    assert [one.notice_id for one in parse_published(_event("published-notice-sns"))] == ["tiny-0123456789ab#end"]
+    assert parse_published(_event("budget-mail-sns")) == ()
 
 
 def test_the_tick_comes_every_minute_and_gives_way_to_the_next() -> None:
     tick = Stack().properties("ReconcileFunctionTick")
     assert tick["ScheduleExpression"] == "rate(1 minute)"
     assert tick["Targets"][0]["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 120}
+
+
+def test_the_curfew_comes_by_a_scheduler_that_is_not_the_ticks() -> None:
+    stack = Stack()
+    (curfew,) = stack.of_type("AWS::Scheduler::Schedule").values()
+    assert (curfew["ScheduleExpression"], curfew["FlexibleTimeWindow"]) == ("rate(5 minutes)", {"Mode": "OFF"})
+    assert (curfew["Target"]["Arn"], curfew["Target"]["RoleArn"]) == ("<CurfewFunction.Arn>", "<CurfewScheduleRole.Arn>")
+    assert "Name" not in curfew, "a fixed name would be taken by the account's other stack"
+    woken_by_rules = {target["Arn"] for rule in stack.of_type("AWS::Events::Rule").values() for target in rule["Targets"]}
+    assert "<CurfewFunction.Arn>" not in woken_by_rules
+    assert "<ReconcileFunction.Arn>" in woken_by_rules
+
+
+def test_only_the_curfews_schedule_of_this_account_wakes_the_curfew() -> None:
+    role = Stack().properties("CurfewScheduleRole")
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "111122223333"},
+        "ArnEquals": {"aws:SourceArn": "arn:aws:scheduler:eu-west-1:111122223333:schedule-group/default"},
+    }
+    allows = [(s["Action"], s["Resource"]) for s in role["Policies"][0]["PolicyDocument"]["Statement"]]
+    assert allows == [("lambda:InvokeFunction", "<CurfewFunction.Arn>"), ("sqs:SendMessage", "<DeadLetters.Arn>")]

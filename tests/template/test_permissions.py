@@ -7,10 +7,11 @@ import re
 import pytest
 
 from jobspec.instances import GPU_INSTANCES
-from jobspec.tags import REQUIRED
+from jobspec.tags import REQUIRED, STRAY_SINCE
 from tests.template.stack import ROOT, Stack, allowed, listed, role_statements, statements
 
 DRIVERS = ["SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole"]
+FUNCTION_ROLES = [*DRIVERS, "BudgetRelayRole", "PublishLedgerRole", "CurfewRole"]
 EC2 = "arn:aws:ec2:eu-west-1:111122223333:"
 #: Actions that know no resource (service authorization reference), and so the only ones that may be allowed on "*".
 WITHOUT_RESOURCE = {
@@ -180,8 +181,39 @@ def test_a_driving_function_does_its_work_and_nothing_beside_it(role: str, actio
 
 
 def test_the_relay_may_only_put_alerts_on_the_bus() -> None:
-    actions = {action for rule in role_statements(Stack(), "BudgetRelayRole") for action in listed(rule["Action"])}
-    assert actions - set(IMPLIED) == {"events:PutEvents"}
+    assert _own("BudgetRelayRole") == {"events:PutEvents"}
+
+
+def _own(role: str) -> set[str]:
+    """What the role may do beyond what every function may."""
+    return {action for rule in role_statements(Stack(), role) for action in listed(rule["Action"])} - set(IMPLIED)
+
+
+def test_the_ledger_may_only_note_notices() -> None:
+    assert _own("PublishLedgerRole") == {"dynamodb:UpdateItem"}
+    rule = _rule("NotePublishedNotices")
+    assert rule["Resource"] == "<JobTable.Arn>"
+    assert rule["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["NOTICE#*"]}, "Null": {"dynamodb:LeadingKeys": "false"}}
+    assert 'f"NOTICE#{notice_id}"' in (ROOT / "functions/control_plane/adapters/dynamodb.py").read_text()
+
+
+def test_the_curfew_may_only_look_and_end_what_is_the_projects() -> None:
+    assert _own("CurfewRole") == {"ec2:DescribeInstances", "ec2:TerminateInstances"}
+    (ends,) = [rule for rule in role_statements(Stack(), "CurfewRole") if rule["Action"] == "ec2:TerminateInstances"]
+    assert ends["Condition"] == {"StringEquals": {"aws:ResourceTag/dropforge:project": "dropforge"}}
+
+
+def test_only_the_tick_tags_after_birth_and_only_strays_of_the_project() -> None:
+    tagging = {(holder, rule["Sid"]) for holder, rule in statements(Stack()) if "ec2:CreateTags" in listed(rule["Action"])}
+    assert tagging == {("LaunchPolicy", "TagAtBirth"), ("ReconcileRole", "MarkStrays")}
+    rule = _rule("MarkStrays")
+    assert rule["Resource"] == EC2 + "instance/*"
+    assert rule["Condition"] == {
+        "StringEquals": {"aws:ResourceTag/dropforge:project": "dropforge"},
+        "ForAllValues:StringEquals": {"aws:TagKeys": [STRAY_SINCE]},
+        "Null": {"aws:TagKeys": "false"},
+    }
+    assert STRAY_SINCE not in REQUIRED
 
 
 def calls_of_the_code() -> set[str]:
@@ -198,7 +230,7 @@ def calls_of_the_code() -> set[str]:
 
 
 def test_every_call_of_the_code_is_allowed_and_every_allowed_action_is_called() -> None:
-    granted = {action for role in DRIVERS for rule in role_statements(Stack(), role) for action in listed(rule["Action"])}
+    granted = {action for role in FUNCTION_ROLES for rule in role_statements(Stack(), role) for action in listed(rule["Action"])}
     assert calls_of_the_code() == granted - (set(IMPLIED) - calls_of_the_code())
 
 

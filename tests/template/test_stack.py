@@ -10,20 +10,19 @@ import yaml
 from control_plane.settings import settings_from
 from tests.template.stack import PSEUDO, ROOT, Stack, listed
 
-FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "InstanceState", "Interruption", "Reconcile", "Submit"]
+FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "Curfew", "InstanceState", "Interruption", "PublishLedger", "Reconcile", "Submit"]
 
 
 def losable_events(stack: Stack) -> list[str]:
-    """Rule targets, subscriptions and asynchronous invocations whose failures would vanish."""
+    """Targets of rules and schedules, subscriptions and asynchronous invocations whose failures would vanish."""
     dead = "<DeadLetters.Arn>"
-    lost = []
-    for name, rule in stack.of_type("AWS::Events::Rule").items():
-        for target in rule["Targets"]:
-            if (
-                target.get("DeadLetterConfig") != {"Arn": dead}
-                or not {"MaximumRetryAttempts", "MaximumEventAgeInSeconds"} <= target.get("RetryPolicy", {}).keys()
-            ):
-                lost.append(name)
+    targets = [(name, target) for name, rule in stack.of_type("AWS::Events::Rule").items() for target in rule["Targets"]]
+    targets += [(name, schedule["Target"]) for name, schedule in stack.of_type("AWS::Scheduler::Schedule").items()]
+    lost = [
+        name
+        for name, target in targets
+        if target.get("DeadLetterConfig") != {"Arn": dead} or not {"MaximumRetryAttempts", "MaximumEventAgeInSeconds"} <= target.get("RetryPolicy", {}).keys()
+    ]
     for name, subscription in stack.of_type("AWS::SNS::Subscription").items():
         if subscription["Protocol"] == "lambda" and subscription.get("RedrivePolicy") != {"deadLetterTargetArn": dead}:
             lost.append(name)
@@ -71,17 +70,27 @@ def test_a_target_without_a_dead_letter_queue_or_retries_is_noticed() -> None:
     del stack.raw("SubmitFunctionManifestChanged")["Targets"][0]["DeadLetterConfig"]
     del stack.raw("ReconcileFunctionTick")["Targets"][0]["RetryPolicy"]
     del stack.raw("BudgetRelayFunctionBudgetAlerted")["RedrivePolicy"]
+    del stack.raw("PublishLedgerFunctionNoticePublished")["RedrivePolicy"]
+    del stack.raw("CurfewFunctionRound")["Target"]["DeadLetterConfig"]
     del stack.raw("CompletionFunctionEventInvokeConfig")["DestinationConfig"]
-    assert losable_events(stack) == ["SubmitFunctionManifestChanged", "ReconcileFunctionTick", "BudgetRelayFunctionBudgetAlerted", "CompletionFunction"]
+    assert sorted(losable_events(stack)) == [
+        "BudgetRelayFunctionBudgetAlerted",
+        "CompletionFunction",
+        "CurfewFunctionRound",
+        "PublishLedgerFunctionNoticePublished",
+        "ReconcileFunctionTick",
+        "SubmitFunctionManifestChanged",
+    ]
 
 
-def test_the_dead_letter_queue_takes_from_rules_of_this_account_and_the_budget_topic_only() -> None:
+def test_the_dead_letter_queue_takes_from_rules_of_this_account_and_the_two_topics_only_and_keeps_two_weeks() -> None:
     policy = Stack().properties("DeadLettersPolicy")["PolicyDocument"]["Statement"]
     allows = [(s["Principal"], s["Action"], s["Condition"]) for s in policy if s["Effect"] == "Allow"]
     assert allows == [
         ({"Service": "events.amazonaws.com"}, "sqs:SendMessage", {"ArnLike": {"aws:SourceArn": "arn:aws:events:eu-west-1:111122223333:rule/*"}}),
-        ({"Service": "sns.amazonaws.com"}, "sqs:SendMessage", {"ArnEquals": {"aws:SourceArn": "<BudgetTopic>"}}),
+        ({"Service": "sns.amazonaws.com"}, "sqs:SendMessage", {"ArnEquals": {"aws:SourceArn": ["<BudgetTopic>", "<Topic>"]}}),
     ]
+    assert Stack().properties("DeadLetters")["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
 def test_every_lambda_permission_names_its_source() -> None:
@@ -141,7 +150,8 @@ def test_the_job_table_has_the_keys_that_the_store_uses_and_can_be_restored() ->
     assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
     (index,) = table["GlobalSecondaryIndexes"]
     assert (index["IndexName"], index["Projection"]) == ("open", {"ProjectionType": "KEYS_ONLY"})
-    assert [key["AttributeName"] for key in index["KeySchema"]] == ["open", "pk"]
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["open", "place"]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert (table["BillingMode"], table["DeletionProtectionEnabled"]) == ("PAY_PER_REQUEST", "true")
 
@@ -160,7 +170,7 @@ def test_every_function_logs_to_its_own_group_which_its_role_may_write() -> None
         assert prefix.rpartition(":log-group:")[2].rstrip("*") in stack.properties(f"{name}Logs")["LogGroupName"]
 
 
-def test_the_seven_functions_are_there_traced_small_and_without_reserved_concurrency() -> None:
+def test_the_functions_are_there_traced_small_and_without_reserved_concurrency() -> None:
     functions = Stack().of_type("AWS::Lambda::Function")
     assert sorted(functions) == [f"{name}Function" for name in FUNCTIONS]
     for function in functions.values():

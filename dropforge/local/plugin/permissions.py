@@ -7,6 +7,8 @@
   and ``iam:PassRole``. Where AWS's pages leave open whether the create action of a fleet's instances reads CreateFleet or
   RunInstances, a policy has to allow both.
 * S3: the keys of conditional writes (S3 guide, "Enforce conditional writes").
+* DynamoDB: ``dynamodb:LeadingKeys`` of calls on one item (DynamoDB guide, "Using IAM policy conditions"). Other calls carry
+  none here, so a statement that demands it refuses them.
 """
 
 import contextvars
@@ -32,6 +34,7 @@ def install() -> None:
     seams.wrap("core.iam_evaluator", "_first_match", _with_variables)
     seams.wrap("core.iam_actions", "request_tag_context", _noting_request)
     seams.wrap("core.iam_actions", "s3_service_context", _with_conditional_writes)
+    seams.wrap("core.iam_actions", "dynamodb_service_context", _with_leading_keys)
     seams.wrap("core.iam_evaluator", "enforce", _checking_each_resource)
     seams.wrap("core.iam_evaluator", "_principal_keys", _with_instance_keys)
     # Loopback stands for TLS here: a policy that demands aws:SecureTransport must not refuse everything.
@@ -103,6 +106,19 @@ def _with_conditional_writes(original: Any) -> Any:
         return context
 
     return s3_service_context
+
+
+def _with_leading_keys(original: Any) -> Any:
+    def dynamodb_service_context(body: bytes) -> dict[str, Any]:
+        context: dict[str, Any] = original(body)
+        if not context:
+            return context  # not a request; its own answer says so
+        request = json.loads(body or b"{}")
+        table = seams.dynamodb._tables.get(str(request.get("TableName", "")).rpartition("/")[2])
+        key = (request.get("Key") or request.get("Item") or {}).get(table["pk_name"]) if table else None
+        return context | ({"dynamodb:LeadingKeys": [str(value) for value in key.values()]} if isinstance(key, dict) else {})
+
+    return dynamodb_service_context
 
 
 def _with_instance_keys(original: Any) -> Any:

@@ -1,0 +1,95 @@
+"""The unchanged template in the local cloud: deployed, used at its edges, updated, deleted. What an emulator cannot show is said where it matters."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from dropforge.local import cloud as clouds
+from dropforge.local import commands, deploy
+from dropforge.local.state import CloudState
+from jobspec import tags
+
+pytestmark = pytest.mark.local_cloud
+
+T = TypeVar("T")
+#: One minute of a schedule in these tests, in seconds.
+MINUTE_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("deployed")
+
+
+@pytest.fixture(scope="module")
+def plan(home: Path) -> clouds.Plan:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    return clouds.Plan(home, port=port, notice_s=2.0, minute_s=MINUTE_S, stop_grace_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def cloud(plan: clouds.Plan) -> Iterator[CloudState]:
+    missing = [name for name in (".venv-cloud", ".venv-lambda") if not (clouds.REPOSITORY / name / "bin" / "python").exists()]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} missing: run `make setup`")
+    try:
+        yield clouds.up(plan)
+    finally:
+        clouds.down(plan.home)
+
+
+def eventually(look: Callable[[], T], within_s: float = 30.0) -> T:
+    until = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < until, f"not within {within_s} s: {found!r}"
+        time.sleep(0.2)
+    return found
+
+
+def items(cloud: CloudState, prefix: str) -> list[dict[str, Any]]:
+    found = deploy.client_of(cloud, "dynamodb").scan(TableName=cloud.outputs["JobTableName"])["Items"]
+    return [item for item in found if item["pk"]["S"].startswith(prefix)]
+
+
+def test_a_published_notice_is_noted_once_however_often_it_is_delivered(cloud: CloudState) -> None:
+    sns = deploy.client_of(cloud, "sns")
+    attributes = {"notice_id": {"DataType": "String", "StringValue": "tiny#end"}}
+    sns.publish(TopicArn=cloud.outputs["TopicArn"], Subject="s", Message="m", MessageAttributes=attributes)
+    sns.publish(TopicArn=cloud.outputs["TopicArn"], Subject="an alarm", Message="has no notice id")
+    (noted,) = eventually(lambda: items(cloud, "NOTICE#"))
+    assert noted["pk"]["S"] == "NOTICE#tiny#end"
+    assert int(noted["expires_at"]["N"]) > time.time()
+    event = json.loads((clouds.REPOSITORY / "events/published-notice-sns.json").read_text())
+    for _ in range(2):
+        answer = deploy.client_of(cloud, "lambda").invoke(FunctionName=cloud.outputs["PublishLedgerFunctionName"], Payload=json.dumps(event).encode())
+        assert "FunctionError" not in answer, answer["Payload"].read()
+    (delivered,) = items(cloud, "NOTICE#tiny-0123456789ab#end")
+    assert len(delivered["messages"]["SS"]) == 1
+
+
+def test_the_curfew_comes_by_itself_and_ends_what_is_past_its_deadline(cloud: CloudState, home: Path) -> None:
+    ec2 = deploy.client_of(cloud, "ec2")
+    mine = {tags.PROJECT: cloud.stack, tags.JOB: "gone", tags.ATTEMPT: "1", tags.LAUNCH: "t", tags.DEADLINE: str(int(time.time()) - 7200)}
+    request = {
+        "MinCount": 1,
+        "MaxCount": 1,
+        "InstanceType": "g5.xlarge",
+        "ImageId": "ami-0123456789abcdef0",
+        "UserData": "#!/bin/bash\nexec sleep 300",
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in mine.items()]}],
+    }
+    instance_id = ec2.run_instances(**request)["Instances"][0]["InstanceId"]
+
+    def state() -> str:
+        return str(ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+    eventually(lambda: state() in ("shutting-down", "terminated"), within_s=12 * MINUTE_S)
+    lines = eventually(lambda: [line for entry in commands.entries(home, "curfew", follow=False) for line in entry["lines"]], within_s=6 * MINUTE_S)
+    assert any('"outcome":"done"' in line.replace(" ", "") for line in lines), lines
