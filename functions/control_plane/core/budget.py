@@ -15,8 +15,8 @@ from jobspec.base import Document, Finite, JobId
 SOURCE = "dropforge.budget"
 DETAIL_TYPE = "Budget Alert"
 
-#: A sum that floats hold to the cent; a longer row of digits is no sum of money.
-_AMOUNT = re.compile(r"\$?\s*([0-9][0-9,]{0,17}(?:\.[0-9]{1,9})?)(?![0-9,])")
+#: A sum that a float holds to the cent; a longer row of digits is no sum of money.
+_AMOUNT = re.compile(r"(-?)\s?\$?\s?(?<![0-9,.])([0-9][0-9,]{0,14}(?:\.[0-9]{1,9})?)(?![0-9,.]*[0-9])")
 _MAX_MAIL_LINES = 200
 
 
@@ -25,7 +25,11 @@ def _printable(text: str) -> str:
     return "".join(char if " " <= char <= "~" or char == "\n" else " " for char in text)
 
 
-Line = Annotated[str, AfterValidator(lambda text: _printable(text).replace("\n", " ")), StringConstraints(max_length=200)]
+def _one_line(text: str) -> str:
+    return _printable(text).replace("\n", " ")
+
+
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
 
 
 class BudgetAlert(Document):
@@ -40,7 +44,7 @@ class BudgetAlert(Document):
     budgeted_usd: Finite | None = None
     job_id: JobId | Literal[""] = ""
     #: The first lines of the mail, for a person.
-    message: Annotated[str, AfterValidator(_printable), StringConstraints(max_length=2000)] = ""
+    message: Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable)] = ""
 
     @property
     def is_spent(self) -> bool:
@@ -49,7 +53,7 @@ class BudgetAlert(Document):
 
 
 def parse_budget_mail(project: str, subject: str, message: str) -> BudgetAlert:
-    """The alert in AWS Budgets' mail: its ``Key: value`` lines, for the wording of its sentences varies. Raises for no text."""
+    """The alert in AWS Budgets' mail: its ``Key: value`` lines, for the wording of its sentences varies. Raises nothing, whatever the mail holds."""
     # Cut and made printable before anything looks at it: so the work is bounded, and half surrogate pairs are gone.
     head = _printable(message[:20_000])
     lines = {key.strip().lower(): value.strip() for line in head.split("\n")[:_MAX_MAIL_LINES] for key, colon, value in [line.partition(":")] if colon}
@@ -71,8 +75,8 @@ def parse_budget_mail(project: str, subject: str, message: str) -> BudgetAlert:
 
 
 def _amount(text: str) -> float | None:
-    found = _AMOUNT.match(text)
-    return float(found.group(1).replace(",", "")) if found else None
+    found = _AMOUNT.search(text[:100])
+    return float(found.group(1) + found.group(2).replace(",", "")) if found else None
 
 
 def next_month(now: datetime) -> datetime:
