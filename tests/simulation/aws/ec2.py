@@ -69,12 +69,13 @@ class Ec2:
     template_version: str = "1"
     capacity: dict[tuple[str, str, str], int] = field(default_factory=dict)
     quota_vcpus: dict[str, int] = field(default_factory=dict)
+    #: market -> the code with which every pool of it answers.
+    closed_markets: dict[str, str] = field(default_factory=dict)
     pool_errors: dict[tuple[str, str], str] = field(default_factory=dict)
     spot_usd_per_h: dict[tuple[str, str], float] = field(default_factory=dict)
     spot_share: float = 0.35
     spent_after_end: bool = True
     extra_instances: int = 0
-    #: True where a person must not: EC2 answers every change with UnauthorizedOperation.
     terminated_after_s: Callable[[], float] = lambda: 0.0
     hidden_for_s: Callable[[], float] = lambda: 0.0
     on_launch: Callable[[Instance], None] = lambda instance: None
@@ -238,7 +239,7 @@ class Ec2:
         return {"Instances": [entry], "Errors": rows}
 
     def _pool_error(self, market: str, instance_type: str, zone: str) -> str | None:
-        scripted = self.pool_errors.get((instance_type, zone))
+        scripted = self.pool_errors.get((instance_type, zone)) or self.closed_markets.get(market)
         if scripted:
             return scripted
         quota = self.quota_vcpus.get(market)

@@ -1,0 +1,287 @@
+"""The promises, checked at every step and at the end of a run. Numbers as in docs/reliability.md."""
+
+from typing import TYPE_CHECKING, Any
+
+from control_plane.adapters.dynamodb import _job_of
+from control_plane.core.state import ENDS, Job, JobState
+from jobspec import keys, tags, wire
+from jobspec.marker import CompletionMarker, Outcome
+from jobspec.status import Status
+from tests.simulation.aws.ec2 import Instance
+
+if TYPE_CHECKING:
+    from tests.simulation.box import Box
+    from tests.simulation.world import Invocation, World
+
+TICK_S = 60.0
+GRACE_S = 300.0
+#: Seconds after its deadline at which no instance may live, while tick and curfew run: the box's own timer, a minute of grace, two ticks.
+BEYOND_S = 60.0 + 2 * TICK_S + 60.0
+#: Calls that one tick may make: some for itself, some for each unsettled job.
+TICK_CALLS, JOB_CALLS = 40, 60
+#: A hand-over: the notice, the grace after it, and two ticks.
+HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
+
+
+class Violation(AssertionError):
+    """A promise that was not kept. ``rule`` is its number."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+class Checks:
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.jobs: dict[str, Job] = {}
+        self._dirty = False
+        self._plans: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        self._extra: set[str] = set()
+        self._letters: dict[str, int] = {}
+        self._told = 0
+        self._unnamed_since: dict[str, float] = {}
+        self._twice_since: dict[str, float] = {}
+        self._versions: dict[str, str | None] = {}
+        self._put_s: dict[str, float] = {}
+        self._ended_s: float = 0.0
+
+    # What the world tells.
+
+    def on_put(self, key: str, version_id: str) -> None:
+        self._versions[key] = version_id
+        self._put_s[key] = self._world.scheduler.now
+
+    def on_delete(self, key: str) -> None:
+        self._versions[key] = None
+
+    def on_write(self, pk: str, item: dict[str, Any] | None) -> None:
+        """I5, I6: ends absorb, versions grow by one, a plan is on record before its call."""
+        self._dirty = True
+        if not pk.startswith("JOB#"):
+            return
+        if item is None:
+            self._world.fail("I5", f"the record of {pk} was deleted")
+            return
+        job = _job_of(item)
+        before = self.jobs.get(job.job_id)
+        if before is not None:
+            if job.version != before.version + 1:
+                self._world.fail("I6", f"{job.job_id}: version {before.version} was followed by {job.version}")
+            if before.ended and job.state is not before.state:
+                self._world.fail("I5", f"{job.job_id} had ended as {before.state} and became {job.state}")
+            if before.settled:
+                self._world.fail("I5", f"{job.job_id} was settled and is written again")
+        if job.plan is not None:
+            self._plans[job.plan.client_token] = job.job_id
+        if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
+            self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
+        if job.ended and (before is None or not before.ended):
+            self._ended_s = self._world.scheduler.now
+            if job.state is JobState.SUCCEEDED:
+                self._holds_its_model(job)
+        self.jobs[job.job_id] = job
+
+    def on_launch(self, instance: Instance, *, extra: bool) -> None:
+        """I1, I2, I4: one live instance a job, one effect a plan, a plan on record, tags at birth."""
+        world, job_id = self._world, instance.tags.get(tags.JOB, "")
+        missing = [name for name in tags.REQUIRED if not instance.tags.get(name)]
+        if missing:
+            world.fail("I4", f"{instance.instance_id} was born without {', '.join(missing)}")
+        if extra:
+            self._extra.add(instance.instance_id)
+            return
+        token = instance.client_token
+        if not token or token not in self._plans:
+            world.fail("I2", f"{instance.instance_id} was started by a call that is on no record")
+        if token in self._tokens:
+            world.fail("I2", f"one plan of {job_id} started {self._tokens[token]} and {instance.instance_id}")
+        self._tokens[token] = instance.instance_id
+        job = self.jobs[self._plans[token]]
+        planned = job.plan if job.plan is not None and job.plan.client_token == token else next((a.plan for a in job.attempts if a.plan.client_token == token), None)
+        if planned is not None and planned.template_version != instance.template_version:
+            world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
+        others = [one.instance_id for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
+        if others:
+            world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(others)} lived")
+
+    def on_change(self, instance: Instance) -> None:
+        self._dirty = True
+
+    def on_terminate(self, instance_id: str, instance: Instance | None) -> None:
+        """I9, H1: nobody else's instance is touched, and none that does its work well."""
+        world = self._world
+        if instance is None or instance.tags.get(tags.PROJECT) != world.account.project:
+            world.fail("I9", f"terminate was called for {instance_id}, which is not this project's")
+            return
+        box, job = world.boxes[instance_id], self.jobs.get(instance.tags.get(tags.JOB, ""))
+        if job is None or job.ended or job.ending is not None or not box.healthy or box.warned_s is not None or box.marked:
+            return
+        attempt = job.attempt_of(instance_id)
+        if attempt is not None and attempt.is_open and world.clock() < attempt.plan.deadline_at:
+            world.fail("H1", f"{instance_id} works for {job.job_id} and was terminated")
+
+    def on_resumed(self, box: "Box") -> None:
+        """I12: an attempt starts at the newest durable checkpoint of its job, and waits for a predecessor that still saves."""
+        world, s3 = self._world, self._world.account.s3
+        prefix = keys.run_prefix(box.job_id, "")[:-1]
+        steps = [step for key in s3.keys(world.outputs_bucket, prefix) if (step := keys.checkpoint_step(key)) is not None]
+        if max(steps, default=0) > box.first_step:
+            world.fail("I12", f"{box.instance.instance_id} starts at step {box.first_step}; a checkpoint of step {max(steps)} is published")
+        for other in world.boxes.values():
+            saving = other.job_id == box.job_id and other is not box and other.runs and other.leaving and other.phase.value == "saving"
+            if saving and other.warned_s is not None and world.scheduler.now < other.warned_s + other.plan.save_s - 1:
+                world.fail("I12", f"{box.instance.instance_id} starts while {other.instance.instance_id} still saves")
+
+    def on_raise(self, function: str, error: Exception) -> None:
+        """A function may raise for a passing fault; a programmer's error is none."""
+        if isinstance(error, AssertionError | TypeError | KeyError | AttributeError | IndexError):
+            raise error
+
+    def on_done(self, one: "Invocation") -> None:
+        """I14: the work of a tick is bounded by the jobs at hand."""
+        if one.function == "reconcile":
+            open_jobs = len(self._world.plans)
+            if one.calls > TICK_CALLS + JOB_CALLS * open_jobs:
+                self._world.fail("I14", f"a tick made {one.calls} calls for {open_jobs} job(s)")
+
+    def after_call(self) -> None:
+        if self._dirty:
+            self._dirty = False
+            self._turns_are_kept()
+        published = self._world.account.sns.published
+        while self._told < len(published):
+            self._on_letter(published[self._told])
+            self._told += 1
+
+    def each_minute(self) -> None:
+        """I1, I3, I10: no live instance that nobody names, none past its deadline, no two for long."""
+        world, now = self._world, self._world.scheduler.now
+        slack_s = self._slack_s()
+        for one in world.account.ec2.instances.values():
+            if not one.is_live or one.tags.get(tags.PROJECT) != world.account.project:
+                continue
+            job = self.jobs.get(one.tags.get(tags.JOB, ""))
+            named = job is not None and not job.settled and (job.attempt_of(one.instance_id) is not None or (job.plan is not None and job.plan.client_token == one.client_token))
+            since = self._unnamed_since.setdefault(one.instance_id, now) if not named else self._unnamed_since.pop(one.instance_id, now)
+            if not named and now - since > GRACE_S + 4 * TICK_S + slack_s:
+                world.fail("I3", f"{one.instance_id} lives and no job names it, for {now - since:.0f} s")
+            deadline = tags.deadline_of(one.tags)
+            if deadline is not None and now > world.seconds(deadline) + BEYOND_S + slack_s:
+                world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
+        for job_id in self.jobs:
+            live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
+            since = self._twice_since.setdefault(job_id, now) if len(live) > 1 else self._twice_since.pop(job_id, now)
+            if len(live) > 1 and now - since > HANDOVER_S + slack_s:
+                world.fail("I1", f"{job_id} has {len(live)} live instances for {now - since:.0f} s")
+
+    # The end.
+
+    def nothing_left(self) -> bool:
+        return all(job.settled for job in self.jobs.values()) and not any(
+            one.is_live and one.tags.get(tags.PROJECT) == self._world.account.project for one in self._world.account.ec2.instances.values()
+        )
+
+    def manifest_waits(self) -> bool:
+        """A manifest that lies there has no job yet."""
+        return any(self._job_of(key) is None for key, version in self._versions.items() if version is not None)
+
+    def at_end(self, over: bool) -> None:
+        """I5, I7, I11, L1, L2: quiet was reached, each manifest has its end, each end its e-mail and its status."""
+        world = self._world
+        if not over:
+            open_jobs = [f"{job.job_id} {job.state} ({job.reason})" for job in self.jobs.values() if not job.settled]
+            live = [one.instance_id for one in world.account.ec2.instances.values() if one.is_live]
+            waiting = [key for key, version in self._versions.items() if version is not None and self._job_of(key) is None]
+            world.fail("L1", f"not quiet at the end: jobs {open_jobs}, instances {live}, manifests without a job {waiting}, in flight {world.in_flight}")
+        self.after_call()
+        for job in self.jobs.values():
+            if job.state not in ENDS:
+                world.fail("I5", f"{job.job_id} never ended: {job.state}")
+            for notice in job.notices:
+                if self._letters.get(notice.notice_id, 0) != 1:
+                    world.fail("I7", f"{notice.notice_id} was published {self._letters.get(notice.notice_id, 0)} times")
+            if not any(notice.kind.value == "end" for notice in job.notices):
+                world.fail("I7", f"{job.job_id} ended without an e-mail owed")
+            self._within_budget(job)
+        self._status_is_true()
+
+    # How each is checked.
+
+    def _job_of(self, key: str) -> Job | None:
+        version = self._versions[key]
+        return next((job for job in self.jobs.values() if job.manifest_ref.key == key and job.manifest_ref.version_id == version), None)
+
+    def _live(self, job_id: str) -> list[Instance]:
+        return [one for one in self._world.account.ec2.instances.values() if one.is_live and one.tags.get(tags.JOB) == job_id]
+
+    def _leaves(self, one: Instance) -> bool:
+        """Under notice, or one of those that EC2 started too many."""
+        return self._world.boxes[one.instance_id].warned_s is not None or one.instance_id in self._extra
+
+    def _slack_s(self) -> float:
+        """What the run's own faults excuse: a call that fails costs a tick, an outage its length."""
+        scenario = self._world.scenario
+        lost_s = sum(s.end_s - s.start_s for s in scenario.storms) + sum(o.end_s - o.start_s for o in scenario.outages if o.part in ("tick", "curfew"))
+        hidden_s = max((box.hidden_s for box in scenario.boxes), default=0.0)
+        return 3 * TICK_S * len(scenario.calls) + lost_s + hidden_s + 60 * scenario.latency_s
+
+    def _turns_are_kept(self) -> None:
+        """I16: exactly the jobs that hold a plan or an instance hold a turn, and never more than may."""
+        item = self._world.account.dynamodb.items.get("PROJECT#turns")
+        holders = sorted(entry["S"] for entry in item["holders"]["L"]) if item is not None else []
+        occupying = sorted(job.job_id for job in self.jobs.values() if job.occupies)
+        if holders != occupying:
+            self._world.fail("I16", f"turns are held by {holders}, and {occupying} occupy one")
+        if len(holders) > self._world.scenario.max_concurrent_jobs:
+            self._world.fail("I16", f"{len(holders)} jobs run, {self._world.scenario.max_concurrent_jobs} may")
+
+    def _on_letter(self, note: dict[str, Any]) -> None:
+        """I7: one publish for each notice, and an end's e-mail only after the end."""
+        notice_id = note["MessageAttributes"]["notice_id"]["Value"]
+        self._letters[notice_id] = self._letters.get(notice_id, 0) + 1
+        if self._letters[notice_id] > 1:
+            self._world.fail("I7", f"{notice_id} was published twice")
+        job_id, _, kind = notice_id.partition("#")
+        job = self.jobs.get(job_id)
+        if kind == "end" and (job is None or not job.ended):
+            self._world.fail("I7", f"{notice_id} was published before the job had ended")
+
+    def _holds_its_model(self, job: Job) -> None:
+        """I8: SUCCEEDED means a true marker of an instance on record, and the files that it names."""
+        world = self._world
+        for attempt in job.attempts:
+            body = world.account.s3.read(world.outputs_bucket, keys.marker_key(job.job_id, attempt.writer))
+            if body is None or b'"completed"' not in body:
+                continue
+            marker = wire.load(CompletionMarker, body)
+            prefix = keys.run_prefix(job.job_id, attempt.writer)
+            whole = all(world.account.s3.read(world.outputs_bucket, prefix + file.path) is not None for file in marker.files)
+            if marker.outcome is Outcome.COMPLETED and whole and world.boxes[attempt.instance_id].plan.fault not in ("marker with a wrong hash", "marker of another job"):
+                return
+        world.fail("I8", f"{job.job_id} SUCCEEDED without a true marker and its files")
+
+    def _within_budget(self, job: Job) -> None:
+        """I11: all instances of a job together cost no more than its budget and what a few ticks may cost."""
+        if job.manifest is None:
+            return
+        world = self._world
+        ours = [one for one in world.account.ec2.instances.values() if one.tags.get(tags.JOB) == job.job_id and one.instance_id not in self._extra]
+        spent = sum(one.usd_per_h * (((one.gone_at or world.clock()) - one.launched_at).total_seconds()) / 3600 for one in ours)
+        allowance = max((one.usd_per_h for one in ours), default=0.0) * (5 * TICK_S + 120.0 + self._slack_s()) / 3600 * (1 + len(ours))
+        if spent > job.manifest.limits.budget_usd + allowance:
+            world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
+
+    def _status_is_true(self) -> None:
+        """L5: the status object of a name says how its newest job ended."""
+        world = self._world
+        newest: dict[str, Job] = {}
+        for job in sorted(self.jobs.values(), key=lambda job: job.accepted_at):
+            if job.manifest is not None:
+                newest[job.name] = job
+        for name, job in newest.items():
+            body = world.account.s3.read(world.data_bucket, keys.status_key(name))
+            state = wire.load(Status, body).state if body is not None else "no status"
+            if state != job.state.value:
+                world.fail("L5", f"the status of {name} says {state}, {job.job_id} is {job.state}")
