@@ -55,8 +55,8 @@ def _dictionary(target: str) -> str:
     return "".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in sorted(tokens | hard))
 
 
-def fuzz(target: str, *, seed: int, runs: int | None = None, seconds: int | None = None, keep: Path = FOUND) -> Result:
-    """Fuzz one target for a number of runs or of seconds. A crash's input is kept under ``keep``."""
+def fuzz(target: str, *, seed: int, runs: int | None = None, seconds: int | None = None, keep: Path = FOUND, path: tuple[Path, ...] = ()) -> Result:
+    """Fuzz one target for a number of runs or of seconds. A crash's input is kept under ``keep``; ``path``: first on the engine's import path."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         (scratch / "new").mkdir()
@@ -65,7 +65,7 @@ def fuzz(target: str, *, seed: int, runs: int | None = None, seconds: int | None
         options += [f"-artifact_prefix={scratch}/", "-use_value_profile=0", "-len_control=0"]
         options += [f"-runs={runs}"] if runs is not None else [f"-max_total_time={seconds}"]
         folders = [str(scratch / "new"), str(SEEDS / target), *([str(FOUND / target)] if found_of(target) else [])]
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT}:{ROOT / 'functions'}"}
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT, ROOT / "functions")))}
         command = [sys.executable, "-m", "tests.fuzz.engine", target, *options, *folders]
         ran = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
         crash = _kept(scratch, keep / target)
