@@ -1,44 +1,58 @@
-"""The command line. Commands parse and print; what they do lies in the modules beside. Heavy imports wait until they are needed."""
+"""The command line. Commands parse and print; what they do lies in the modules beside.
+
+Rules of this file: it imports click and nothing that takes longer; each command imports what it needs when it runs.
+"""
 
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from dropforge.local.commands import local
+from dropforge.lazy import Later, LazyGroup
+from dropforge.operate.commands import doctor, pause, redrive, resume, stop_all
+from dropforge.options import stack_option
 from jobspec import keys
-from jobspec.instances import GPU_INSTANCES
-from jobspec.manifest import Manifest
-from jobspec.problems import render_problems
-from jobspec.reading import Refusal, read_manifest
-from jobspec.units import duration_text
+
+if TYPE_CHECKING:
+    from jobspec.manifest import Manifest
 
 LOOK_EVERY_S = 1.0
 
-stack_option = click.option("--stack", "stack_name", default="dropforge", envvar="DROPFORGE_STACK", show_default=True, help="Name of the deployed stack.")
 manifest_argument = click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    later={"local": Later("dropforge.local.commands:local", "A cloud on this machine: the same template and handlers, no account, nothing billed.")},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="dropforge")
 def main() -> None:
     """Fine-tune language models on spot GPUs: drop a manifest into S3, get a model, an e-mail and a receipt."""
 
 
-main.add_command(local)
+for command in (doctor, pause, resume, stop_all, redrive):
+    main.add_command(command)
 
 
-def _read(path: Path) -> Manifest:
+def _read(path: Path) -> "Manifest":
     """The manifest in the file. Raises ClickException with every problem."""
+    from jobspec.problems import render_problems
+    from jobspec.reading import Refusal, read_manifest
+
     answer = read_manifest(path.read_bytes(), key=f"{keys.MANIFEST_PREFIX}{path.name}")
     if isinstance(answer, Refusal):
         raise click.ClickException(f"{path} is not a valid manifest:\n\n{render_problems(answer.problems)}")
     return answer
 
 
-def _summary(manifest: Manifest) -> str:
+def _summary(manifest: "Manifest") -> str:
     """What would be run, and the most it may cost, in two lines."""
+    from jobspec.instances import GPU_INSTANCES
+    from jobspec.units import duration_text
+
     types = manifest.compute.candidate_types()
     cheapest = GPU_INSTANCES[types[0]].on_demand_usd_per_h
     limits = manifest.limits
@@ -90,6 +104,7 @@ def status(name: str, stack_name: str, watch: bool, as_json: bool) -> None:
     """Show the newest job of that name: state and reason, attempts, cost."""
     from dropforge.stack import find_stack
     from dropforge.watch import read_status
+    from jobspec.units import duration_text
 
     if watch:
         _follow(stack_name, name)

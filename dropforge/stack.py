@@ -1,11 +1,16 @@
-"""Where a stack is: its buckets, found through the usual AWS settings or the running local cloud."""
+"""Where a stack is: its buckets and resources, found through the usual AWS settings or the running local cloud."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import boto3
 import click
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+#: A person waits for the answer.
+_PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,90 @@ class Stack:
     s3: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a stack. ``physical_id`` is what its own service calls it (a name, an ARN or an address: it depends on the type)."""
+
+    logical_id: str
+    kind: str
+    physical_id: str
+
+
+class Deployment:
+    """A deployed stack seen through its resources, whatever its outputs say. What AWS was asked once is not asked again."""
+
+    def __init__(self, description: dict[str, Any], session: boto3.Session) -> None:
+        self.name: str = description["StackName"]
+        self.status: str = description["StackStatus"]
+        self.status_reason: str = description.get("StackStatusReason", "")
+        self.parameters: dict[str, str] = {item["ParameterKey"]: item.get("ParameterValue", "") for item in description.get("Parameters", [])}
+        # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/UUID
+        _, self.partition, _, self.region, self.account_id, _ = description["StackId"].split(":", 5)
+        self._session = session
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, config=_PATIENCE)  # type: ignore[call-overload]  # the stubs know literal names only
+        return self._clients[service]
+
+    @cached_property
+    def resources(self) -> tuple[Resource, ...]:
+        """Everything in the stack that has been made and not deleted."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
+        return tuple(
+            Resource(item["LogicalResourceId"], item["ResourceType"], item["PhysicalResourceId"])
+            for page in pages
+            for item in page["StackResourceSummaries"]
+            if item.get("PhysicalResourceId") and item["ResourceStatus"] != "DELETE_COMPLETE"
+        )
+
+    def of_kind(self, kind: str) -> tuple[Resource, ...]:
+        """Resources of a CloudFormation type, such as ``AWS::Lambda::Function``."""
+        return tuple(resource for resource in self.resources if resource.kind == kind)
+
+    def physical_id(self, logical_id: str) -> str:
+        """Raises click.ClickException where the stack has no such resource: then it is another template's, or not whole."""
+        for resource in self.resources:
+            if resource.logical_id == logical_id:
+                return resource.physical_id
+        raise click.ClickException(
+            f"Stack {self.name} ({self.status}) has no {logical_id}: it is not a Dropforge stack, or it is not whole. Name yours with --stack."
+        )
+
+    @cached_property
+    def functions(self) -> dict[str, dict[str, Any]]:
+        """The configuration of every function, by logical id (GetFunctionConfiguration)."""
+        return {
+            function.logical_id: dict(self.client("lambda").get_function_configuration(FunctionName=function.physical_id))
+            for function in self.of_kind("AWS::Lambda::Function")
+        }
+
+    def setting(self, name: str) -> str | None:
+        """What the stack tells its functions under this name; None where no function has it."""
+        found = (function.get("Environment", {}).get("Variables", {}).get(name) for function in self.functions.values())
+        return next((value for value in found if value), None)
+
+
 def find_stack(name: str) -> Stack:
     """The stack of that name in the account and region that the AWS settings name. Raises ClickException with the next command."""
+    description = _described(boto3.Session(), name)
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
     try:
-        answer = boto3.client("cloudformation").describe_stacks(StackName=name)
-        outputs = {item["OutputKey"]: item["OutputValue"] for item in answer["Stacks"][0].get("Outputs", [])}
         return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], boto3.client("s3"))
     except KeyError as error:
         raise click.ClickException(f"Stack {name!r} has no output {error}: it is not a Dropforge stack. Name yours with --stack.") from None
+
+
+def find_deployment(name: str) -> Deployment:
+    """As ``find_stack``, with everything in it."""
+    session = boto3.Session()
+    return Deployment(_described(session, name), session)
+
+
+def _described(session: boto3.Session, name: str) -> dict[str, Any]:
+    try:
+        return dict(session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0])
     except ClientError as error:
         message = error.response["Error"].get("Message", str(error))
         raise click.ClickException(f"Stack {name!r}: {message}. Deploy it with `sam deploy --guided`, or name yours with --stack.") from None

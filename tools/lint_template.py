@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dropforge.translation import NotTranslatable
 from tools import embed_bootstrap
-from tools.translate import TEMPLATE, NotTranslatable, translate
+from tools.translate import TEMPLATE, translate
 
 SAM = Path(".venv-sam/bin/sam")
 _TIME_LIMIT_S = 300

@@ -1,0 +1,157 @@
+"""Checks on what a launch needs: the image, the quota, the launch template itself."""
+
+import base64
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from dropforge.operate.checks_network import subnets_of
+from dropforge.operate.findings import Check, Finding, broken, ok, unknown, warning
+from dropforge.stack import Deployment
+from jobspec import tags
+from jobspec.instances import GPU_INSTANCES
+
+_ECR = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[a-z0-9._/-]+?)(?::(?P<tag>[\w.-]+)|@(?P<digest>sha256:[0-9a-f]{64}))"
+)
+_IMAGE_LINE = re.compile(r"^DROPFORGE_IMAGE=(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A vCPU quota of EC2 in Service Quotas (its name and code are AWS's), and the offered types that it counts."""
+
+    market: str
+    name: str
+    code: str
+    families: tuple[str, ...]
+
+    def types(self) -> tuple[str, ...]:
+        return tuple(name for name in GPU_INSTANCES if name.startswith(self.families))
+
+
+#: EC2 guide, "Spot Instance quotas" and "On-Demand Instance quotas"; codes as Service Quotas lists them.
+QUOTAS = (
+    Quota("spot", "All G and VT Spot Instance Requests", "L-3819A6DF", ("g", "vt")),
+    Quota("spot", "All P4, P3 and P2 Spot Instance Requests", "L-7212CCBC", ("p2", "p3", "p4")),
+    Quota("spot", "All P5 Spot Instance Requests", "L-C4BD4855", ("p5",)),
+    Quota("on-demand", "Running On-Demand G and VT instances", "L-DB2E81BA", ("g", "vt")),
+    Quota("on-demand", "Running On-Demand P instances", "L-417A185B", ("p",)),
+)
+
+
+def image(stack: Deployment) -> Iterator[Finding]:
+    """The image that the pinned launch template names, in its registry."""
+    uri = _image_uri(stack)
+    found = _ECR.fullmatch(uri)
+    if found is None:
+        yield unknown(
+            "image",
+            f"{uri or 'The launch template names no image: it'} is not in ECR, so it cannot be looked up from here; instances pull it without credentials.",
+        )
+        return
+    repository = found["repository"]
+    image_id = {"imageTag": found["tag"]} if found["tag"] else {"imageDigest": found["digest"]}
+    push = f"docker build --file Dockerfile.gpu --tag {uri} . && docker push {uri}"
+    try:
+        detail = stack.client("ecr").describe_images(registryId=found["account"], repositoryName=repository, imageIds=[image_id])["imageDetails"][0]
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "RepositoryNotFoundException":
+            yield broken(
+                "image",
+                f"There is no repository {repository}: every instance would end without work.",
+                f"aws ecr create-repository --repository-name {repository}",
+            )
+        elif code == "ImageNotFoundException":
+            yield broken("image", f"{uri} is not in its repository: every instance would end without work. Build and push it (docs/deployment.md).", push)
+        else:
+            raise
+        return
+    size_gib, pushed = detail.get("imageSizeInBytes", 0) / 2**30, f", pushed {detail['imagePushedAt']:%Y-%m-%d}" if "imagePushedAt" in detail else ""
+    yield ok("image", f"{uri} is there ({detail['imageDigest'][:19]}..., {size_gib:.1f} GiB{pushed}).")
+
+
+def _image_uri(stack: Deployment) -> str:
+    version = stack.setting("LAUNCH_TEMPLATE_VERSION") or "$Default"
+    answer = stack.client("ec2").describe_launch_template_versions(LaunchTemplateId=stack.physical_id("LaunchTemplate"), Versions=[version])
+    script = base64.b64decode(answer["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("UserData", "")).decode(errors="replace")
+    found = _IMAGE_LINE.search(script)
+    return found.group(1) if found else ""
+
+
+def quotas(stack: Deployment) -> Iterator[Finding]:
+    """A new account's quota for GPUs is 0 vCPUs: then nothing can start, and no retry helps."""
+    values = {quota: _vcpus(stack, quota) for quota in QUOTAS}
+    spot_starts = any(quota.market == "spot" and _fitting(quota, vcpus) for quota, vcpus in values.items())
+    for quota, vcpus in values.items():
+        fits = _fitting(quota, vcpus)
+        told = f"{quota.name} ({quota.code}): {vcpus:g} vCPUs"
+        most = max(GPU_INSTANCES[name].vcpus for name in quota.types())
+        mend = f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {quota.code} --desired-value {most}"
+        too_large = [name for name in quota.types() if name not in fits]
+        if not too_large:
+            yield ok("quota", f"{told}.")
+        elif fits:
+            yield ok("quota", f"{told}: too few for {', '.join(too_large)}.")
+        elif quota.market == "spot" and not spot_starts:
+            yield broken("quota", f"{told}, and no other spot quota lets an offered type start: no job can run on spot.", mend)
+        else:
+            needed = min(GPU_INSTANCES[name].vcpus for name in quota.types())
+            yield warning("quota", f"{told}: {', '.join(quota.types())} cannot start ({needed} vCPUs at least).", mend)
+
+
+def _vcpus(stack: Deployment, quota: Quota) -> float:
+    client, asked = stack.client("service-quotas"), {"ServiceCode": "ec2", "QuotaCode": quota.code}
+    try:
+        return float(client.get_service_quota(**asked)["Quota"]["Value"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchResourceException":
+            raise
+        # Never changed for this account: the default holds.
+        return float(client.get_aws_default_service_quota(**asked)["Quota"]["Value"])
+
+
+def _fitting(quota: Quota, vcpus: float) -> list[str]:
+    return [name for name in quota.types() if GPU_INSTANCES[name].vcpus <= math.floor(vcpus)]
+
+
+def launch(stack: Deployment) -> Iterator[Finding]:
+    """RunInstances with DryRun: EC2 looks at the request and the caller's rights, and starts nothing."""
+    places, template, version = subnets_of(stack), stack.physical_id("LaunchTemplate"), stack.setting("LAUNCH_TEMPLATE_VERSION")
+    if not places or not version:
+        yield unknown("launch", "Not tried: the functions know no subnet or no version of the launch template.")
+        return
+    name = next(iter(GPU_INSTANCES))
+    try:
+        stack.client("ec2").run_instances(
+            DryRun=True,
+            MinCount=1,
+            MaxCount=1,
+            InstanceType=name,
+            SubnetId=places[0]["SubnetId"],
+            LaunchTemplate={"LaunchTemplateId": template, "Version": version},
+            InstanceMarketOptions={"MarketType": "spot"},
+            TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": tags.PROJECT, "Value": stack.name}]}],
+        )
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")[:300]
+        if code == "DryRunOperation":
+            yield ok(
+                "launch",
+                f"A dry run of {name} from {template} version {version} passed. Proven: the request is well formed and you may make it. "
+                "Not proven: the functions' own rights, capacity, quota.",
+            )
+        elif code == "UnauthorizedOperation":
+            yield unknown(
+                "launch",
+                "Not tried: you may not launch instances yourself (UnauthorizedOperation). It says nothing about the functions, which have their own roles.",
+            )
+        else:
+            yield broken("launch", f"EC2 refuses a launch from {template} version {version}: {code}: {message}", f"sam deploy --stack-name {stack.name}")
+
+
+CHECKS = (Check("image", image), Check("quota", quotas), Check("launch", launch))
