@@ -1,25 +1,29 @@
-"""The whole control plane over the in-memory world, with a clock that stands still until it is told to go on."""
+"""The whole control plane over an AWS in memory, with a clock that stands still until it is told to go on.
+
+Everything behind the doors is the real thing, adapters included; only the boto3 clients are played.
+"""
 
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
-from control_plane.adapters.memory import MemoryBus, MemoryFleet, MemoryHolds, MemoryObjects, MemoryPost, MemoryStore
-from control_plane.core.events import Hint, Rules
+from control_plane.core.events import Hint
 from control_plane.core.state import Attempt, Job
-from control_plane.driver import Driver
-from control_plane.look import Watcher
-from control_plane.submission import Submission
-from control_plane.tick import TickResult, tick
+from control_plane.handlers import budget, curfew, interruption, publish_ledger, reconcile, submit
+from control_plane.handlers.rooms import Rooms
+from control_plane.settings import Settings
 from jobspec import keys, wire
 from jobspec.base import FileDigest
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Results
 from jobspec.status import Status
 from jobspec.ticket import StopOrder, Ticket
+from tests.driver.faults import Faults
+from tests.simulation.aws import Account
 
 DATA, OUTPUTS = "data-bucket", "outputs-bucket"
 MANIFEST: dict[str, Any] = {
@@ -29,61 +33,150 @@ MANIFEST: dict[str, Any] = {
     "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"]},
     "notify": {"on": []},
 }
+#: How long EC2 takes to end an instance that it was asked to end.
+ENDS_IN_S = 20
+CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    subject: str
+    body: str
+    notice_id: str
 
 
 @dataclass
 class House:
-    """Ports, driver and doors' rooms, and the hands of the world: a user, an instance's agent, EC2."""
+    """The doors' rooms, and the hands of the world: a user, an instance's agent, EC2."""
 
+    max_concurrent_jobs: int = 10
     now: datetime = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-    store: MemoryStore = field(default_factory=MemoryStore)
-    objects: MemoryObjects = field(default_factory=lambda: MemoryObjects(DATA, OUTPUTS))
-    post: MemoryPost = field(default_factory=MemoryPost)
-    bus: MemoryBus = field(default_factory=MemoryBus)
-    holds: MemoryHolds = field(default_factory=MemoryHolds)
+    faults: Faults = field(default_factory=Faults)
+    #: (source, detail type, detail) of each event that the account sent.
+    events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    job_writes: int = 0
 
     def __post_init__(self) -> None:
-        self.fleet = MemoryFleet(self.clock, "proj", {"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"})
-        watcher = Watcher(self.fleet, self.objects, self.holds, OUTPUTS, Rules())
-        self.driver = Driver(self.store, self.fleet, self.objects, self.post, watcher, self.clock, "proj", DATA, OUTPUTS, 30.0)
+        self._due: list[tuple[datetime, Any]] = []
+        self._notes: list[dict[str, Any]] = []
+        self.account = Account(self.clock)
+        self.account.gate = self.faults
+        self.account.emit = self._sent
+        self.account.later = lambda seconds, work: self._due.append((self.now + timedelta(seconds=seconds), work))
+        self.account.dynamodb.on_write = self._written
+        self.ec2 = self.account.ec2
+        self.ec2.terminated_after_s = lambda: ENDS_IN_S
+        self.s3 = self.account.s3
+        for bucket in (DATA, OUTPUTS):
+            self.s3.make_bucket(bucket)
+        settings = Settings(
+            project=self.account.project,
+            table_name="jobs",
+            data_bucket=DATA,
+            outputs_bucket=OUTPUTS,
+            topic_arn="arn:aws:sns:us-east-1:123456789012:mail",
+            instance_role_id=self.account.role_id,
+            launch_template_id=self.ec2.template_id,
+            launch_template_version="1",
+            subnet_ids=tuple(self.ec2.subnets),
+            heartbeat_s=30.0,
+            notice_s=120.0,
+            stray_grace_s=300.0,
+            max_concurrent_jobs=self.max_concurrent_jobs,
+            pause_on_budget=True,
+        )
+        self.rooms = Rooms(settings, self.account.client, self.clock)
 
     def clock(self) -> datetime:
         return self.now
 
     def wait(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+        """Let time pass. What the topic delivered reaches the ledger, and what EC2 was asked to end, it ends in its time."""
+        self.deliver_notes()
+        until = self.now + timedelta(seconds=seconds)
+        while ready := sorted((entry for entry in self._due if entry[0] <= until), key=lambda entry: entry[0]):
+            self._due.remove(ready[0])
+            self.now = max(self.now, ready[0][0])
+            ready[0][1]()
+        self.now = until
+
+    def deliver_notes(self) -> None:
+        """The topic's second subscriber hears what was published."""
+        notes, self._notes = self._notes, []
+        for note in notes:
+            publish_ledger.handle({"Records": [{"EventSource": "aws:sns", "Sns": note}]}, CONTEXT, self.rooms)
 
     # A user.
 
     def put(self, key: str = "jobs/tale.yaml", body: bytes | None = None, **changes: Any) -> Any:
         """Put a manifest and deliver its event."""
-        self.objects.put(DATA, key, yaml.safe_dump({**MANIFEST, **changes}).encode() if body is None else body)
+        self.leave(key, body, **changes)
         return self.touch(key)
 
+    def leave(self, key: str = "jobs/tale.yaml", body: bytes | None = None, **changes: Any) -> None:
+        """Put a manifest whose event is lost."""
+        self.s3.write(DATA, key, yaml.safe_dump({**MANIFEST, **changes}).encode() if body is None else body)
+
     def touch(self, key: str = "jobs/tale.yaml") -> Any:
-        return Submission(self.driver).look_at(DATA, key)
+        detail = {"bucket": {"name": DATA}, "object": {"key": key}}
+        return submit.handle({"source": "aws.s3", "detail-type": "Object Created", "detail": detail}, CONTEXT, self.rooms)
 
     def delete(self, key: str = "jobs/tale.yaml") -> Any:
-        self.objects.delete(DATA, key)
+        self.s3.remove(DATA, key)
         return self.touch(key)
 
     def status(self, name: str = "tale", *, refused: bool = False) -> Status | None:
-        found = self.objects.get(DATA, keys.refused_key(name) if refused else keys.status_key(name), max_bytes=10**6)
-        return wire.load(Status, found.body) if found else None
+        found = self.s3.read(DATA, keys.refused_key(name) if refused else keys.status_key(name))
+        return wire.load(Status, found) if found else None
+
+    @property
+    def mails(self) -> list[Mail]:
+        return [Mail(one["Subject"], one["Message"], one["MessageAttributes"]["notice_id"]["Value"]) for one in self.account.sns.published]
 
     # The control plane.
 
-    def tick(self, seconds: float = 60) -> TickResult:
+    def tick(self, seconds: float = 60) -> dict[str, Any]:
+        """Its counts. Raises reconcile.TickFailed."""
         self.wait(seconds)
-        return tick(self.driver, self.bus, stray_grace_s=300, has_time=lambda: True)
+        counts: dict[str, Any] = reconcile.handle({}, CONTEXT, self.rooms)["metrics"]
+        return counts
+
+    def curfew(self) -> int:
+        """How many instances were overdue. Raises NotEnded."""
+        count: int = curfew.handle({}, CONTEXT, self.rooms)["metrics"]["OverdueInstances"]
+        return count
+
+    def warn(self, attempt: Attempt) -> Any:
+        """EC2's spot warning, delivered."""
+        event = {"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {"instance-id": attempt.instance_id}}
+        return interruption.handle(event, CONTEXT, self.rooms)
 
     def hint(self, hint: Hint) -> Job | None:
-        return self.driver.drive(self.job.job_id, hint)
+        return self.rooms.driver.drive(self.job.job_id, hint)
+
+    def budget_events(self) -> list[dict[str, Any]]:
+        return [{"source": source, "detail-type": kind, "detail": detail} for source, kind, detail in self.events if source == "dropforge.budget"]
+
+    def deliver_budget_event(self) -> Any:
+        return budget.handle(self.budget_events()[-1], CONTEXT, self.rooms)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job ever stored, by id, read past every fault."""
+        self.account.gate, gate = lambda operation, subject, effect: effect(), self.account.gate
+        found = [self.rooms.driver.store.load(pk.removeprefix("JOB#")) for pk in sorted(self.account.dynamodb.items) if pk.startswith("JOB#")]
+        self.account.gate = gate
+        return [job for job in found if job is not None]
+
+    def named(self, name: str) -> Job:
+        """The only job of this name that was not rejected."""
+        (job,) = [job for job in self.jobs if job.name == name and job.manifest is not None]
+        return job
 
     @property
     def job(self) -> Job:
         """The only job that was not rejected."""
-        (job,) = [job for job in self.store.all_jobs() if job.manifest is not None]
+        (job,) = [job for job in self.jobs if job.manifest is not None]
         return job
 
     @property
@@ -93,26 +186,27 @@ class House:
     # An instance's agent.
 
     def ticket(self, attempt: Attempt | None = None) -> Ticket | None:
-        found = self.objects.get(DATA, keys.ticket_key((attempt or self.attempt).writer), max_bytes=10**6)
-        return wire.load(Ticket, found.body) if found else None
+        found = self.s3.read(DATA, keys.ticket_key((attempt or self.attempt).writer))
+        return wire.load(Ticket, found) if found else None
 
     def stop_order(self) -> StopOrder | None:
-        found = self.objects.get(DATA, keys.stop_key(self.attempt.writer), max_bytes=10**6)
-        return wire.load(StopOrder, found.body) if found else None
+        found = self.s3.read(DATA, keys.stop_key(self.attempt.writer))
+        return wire.load(StopOrder, found) if found else None
 
-    def beat(self, step: int = 10, phase: Phase = Phase.TRAINING, attempt: Attempt | None = None) -> None:
-        one = attempt or self.attempt
+    def beat(self, step: int = 10, phase: Phase = Phase.TRAINING, attempt: Attempt | None = None, job: Job | None = None) -> None:
+        of = job or self.job
+        one = attempt or of.attempts[-1]
         seq = one.heartbeat.seq + 1 if one.heartbeat else 1
-        beat = Heartbeat(job_id=self.job.job_id, attempt=one.number, instance_id=one.instance_id, seq=seq, at=self.now, phase=phase, step=step, total_steps=100)
-        self.objects.put(OUTPUTS, keys.heartbeat_key(self.job.job_id, one.writer), wire.dump(beat))
+        beat = Heartbeat(job_id=of.job_id, attempt=one.number, instance_id=one.instance_id, seq=seq, at=self.now, phase=phase, step=step, total_steps=100)
+        self.s3.write(OUTPUTS, keys.heartbeat_key(of.job_id, one.writer), wire.dump(beat))
 
-    def finish(self, by: Attempt | None = None, **changes: Any) -> str:
+    def finish(self, by: Attempt | None = None, job: Job | None = None, **changes: Any) -> str:
         """Upload a model and its marker; returns the marker's key."""
-        one, body = by or self.attempt, b"weights"
-        prefix = keys.run_prefix(self.job.job_id, one.writer)
-        self.objects.put(OUTPUTS, prefix + "final/adapter_model.safetensors", body)
+        of = job or self.job
+        one, body = by or of.attempts[-1], b"weights"
+        self.s3.write(OUTPUTS, keys.run_prefix(of.job_id, one.writer) + "final/adapter_model.safetensors", body)
         marker = CompletionMarker(
-            job_id=self.job.job_id,
+            job_id=of.job_id,
             attempt=one.number,
             instance_id=one.instance_id,
             outcome=Outcome.COMPLETED,
@@ -120,7 +214,7 @@ class House:
             files=(FileDigest(path="final/adapter_model.safetensors", size=len(body), sha256=hashlib.sha256(body).hexdigest()),),
             results=Results(steps=100, eval_loss_before=3.5, eval_loss_after=1.5),
         ).model_copy(update=changes)
-        return self.mark(one, wire.dump(marker))
+        return self.mark(one, wire.dump(marker), of)
 
     def fail(self, code: FailureCode, message: str) -> None:
         one = self.attempt
@@ -128,18 +222,30 @@ class House:
         marker = CompletionMarker(job_id=self.job.job_id, attempt=one.number, instance_id=one.instance_id, outcome=Outcome.FAILED, at=self.now, failure=failure)
         self.mark(one, wire.dump(marker))
 
-    def mark(self, attempt: Attempt, body: bytes) -> str:
-        key = keys.marker_key(self.job.job_id, attempt.writer)
-        self.objects.put(OUTPUTS, key, body)
+    def mark(self, attempt: Attempt, body: bytes, job: Job | None = None) -> str:
+        key = keys.marker_key((job or self.job).job_id, attempt.writer)
+        self.s3.write(OUTPUTS, key, body)
         return key
 
     # EC2.
 
     def live(self) -> list[str]:
-        return [sight.instance_id for sight in self.fleet.every_instance() if sight.state in ("pending", "running")]
+        return self.ec2.live()
 
-    def end_instances(self) -> None:
-        """What EC2 was asked to end, it has ended."""
-        for sight in self.fleet.every_instance():
-            if sight.state == "shutting-down":
-                self.fleet.advance(sight.instance_id, "terminated")
+    def reclaim(self, attempt: Attempt) -> None:
+        """EC2 takes a spot instance back, without a word before."""
+        self.ec2.change(attempt.instance_id, "terminated", "Server.SpotInstanceTermination")
+
+    def close_spot(self, *instance_types: str) -> None:
+        """No spot capacity for these types in any zone."""
+        self.ec2.capacity = {(kind, zone, "spot"): 0 for kind in instance_types for zone in self.ec2.subnets.values()}
+
+    # What the account tells.
+
+    def _sent(self, source: str, kind: str, detail: dict[str, Any]) -> None:
+        self.events.append((source, kind, detail))
+        if source == "aws.sns":
+            self._notes.append(detail)
+
+    def _written(self, pk: str, item: Any) -> None:
+        self.job_writes += pk.startswith("JOB#")

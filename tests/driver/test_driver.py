@@ -1,24 +1,15 @@
-"""The driver over the in-memory world: from a manifest to a settled job, and through every fault on the way."""
+"""The control plane over an AWS in memory: the life of a job, from a manifest to its receipt."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from control_plane.adapters.memory.fleet import LostAnswer, ThrottledCall
-from control_plane.core.events import BudgetAlerted, InterruptionWarned
 from control_plane.core.state import JobState, Market
-from control_plane.driver import ActionsFailed
 from control_plane.ports import Hold
 from jobspec import keys, tags
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode
 from tests.driver.house import DATA, OUTPUTS, House
-
-
-@pytest.fixture
-def house() -> House:
-    return House()
 
 
 def test_a_manifest_becomes_an_instance_a_ticket_and_a_status_in_one_event(house: House) -> None:
@@ -35,9 +26,9 @@ def test_a_manifest_becomes_an_instance_a_ticket_and_a_status_in_one_event(house
 
 def test_every_instance_is_born_with_its_tags(house: House) -> None:
     house.put()
-    (sight,) = house.fleet.every_instance()
-    assert all(sight.tags.get(name) for name in tags.REQUIRED)
-    assert tags.deadline_of(sight.tags) == house.attempt.plan.deadline_at
+    (instance,) = house.ec2.instances.values()
+    assert all(instance.tags.get(name) for name in tags.REQUIRED)
+    assert tags.deadline_of(instance.tags) == house.attempt.plan.deadline_at
 
 
 def test_one_job_the_whole_way_through_an_interruption(house: House) -> None:
@@ -45,7 +36,7 @@ def test_one_job_the_whole_way_through_an_interruption(house: House) -> None:
     house.beat(step=10)
     house.tick()
     first = house.attempt
-    house.hint(InterruptionWarned(first.instance_id))
+    house.warn(first)
     assert len(house.live()) == 2, "the hand-over: the old one saves while the new one starts"
     ticket = house.ticket()
     assert ticket is not None
@@ -53,19 +44,18 @@ def test_one_job_the_whole_way_through_an_interruption(house: House) -> None:
     assert ticket.handover is not None
     assert ticket.handover.writer == first.writer
     house.beat(step=25, phase=Phase.HANDED_OVER, attempt=first)
-    house.fleet.advance(first.instance_id, "terminated", "Server.SpotInstanceTermination")
+    house.reclaim(first)
     house.beat(step=25)
     house.tick()
     assert house.job.state is JobState.RUNNING
     assert house.live() == [house.attempt.instance_id]
     house.finish()
     house.tick()
-    house.end_instances()
     house.tick()
     assert house.job.state is JobState.SUCCEEDED
     assert house.job.settled
     assert house.live() == []
-    (letter,) = house.post.letters
+    (letter,) = house.mails
     assert "finished" in letter.subject
     assert keys.final_prefix(house.job.job_id, house.attempt.writer) in letter.body
     assert "interrupted (by ec2)" in letter.body
@@ -80,58 +70,24 @@ def test_a_finished_job_is_never_driven_again(house: House) -> None:
     house.put()
     house.finish()
     house.tick()
-    house.end_instances()
     house.tick()
-    writes, letters = house.store.writes, len(house.post.letters)
+    writes, letters = house.job_writes, len(house.mails)
     house.tick()
     house.touch()
-    house.hint(InterruptionWarned(house.attempt.instance_id))
-    assert (house.store.writes, len(house.post.letters)) == (writes, letters)
+    house.warn(house.attempt)
+    assert (house.job_writes, len(house.mails)) == (writes, letters)
 
 
 def test_the_same_event_twice_makes_one_job_and_one_instance(house: House) -> None:
     house.put()
     house.touch()
     house.touch()
-    assert len(house.store.all_jobs()) == 1
+    assert len(house.jobs) == 1
     assert len(house.live()) == 1
-
-
-def test_a_lost_answer_with_effect_makes_one_instance(house: House) -> None:
-    house.fleet.faults.append(LostAnswer(effect=True))
-    with pytest.raises(ActionsFailed):
-        house.put()
-    assert house.job.state is JobState.PLANNED
-    house.tick()
-    assert house.job.state is JobState.LAUNCHED
-    assert len(house.live()) == 1
-    assert house.ticket() is not None
-
-
-def test_a_lost_answer_with_effect_that_ec2_does_not_show_yet_makes_one_instance(house: House) -> None:
-    house.fleet.faults.append(LostAnswer(effect=True))
-    with pytest.raises(ActionsFailed):
-        house.put()
-    (sight,) = house.fleet.every_instance()
-    house.fleet.hide(sight.instance_id)
-    house.tick()
-    house.fleet.show(sight.instance_id)
-    assert house.attempt.instance_id == sight.instance_id, "the same token gave the same answer"
-    assert len(house.live()) == 1
-
-
-def test_a_throttled_launch_keeps_its_plan(house: House) -> None:
-    house.fleet.faults.append(ThrottledCall())
-    with pytest.raises(ActionsFailed):
-        house.put()
-    token = house.job.plan.client_token if house.job.plan else ""
-    house.tick()
-    assert [plan.client_token for plan in house.fleet.launch_calls] == [token, token]
 
 
 def test_no_capacity_in_any_pool_waits_and_then_starts(house: House) -> None:
-    pools = [(t, z, Market.SPOT) for t in ("g5.xlarge", "g6.xlarge") for z in ("us-east-1a", "us-east-1b")]
-    house.fleet.capacity = dict.fromkeys(pools, 0)
+    house.close_spot("g5.xlarge", "g6.xlarge")
     house.put()
     assert house.job.state is JobState.WAITING
     status = house.status()
@@ -139,22 +95,21 @@ def test_no_capacity_in_any_pool_waits_and_then_starts(house: House) -> None:
     assert "InsufficientInstanceCapacity" in status.reason
     house.tick()
     assert house.live() == []
-    house.fleet.capacity = {}
+    house.ec2.capacity = {}
     house.tick(600)
     assert len(house.live()) == 1
 
 
 def test_cheapest_takes_on_demand_in_the_same_event(house: House) -> None:
-    pools = [(t, z, Market.SPOT) for t in ("g5.xlarge", "g6.xlarge") for z in ("us-east-1a", "us-east-1b")]
-    house.fleet.capacity = dict.fromkeys(pools, 0)
+    house.close_spot("g5.xlarge", "g6.xlarge")
     house.put(compute={"instance_types": ["g5.xlarge", "g6.xlarge"], "market": "cheapest"})
     assert house.attempt.market is Market.ON_DEMAND
 
 
 def test_a_quota_names_the_remedy(house: House) -> None:
-    house.fleet.quota_vcpus[Market.SPOT] = 0
+    house.ec2.quota_vcpus["spot"] = 0
     house.put()
-    (letter,) = house.post.letters
+    (letter,) = house.mails
     assert "request-service-quota-increase" in letter.body
     assert "MaxSpotInstanceCountExceeded" in letter.body
 
@@ -165,7 +120,7 @@ def test_a_bad_manifest_is_rejected_with_one_e_mail_and_a_status(house: House, b
     house.touch("jobs/broken.yaml")
     assert job.state is JobState.REJECTED
     assert job.settled
-    assert len(house.post.letters) == 1
+    assert len(house.mails) == 1
     status = house.status("broken")
     assert status is not None
     assert status.problems
@@ -174,7 +129,7 @@ def test_a_bad_manifest_is_rejected_with_one_e_mail_and_a_status(house: House, b
 
 def test_a_rejected_manifest_says_every_problem_with_its_path(house: House) -> None:
     house.put(training={"learning_rat": 1, "epochs": -1}, limits={"max_runtime": "soon"})
-    body = house.post.letters[0].body
+    body = house.mails[0].body
     assert "training.learning_rat" in body
     assert "learning_rate" in body
     assert "training.epochs" in body
@@ -212,7 +167,6 @@ def test_after_its_end_the_same_manifest_is_a_new_job(house: House) -> None:
     first = house.put()
     house.finish()
     house.tick()
-    house.end_instances()
     house.tick()
     second = house.put()
     assert second.job_id != first.job_id
@@ -230,14 +184,14 @@ def test_a_deleted_manifest_cancels_the_job(house: House) -> None:
 
 
 def test_a_manifest_deleted_before_its_event_came_starts_nothing(house: House) -> None:
-    house.objects.put(DATA, "jobs/tale.yaml", b"name: tale")
+    house.s3.write(DATA, "jobs/tale.yaml", b"name: tale")
     house.delete()
-    assert house.store.all_jobs() == []
+    assert house.jobs == []
 
 
 def test_a_deadline_in_the_past_and_a_foreign_zone_are_refused_at_once(house: House) -> None:
     house.put(limits={"deadline": "2026-10-01T00:00:00Z"}, compute={"instance_types": ["g5.xlarge"], "zones": ["eu-west-1a"]})
-    body = house.post.letters[0].body
+    body = house.mails[0].body
     assert "limits.deadline" in body
     assert "us-east-1a" in body
 
@@ -262,10 +216,10 @@ def test_a_marker_whose_files_are_not_there_is_no_success(house: House) -> None:
     house.put()
     house.finish()
     prefix = keys.run_prefix(house.job.job_id, house.attempt.writer)
-    house.objects.put(OUTPUTS, prefix + "final/adapter_model.safetensors", b"WEIGHTS")
+    house.s3.write(OUTPUTS, prefix + "final/adapter_model.safetensors", b"WEIGHTS")
     house.tick()
     assert house.job.state is JobState.LAUNCHED, "same size, other content"
-    house.objects.delete(OUTPUTS, prefix + "final/adapter_model.safetensors")
+    house.s3.remove(OUTPUTS, prefix + "final/adapter_model.safetensors")
     house.tick()
     assert house.job.state is JobState.LAUNCHED
 
@@ -282,92 +236,19 @@ def test_missing_data_fails_the_job_with_the_agents_sentence(house: House) -> No
     house.fail(FailureCode.DATA_MISSING, "s3://data-bucket/data/train.jsonl is not there")
     house.tick()
     assert house.job.state is JobState.FAILED
-    assert "data/train.jsonl is not there" in house.post.letters[0].body
+    assert "data/train.jsonl is not there" in house.mails[0].body
     assert house.live() == []
-
-
-def test_a_failed_terminate_is_made_again_by_the_tick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.put()
-    house.finish()
-
-    def refuse(instance_id: str) -> str:
-        raise ConnectionError("EC2 does not answer")
-
-    monkeypatch.setattr(house.fleet, "terminate", refuse)
-    assert house.tick().failures
-    assert len(house.live()) == 1
-    assert house.post.letters == [], "the e-mail waits for the termination"
-    monkeypatch.undo()
-    house.tick()
-    assert house.live() == []
-
-
-def test_a_failed_publish_is_made_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(letter: object) -> None:
-        raise ConnectionError("SNS does not answer")
-
-    monkeypatch.setattr(house.post, "publish", refuse)
-    with pytest.raises(ActionsFailed):
-        house.put("jobs/broken.yaml", b"\x00")
-    monkeypatch.undo()
-    house.tick(60)
-    assert house.post.letters == []
-    house.tick(900)
-    assert len(house.post.letters) == 1
-    assert [job.settled for job in house.store.all_jobs()] == [True]
-
-
-def test_unreadable_heartbeats_and_a_deaf_ec2_decide_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.put()
-    house.beat()
-    house.tick()
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("no answer")
-
-    monkeypatch.setattr(house.objects, "get", refuse)
-    monkeypatch.setattr(house.objects, "head", refuse)
-    monkeypatch.setattr(house.fleet, "instances", lambda job_id=None: ())
-    for _ in range(3):
-        house.tick()
-    assert house.job.state is JobState.RUNNING
-    assert len(house.live()) == 1
-    assert len(house.fleet.launch_calls) == 1
-
-
-def test_a_stray_is_ended_after_its_grace_and_a_foreign_instance_never(house: House) -> None:
-    house.put()
-    (ours,) = house.fleet.every_instance()
-    stray = replace(ours, instance_id="i-0000000000000aaaa", launched_at=house.now, tags={**ours.tags, tags.JOB: "nobody-0123456789"})
-    doubled = replace(ours, instance_id="i-0000000000000bbbb", launched_at=house.now, tags={**ours.tags, tags.LAUNCH: "df-other"})
-    foreign = replace(ours, instance_id="i-0000000000000cccc", launched_at=house.now, tags={"Name": "someone's"})
-    for sight in (stray, doubled, foreign):
-        house.fleet.place(sight)
-    house.beat()
-    house.tick(240)
-    assert len(house.live()) == 4
-    house.beat()
-    assert house.tick(70).strays_ended == 2
-    assert set(house.live()) == {ours.instance_id, foreign.instance_id}
-
-
-def test_an_instance_past_its_deadline_is_swept_even_if_its_job_is_lost(house: House) -> None:
-    house.put(limits={"max_runtime": "2m"})
-    (sight,) = house.fleet.every_instance()
-    for _ in range(6):
-        house.tick()
-    assert sight.instance_id not in house.live()
 
 
 def test_a_hold_keeps_new_jobs_waiting_and_running_ones_running(house: House) -> None:
     house.put()
-    house.holds.put(Hold(reason="the month's money is spent", since=house.now))
+    house.rooms.holds.put(Hold(reason="the month's money is spent", since=house.now))
     house.put("jobs/second.yaml", name="second")
     second = house.status("second")
     assert second is not None
     assert second.state == "WAITING"
     assert len(house.live()) == 1
-    house.holds.put(None)
+    house.rooms.holds.put(None)
     house.tick()
     assert len(house.live()) == 2
 
@@ -379,14 +260,14 @@ def test_money_near_its_end_is_told_through_the_bus_once(house: House) -> None:
     for _ in range(int(hours * 3600 / 240)):
         house.beat()
         house.tick(240)
-    (event, *_) = house.bus.events
-    assert (event.source, event.detail["origin"], event.detail["job_id"]) == ("dropforge.budget", "ledger", house.job.job_id)
-    house.hint(BudgetAlerted())
-    assert len(house.post.letters) == 1
-    told = len(house.bus.events)
+    event = house.budget_events()[0]
+    assert (event["detail-type"], event["detail"]["origin"], event["detail"]["job_id"]) == ("Budget Alert", "ledger", house.job.job_id)
+    house.deliver_budget_event()
+    assert len(house.mails) == 1
+    told = len(house.budget_events())
     house.beat()
     house.tick()
-    assert len(house.bus.events) == told
+    assert len(house.budget_events()) == told
 
 
 def test_the_cap_asks_for_a_last_save_and_then_stops(house: House) -> None:
@@ -400,7 +281,6 @@ def test_the_cap_asks_for_a_last_save_and_then_stops(house: House) -> None:
     assert order is not None
     assert "budget_usd" in order.reason
     house.tick(121)
-    house.end_instances()
     house.tick()
     assert house.job.state is JobState.STOPPED_BUDGET
     status = house.status()
