@@ -74,9 +74,11 @@ class DynamoStore:
         saved = job.model_copy(update={"version": job.version + 1})
         put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
         mine = {":mine": {"S": job.job_id}}
-        # Pointers and turns are written when they change, not with each of a hundred saves. The item read here may be another
-        # version than the job's; then the write's own condition refuses the save.
-        stored = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="instances, occupies") or {}
+        # Pointers and turns are written when they change, not with each of a hundred saves. Whoever was outrun learns that here
+        # already: by its old version it would ask for a turn that the job has given back since.
+        stored = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="version, instances, occupies") or {}
+        if stored.get("version", {}).get("N") != str(job.version):
+            raise StaleVersion(f"job {job.job_id}: version {job.version} is not the stored one any more")
         known = {entry["S"] for entry in stored.get("instances", {"L": []})["L"]}
         new = [a.instance_id for a in job.attempts if a.instance_id not in known]
         pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
