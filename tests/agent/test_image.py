@@ -18,7 +18,7 @@ PACKAGES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
 
 
 def _pins(name: str) -> dict[str, str]:
-    lines = [line.split("==") for line in (REQUIREMENTS / name).read_text().splitlines() if "==" in line and not line.startswith("#")]
+    lines = [line.partition(";")[0].split("==") for line in (REQUIREMENTS / name).read_text().splitlines() if "==" in line and not line.startswith("#")]
     return {package.lower().replace("_", "-").replace(".", "-"): version.split()[0] for package, version in lines}
 
 
