@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from control_plane.core import ledger
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import InstanceSight
+from control_plane.core.state import Job
 from control_plane.core.strays import find_strays
 from control_plane.driver import Driver
 from control_plane.ports import Bus
@@ -74,7 +75,13 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
 
     A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
     """
-    jobs = {job_id: driver.store.load(job_id) for job_id in {sight.tags.get(tags.JOB, "") for sight in instances} if job_id}
+    jobs: dict[str, Job | None] = {"": None}
+    for job_id in {sight.tags.get(tags.JOB, "") for sight in instances} - {""}:
+        try:
+            jobs[job_id] = driver.store.load(job_id)
+        except Exception as error:
+            logger.warning("job not read for the sweep", extra={"job_id": job_id}, exc_info=True)
+            result.failures.append(f"sweep, {job_id}: {type(error).__name__}: {str(error)[:200]}")
     for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):
         try:
             if not stray.ends:

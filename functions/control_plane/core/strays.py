@@ -37,15 +37,17 @@ def is_overdue(project: str, sight: InstanceSight, now: datetime) -> bool:
 def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[str, Job | None], grace_s: float, now: datetime) -> list[Stray]:
     """Live instances of this project that must end: on nobody's record for longer than the grace, or past their deadline.
 
-    ``jobs`` holds the job of every job tag in ``instances``; None where the store knows none of that id.
+    ``jobs`` holds the job of every job tag in ``instances`` ("" where it is missing); None where the store knows none of that
+    id. A job that could not be read is left out: of its instances only the deadline counts.
     """
     found = []
     for sight in instances:
+        job_id = sight.tags.get(tags.JOB, "")
         if sight.tags.get(tags.PROJECT) != project or sight.state in GONE_STATES:
             continue
         if is_overdue(project, sight, now):
             found.append(Stray(sight.instance_id, "it is past the deadline in its tags", ends=True))
-        elif now - sight.launched_at >= timedelta(seconds=grace_s) and not claimed_by(jobs.get(sight.tags.get(tags.JOB, "")), sight):
+        elif now - sight.launched_at >= timedelta(seconds=grace_s) and job_id in jobs and not claimed_by(jobs[job_id], sight):
             since = tags.stray_since(sight.tags)
             found.append(Stray(sight.instance_id, "no job names it", ends=since is not None and now - since >= SECOND_LOOK))
     return found
