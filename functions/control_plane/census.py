@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
+from control_plane.core.state import Job
 from control_plane.submission import Submission
 from jobspec import keys
 
@@ -39,8 +40,9 @@ def census(submission: Submission, bucket: str, has_time: Callable[[], bool]) ->
             job_id = driver.store.find(bucket=bucket, key=one.key)
             job = driver.store.load(job_id) if job_id else None
             if job is None or job.accepted_at < one.modified_at:
-                submission.look_at(bucket, one.key)
-                found += 1
+                taken = submission.look_at(bucket, one.key)
+                # A manifest that was refused has no job of its key: it is looked at again, and is no news.
+                found += isinstance(taken, Job) and taken.accepted_at >= now
         except Exception as error:
             logger.warning("manifest not taken up", extra={"key": one.key}, exc_info=True)
             failures.append(f"{one.key}: {type(error).__name__}: {str(error)[:200]}")
