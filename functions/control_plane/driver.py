@@ -25,11 +25,12 @@ from control_plane.core.events import (
     TerminationAnswered,
     TicketWritten,
 )
-from control_plane.core.state import Job, JobState, Notice
+from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
+from jobspec.status import Status
 from jobspec.ticket import StopOrder
 
 logger = logging.getLogger(__name__)
@@ -179,9 +180,24 @@ class Driver:
         return Letter(notice.notice_id, subject, body, attributes)
 
     def _write_status(self, job: Job) -> None:
-        """The status object of the name's newest job; one that was refused beside it, or came before it, leaves it alone."""
+        """The status object of the name's newest job, unless a newer one is there already.
+
+        Two drivers may write at one time, and a write may land after its caller gave it up: an old status must not stay for ever.
+        """
         status = report.status_of(job, self.outputs_bucket, self.clock())
         key = keys.refused_key(job.name) if job.refused_beside is not None else keys.status_key(job.name)
-        if job.state is not JobState.REJECTED and self.store.find(name=job.name) != job.job_id:
-            return
-        self.objects.put(self.data_bucket, key, wire.dump(status))
+        for _ in range(MAX_OUTRUN):
+            found = self.objects.get(self.data_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES)
+            if found is not None and _is_newer(found.body, status):
+                return
+            if self.objects.replace(self.data_bucket, key, wire.dump(status), found.etag if found is not None else None):
+                return
+        raise StaleVersion(f"{key}: outrun {MAX_OUTRUN} times in a row")
+
+
+def _is_newer(body: bytes, status: Status) -> bool:
+    """The stored status is at least as new. One that cannot be read is somebody's mistake, and is written over."""
+    try:
+        return wire.load(Status, body).age >= status.age
+    except wire.UnreadableDocument:
+        return False

@@ -1,4 +1,4 @@
-"""What the driver needs of the world, in five small protocols. ``adapters`` has each twice: on AWS and in memory.
+"""What the driver needs of the world, in small protocols. ``adapters`` has each twice: on AWS and in memory.
 
 Errors that a caller must tell apart are named here; anything else that an adapter raises is a passing fault, and the
 event that led to it is delivered again.
@@ -119,6 +119,7 @@ class StoredObject:
     body: bytes
     version_id: str
     size: int
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,9 @@ class Objects(Protocol):
         """Facts of the object without its content, or None where there is no such object."""
 
     def put(self, bucket: str, key: str, body: bytes) -> None: ...
+
+    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> bool:
+        """Put if the object is still the one with that ETag (None: if there is none); False where it is not."""
 
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
         """The current objects below the prefix."""

@@ -3,6 +3,7 @@
 A bucket listing is thus a status page. Times are UTC; dollars are estimates from launch times and listed prices.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -61,6 +62,8 @@ class TransitionLine(Document):
 class Status(Document):
     version: Literal[1] = 1
     job_id: JobId
+    #: Grows with each change of the job: of two statuses of one job, the one with more is newer.
+    revision: Annotated[int, Field(ge=0)] = 0
     name: Annotated[str, StringConstraints(max_length=64)]
     state: State
     reason: Text
@@ -79,3 +82,8 @@ class Status(Document):
     #: Where the newest whole checkpoint is.
     checkpoint: Text | None = None
     history: tuple[TransitionLine, ...] = ()
+
+    @property
+    def age(self) -> tuple[datetime, str, int]:
+        """What orders the statuses of one name: the job accepted last, and its newest revision, is the one to show."""
+        return self.accepted_at, self.job_id, self.revision

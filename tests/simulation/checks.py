@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from control_plane.adapters.dynamodb import _job_of
 from control_plane.core.state import ENDS, Job, JobState
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, Outcome
 from jobspec.status import Status
+from tests.simulation import records
 from tests.simulation.aws.ec2 import Instance
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ class Checks:
         self._twice_since: dict[str, float] = {}
         self._versions: dict[str, str | None] = {}
         self._put_s: dict[str, float] = {}
-        self._ended_s: float = 0.0
+        #: A letter to the publish ledger came later than the ledger is given: the one case in which an e-mail may be sent twice.
+        self.ledger_hurt = False
+        #: E-mails sent twice for that reason; the metric NoticesDoubled counts them in production.
+        self.doubled = 0
 
     # What the world tells.
 
@@ -64,7 +67,7 @@ class Checks:
         if item is None:
             self._world.fail("I5", f"the record of {pk} was deleted")
             return
-        job = _job_of(item)
+        job = records.job_of(item)
         before = self.jobs.get(job.job_id)
         if before is not None:
             if job.version != before.version + 1:
@@ -78,7 +81,6 @@ class Checks:
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
             self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
         if job.ended and (before is None or not before.ended):
-            self._ended_s = self._world.scheduler.now
             if job.state is JobState.SUCCEEDED:
                 self._holds_its_model(job)
         self.jobs[job.job_id] = job
@@ -99,7 +101,9 @@ class Checks:
             world.fail("I2", f"one plan of {job_id} started {self._tokens[token]} and {instance.instance_id}")
         self._tokens[token] = instance.instance_id
         job = self.jobs[self._plans[token]]
-        planned = job.plan if job.plan is not None and job.plan.client_token == token else next((a.plan for a in job.attempts if a.plan.client_token == token), None)
+        planned = (
+            job.plan if job.plan is not None and job.plan.client_token == token else next((a.plan for a in job.attempts if a.plan.client_token == token), None)
+        )
         if planned is not None and planned.template_version != instance.template_version:
             world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
         others = [one.instance_id for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
@@ -163,7 +167,11 @@ class Checks:
             if not one.is_live or one.tags.get(tags.PROJECT) != world.account.project:
                 continue
             job = self.jobs.get(one.tags.get(tags.JOB, ""))
-            named = job is not None and not job.settled and (job.attempt_of(one.instance_id) is not None or (job.plan is not None and job.plan.client_token == one.client_token))
+            named = (
+                job is not None
+                and not job.settled
+                and (job.attempt_of(one.instance_id) is not None or (job.plan is not None and job.plan.client_token == one.client_token))
+            )
             since = self._unnamed_since.setdefault(one.instance_id, now) if not named else self._unnamed_since.pop(one.instance_id, now)
             if not named and now - since > GRACE_S + 4 * TICK_S + slack_s:
                 world.fail("I3", f"{one.instance_id} lives and no job names it, for {now - since:.0f} s")
@@ -200,7 +208,7 @@ class Checks:
             if job.state not in ENDS:
                 world.fail("I5", f"{job.job_id} never ended: {job.state}")
             for notice in job.notices:
-                if self._letters.get(notice.notice_id, 0) != 1:
+                if self._letters.get(notice.notice_id, 0) != 1 and not (self.doubled and self._letters.get(notice.notice_id)):
                     world.fail("I7", f"{notice.notice_id} was published {self._letters.get(notice.notice_id, 0)} times")
             if not any(notice.kind.value == "end" for notice in job.notices):
                 world.fail("I7", f"{job.job_id} ended without an e-mail owed")
@@ -242,7 +250,9 @@ class Checks:
         notice_id = note["MessageAttributes"]["notice_id"]["Value"]
         self._letters[notice_id] = self._letters.get(notice_id, 0) + 1
         if self._letters[notice_id] > 1:
-            self._world.fail("I7", f"{notice_id} was published twice")
+            if not self.ledger_hurt or f"NOTICE#{notice_id}" in self._world.account.dynamodb.items:
+                self._world.fail("I7", f"{notice_id} was published twice")
+            self.doubled += 1
         job_id, _, kind = notice_id.partition("#")
         job = self.jobs.get(job_id)
         if kind == "end" and (job is None or not job.ended):
@@ -258,7 +268,11 @@ class Checks:
             marker = wire.load(CompletionMarker, body)
             prefix = keys.run_prefix(job.job_id, attempt.writer)
             whole = all(world.account.s3.read(world.outputs_bucket, prefix + file.path) is not None for file in marker.files)
-            if marker.outcome is Outcome.COMPLETED and whole and world.boxes[attempt.instance_id].plan.fault not in ("marker with a wrong hash", "marker of another job"):
+            if (
+                marker.outcome is Outcome.COMPLETED
+                and whole
+                and world.boxes[attempt.instance_id].plan.fault not in ("marker with a wrong hash", "marker of another job")
+            ):
                 return
         world.fail("I8", f"{job.job_id} SUCCEEDED without a true marker and its files")
 
@@ -278,7 +292,7 @@ class Checks:
         world = self._world
         newest: dict[str, Job] = {}
         for job in sorted(self.jobs.values(), key=lambda job: job.accepted_at):
-            if job.manifest is not None:
+            if job.refused_beside is None:
                 newest[job.name] = job
         for name, job in newest.items():
             body = world.account.s3.read(world.data_bucket, keys.status_key(name))

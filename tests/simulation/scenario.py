@@ -220,15 +220,24 @@ def random_scenario(seed: int) -> Scenario:
     return Scenario(
         jobs=jobs,
         boxes=tuple(_box(rng, badness) for _ in range(3 + 2 * len(jobs))),
-        calls=tuple(
-            CallFault(rng.choices(operations, weights)[0], int(rng.expovariate(0.15)), rng.choice((*CALL_FAULTS, LATE))) for _ in range(some(12))
-        ),
+        calls=tuple(CallFault(rng.choices(operations, weights)[0], int(rng.expovariate(0.15)), rng.choice((*CALL_FAULTS, LATE))) for _ in range(some(12))),
         storms=tuple(
-            Storm(start := rng.uniform(0, 900), start + rng.uniform(30, 600), rng.choice(("ec2", "dynamodb", "s3", "sns")), rng.choice((*CALL_FAULTS, LATE)), rng.uniform(0.1, 1))
+            Storm(
+                start := rng.uniform(0, 900),
+                start + rng.uniform(30, 600),
+                rng.choice(("ec2", "dynamodb", "s3", "sns")),
+                rng.choice((*CALL_FAULTS, LATE)),
+                rng.uniform(0.1, 1),
+            )
             for _ in range(some(2))
         ),
         events=tuple(
-            EventFault(rng.choice(("aws.ec2", "aws.ec2", "aws.s3", "aws.sns", "dropforge.budget")), int(rng.expovariate(0.3)), rng.choice((0, 0, 1, 2, 5)), rng.choice((0.0, 30.0, 400.0, 2000.0)))
+            EventFault(
+                rng.choice(("aws.ec2", "aws.ec2", "aws.s3", "aws.sns", "dropforge.budget")),
+                int(rng.expovariate(0.3)),
+                rng.choice((0, 0, 1, 2, 5)),
+                rng.choice((0.0, 30.0, 400.0, 2000.0)),
+            )
             for _ in range(some(8))
         ),
         droughts=tuple(
@@ -236,7 +245,16 @@ def random_scenario(seed: int) -> Scenario:
                 start := rng.choice((0.0, rng.uniform(0, 900))),
                 start + rng.uniform(60, 1500),
                 rng.choice(("spot", "spot", "on-demand")),
-                rng.choice(("InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded", "UnfulfillableCapacity", "RequestLimitExceeded", "Unsupported", "NobodyListedThis")),
+                rng.choice(
+                    (
+                        "InsufficientInstanceCapacity",
+                        "MaxSpotInstanceCountExceeded",
+                        "UnfulfillableCapacity",
+                        "RequestLimitExceeded",
+                        "Unsupported",
+                        "NobodyListedThis",
+                    )
+                ),
             )
             for _ in range(some(2))
         ),

@@ -44,6 +44,17 @@ class S3Objects:
     def put(self, bucket: str, key: str, body: bytes) -> None:
         self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
 
+    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> bool:
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256", **condition)
+        except ClientError as error:
+            # 409: another conditional write of this key is under way. 404: the object that should match was deleted.
+            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
+                return False
+            raise
+        return True
+
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
@@ -81,4 +92,4 @@ def _stored(answer: dict[str, Any], max_bytes: int) -> StoredObject:
     version = answer.get("VersionId")
     # "null": the object was put while versioning was off.
     version_id = version if version and version != "null" else answer["ETag"].strip('"')
-    return StoredObject(body, version_id, int(total) if total else answer["ContentLength"])
+    return StoredObject(body, version_id, int(total) if total else answer["ContentLength"], answer["ETag"])

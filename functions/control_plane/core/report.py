@@ -21,6 +21,7 @@ def status_of(job: Job, outputs_bucket: str, now: datetime) -> Status:
     )
     return Status(
         job_id=job.job_id,
+        revision=job.version,
         name=job.name,
         state=job.state.value,
         reason=job.reason,

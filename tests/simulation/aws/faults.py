@@ -5,7 +5,16 @@ from typing import Any
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 #: Codes that AWS sends with a status that is not 400.
-_STATUS = {"RequestLimitExceeded": 503, "ThrottlingException": 400, "SlowDown": 503, "InternalError": 500, "404": 404, "NoSuchKey": 404, "AccessDenied": 403}
+_STATUS = {
+    "RequestLimitExceeded": 503,
+    "ThrottlingException": 400,
+    "SlowDown": 503,
+    "InternalError": 500,
+    "404": 404,
+    "NoSuchKey": 404,
+    "AccessDenied": 403,
+    "PreconditionFailed": 412,
+}
 
 
 def aws_error(code: str, message: str, operation: str, **more: Any) -> ClientError:

@@ -25,6 +25,11 @@ class Version:
     sha256: str | None
     modified_at: datetime
 
+    @property
+    def etag(self) -> str:
+        """S3's is the MD5 of the content: the same content has the same."""
+        return f'"{hashlib.md5(self.body or b"", usedforsecurity=False).hexdigest()}"'
+
 
 class S3:
     """A client, and below it the hands of users and instances (``write``, ``read``, ``remove``), who pass no gate."""
@@ -44,7 +49,7 @@ class S3:
             version = self._current(Bucket, Key)
             if version is None or version.body is None:
                 raise aws_error("NoSuchKey", "The specified key does not exist.", "GetObject")
-            body, answer = version.body, {"VersionId": version.version_id, "ETag": f'"{version.version_id}"', "ContentLength": len(version.body)}
+            body, answer = version.body, {"VersionId": version.version_id, "ETag": version.etag, "ContentLength": len(version.body)}
             if Range:
                 if not body:
                     raise aws_error("InvalidRange", "The requested range is not satisfiable", "GetObject")
@@ -65,8 +70,17 @@ class S3:
 
         return self._call("head_object", Bucket, Key, read)
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "") -> dict[str, Any]:  # noqa: N803
-        return self._call("put_object", Bucket, Key, lambda: {"VersionId": self.write(Bucket, Key, Body)})
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "", IfMatch: str = "", IfNoneMatch: str = "") -> dict[str, Any]:  # noqa: N803
+        def put() -> dict[str, Any]:
+            version = self._current(Bucket, Key)
+            there = version is not None and version.body is not None
+            if IfMatch and not there:
+                raise aws_error("NoSuchKey", "The specified key does not exist.", "PutObject")
+            if (IfNoneMatch and there) or (IfMatch and version is not None and version.etag != IfMatch):
+                raise aws_error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", "PutObject")
+            return {"VersionId": self.write(Bucket, Key, Body)}
+
+        return self._call("put_object", Bucket, Key, put)
 
     def list_objects_v2(self, *, Bucket: str, Prefix: str = "", _start: int = 0) -> dict[str, Any]:  # noqa: N803
         def read() -> dict[str, Any]:
