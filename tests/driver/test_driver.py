@@ -47,7 +47,8 @@ def test_one_job_the_whole_way_through_an_interruption(house: House) -> None:
     house.reclaim(first)
     house.beat(step=25)
     house.tick()
-    assert house.job.state is JobState.RUNNING
+    replaced = house.job
+    assert replaced.state is JobState.RUNNING
     assert house.live() == [house.attempt.instance_id]
     house.finish()
     house.tick()

@@ -5,7 +5,8 @@ import pytest
 from control_plane.core.state import JobState
 from control_plane.driver import ActionsFailed
 from control_plane.handlers.reconcile import TickFailed
-from tests.driver.faults import Crash, crash_after, crash_before, lost, refused
+from jobspec import keys
+from tests.driver.faults import Crash, Fault, crash_after, crash_before, lost, refused
 from tests.driver.house import House
 
 
@@ -13,7 +14,7 @@ def test_a_lost_answer_with_effect_makes_one_instance(house: House) -> None:
     house.faults.once("ec2.create_fleet", lost(effect=True))
     with pytest.raises(ActionsFailed):
         house.put()
-    assert house.job.state is JobState.PLANNED
+    assert house.job.plan is not None, "the call is on record until its outcome is known"
     house.tick()
     assert house.job.state is JobState.LAUNCHED
     assert len(house.live()) == 1
@@ -43,8 +44,8 @@ def test_a_lost_launch_call_without_effect_is_made_again(house: House) -> None:
 
 
 @pytest.mark.parametrize("dies", [crash_before, crash_after])
-def test_a_function_that_dies_at_its_launch_call_leaves_one_instance(house: House, dies: object) -> None:
-    house.faults.once("ec2.create_fleet", dies)  # type: ignore[arg-type] # parametrize knows objects
+def test_a_function_that_dies_at_its_launch_call_leaves_one_instance(house: House, dies: Fault) -> None:
+    house.faults.once("ec2.create_fleet", dies)
     with pytest.raises(Crash):
         house.put()
     house.tick()
@@ -86,8 +87,11 @@ def test_unreadable_heartbeats_and_a_deaf_ec2_decide_nothing(house: House) -> No
     house.put()
     house.beat()
     house.tick()
-    house.faults.down(lost(effect=False), "s3.get_object", "s3.head_object")
-    house.ec2.instances[house.attempt.instance_id].hidden = True
+    one = house.attempt
+    house.faults.down(lost(effect=False), "s3.head_object")
+    for key in (keys.heartbeat_key(house.job.job_id, one.writer), keys.marker_key(house.job.job_id, one.writer)):
+        house.faults.down(lost(effect=False), "s3.get_object", about=key)
+    house.ec2.instances[one.instance_id].hidden = True
     for _ in range(3):
         house.tick()
     assert house.job.state is JobState.RUNNING

@@ -13,11 +13,10 @@ from tests.driver.house import DATA, House
 from tests.simulation.aws.ec2 import Instance
 
 
-def place(house: House, number: int, own_tags: dict[str, str], **changes: Any) -> str:
+def place(house: House, number: int, own_tags: dict[str, str]) -> str:
     """An instance that no launch of ours has started."""
     instance_id = f"i-{number:017x}"
-    values = {"instance_type": "g5.xlarge", "zone": "us-east-1a", "market": "spot", "launched_at": house.now, "usd_per_h": 0.4, "template_version": "1"}
-    house.ec2.place(Instance(instance_id, tags=dict(own_tags), **(values | changes)))
+    house.ec2.place(Instance(instance_id, "g5.xlarge", "us-east-1a", "spot", dict(own_tags), house.now, 0.4, "1"))
     return instance_id
 
 
@@ -106,7 +105,6 @@ def test_an_instance_past_its_deadline_is_swept_even_if_its_job_is_lost(house: H
 
 def test_the_curfew_ends_what_is_overdue_though_tick_table_and_bucket_are_dead(house: House) -> None:
     house.put(limits={"max_runtime": "1h"})
-    (ours,) = house.live()
     foreign = place(house, 0xCCCC, {tags.DEADLINE: "1"})
     house.faults.down(lost(effect=False), "dynamodb", "s3", "sns", "events")
     house.wait(3600 + 119)
