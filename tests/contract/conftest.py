@@ -1,18 +1,31 @@
-"""Each port's fixture, on both sides."""
+"""Each port's fixture, on every side."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from moto import mock_aws
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
-from control_plane.adapters.memory import MemoryHolds, MemoryStore
-from control_plane.ports import HoldStore, JobStore
-from tests.contract import aws_side
+from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
+from control_plane.ports import HoldStore, JobStore, PublishLedger
+from tests.contract.sides import InMemorySide, LiveSide, MotoSide, Side
+
+LIVE_HELP = (
+    "tests/contract also against the account that boto3 finds. Free but for some hundred requests (under $0.01): table, buckets, topic, queue and rule "
+    "are scratch ones, removed at the end; nothing that starts an instance runs (only tests marked no_instance ask EC2 anything, of the stack that "
+    "SUBNET_IDS, LAUNCH_TEMPLATE_ID, LAUNCH_TEMPLATE_VERSION and INSTANCE_ROLE_ID name)."
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--live", action="store_true", help=LIVE_HELP)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "no_instance: starts no instance, so that it may run against a live account")
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoSide]:
     """moto's account, and credentials that are nobody's."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "testing")
@@ -21,21 +34,50 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     with mock_aws():
-        yield
-
-
-@pytest.fixture(params=["memory", "aws"])
-def side(request: pytest.FixtureRequest) -> str:
-    if request.param == "aws":
-        request.getfixturevalue("aws")
-    return str(request.param)
+        yield MotoSide()
 
 
 @pytest.fixture
-def store(side: str) -> JobStore:
-    return MemoryStore() if side == "memory" else DynamoStore(aws_side.job_table(), aws_side.TABLE)
+def live() -> Iterator[LiveSide]:
+    side = LiveSide()
+    try:
+        yield side
+    finally:
+        side.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "side" in metafunc.fixturenames:
+        # Loaded late, where the whole suite was asked for: then the option is not known, and not given.
+        asked = metafunc.config.getoption("--live", default=False)
+        metafunc.parametrize("side", ["in-memory", "moto", "live"] if asked else ["in-memory", "moto"], indirect=True)
 
 
 @pytest.fixture
-def holds(side: str) -> HoldStore:
-    return MemoryHolds() if side == "memory" else DynamoHolds(aws_side.job_table(), aws_side.TABLE)
+def side(request: pytest.FixtureRequest) -> Side:
+    if request.param == "in-memory":
+        return InMemorySide()
+    found: Side = request.getfixturevalue("aws" if request.param == "moto" else "live")
+    return found
+
+
+@pytest.fixture
+def store_for(side: Side) -> Callable[[int], DynamoStore]:
+    """A job store whose project lets that many jobs run at a time."""
+    dynamodb = side.job_table()
+    return lambda max_concurrent_jobs: DynamoStore(dynamodb, side.table, max_concurrent_jobs)
+
+
+@pytest.fixture
+def store(store_for: Callable[[int], DynamoStore]) -> JobStore:
+    return store_for(10)
+
+
+@pytest.fixture
+def holds(side: Side) -> HoldStore:
+    return DynamoHolds(side.job_table(), side.table)
+
+
+@pytest.fixture
+def ledger(side: Side) -> PublishLedger:
+    return DynamoLedger(side.job_table(), side.table)

@@ -11,18 +11,18 @@ from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
 from control_plane.adapters.errors import JobTooLarge
 from control_plane.core.state import JobState
 from control_plane.ports import Held, Hold, StaleVersion
-from tests.contract import aws_side
 from tests.contract.samples import NOW, attempt, changed, instance_id, job, plan, pool
+from tests.contract.sides import TABLE, MotoSide
 
 
 @pytest.fixture
-def dynamodb(aws: None) -> Any:
-    return aws_side.job_table()
+def dynamodb(aws: MotoSide) -> Any:
+    return aws.job_table()
 
 
 @pytest.fixture
 def store(dynamodb: Any) -> DynamoStore:
-    return DynamoStore(dynamodb, aws_side.TABLE)
+    return DynamoStore(dynamodb, TABLE, 10)
 
 
 def before_the_next_transaction(dynamodb: Any, act: Callable[[], object]) -> None:
@@ -47,7 +47,7 @@ def cancel_transactions(dynamodb: Any, *reasons: str) -> None:
 
 
 def raw(dynamodb: Any, pk: str) -> dict[str, Any] | None:
-    item: dict[str, Any] | None = dynamodb.get_item(TableName=aws_side.TABLE, Key={"pk": {"S": pk}}).get("Item")
+    item: dict[str, Any] | None = dynamodb.get_item(TableName=TABLE, Key={"pk": {"S": pk}}).get("Item")
     return item
 
 
@@ -111,7 +111,7 @@ def test_every_read_by_key_is_consistent(dynamodb: Any, store: DynamoStore) -> N
     store.create(job())
     store.save(changed(job(), attempts=(attempt(1),)))
     store.find(name="demo")
-    DynamoHolds(dynamodb, aws_side.TABLE).current()
+    DynamoHolds(dynamodb, TABLE).current()
     assert len(seen) >= 6
     assert set(seen) == {True}
 
@@ -138,17 +138,20 @@ def test_items_have_the_shape_that_the_template_and_the_console_expect(dynamodb:
         "state": {"S": "FAILED"},
         "name": {"S": "demo"},
         "open": {"S": "1"},
+        "place": {"S": "0#demo-1"},
+        "occupies": {"BOOL": True},
         "instances": {"L": [{"S": instance_id(1)}]},
     }
     assert raw(dynamodb, "NAME#demo") == {"pk": {"S": "NAME#demo"}, "job_id": {"S": "demo-1"}}
     assert raw(dynamodb, "KEY#data-bucket/jobs/demo.yaml") == {"pk": {"S": "KEY#data-bucket/jobs/demo.yaml"}, "job_id": {"S": "demo-1"}}
     assert raw(dynamodb, f"INSTANCE#{instance_id(1)}") == {"pk": {"S": f"INSTANCE#{instance_id(1)}"}, "job_id": {"S": "demo-1"}}
     store.save(changed(settled, settled=True))
-    assert "open" not in (raw(dynamodb, "JOB#demo-1") or {"open": "missing item"})
+    assert not {"open", "place"} & set(raw(dynamodb, "JOB#demo-1") or {"open": "missing item"})
+    assert raw(dynamodb, "PROJECT#turns") == {"pk": {"S": "PROJECT#turns"}, "version": {"N": "1"}, "holders": {"L": [{"S": "demo-1"}]}}
 
 
 def test_the_hold_lies_beside_the_jobs_and_is_no_job(dynamodb: Any, store: DynamoStore) -> None:
-    DynamoHolds(dynamodb, aws_side.TABLE).put(Hold(reason="paused", since=NOW))
+    DynamoHolds(dynamodb, TABLE).put(Hold(reason="paused", since=NOW))
     assert raw(dynamodb, "PROJECT#hold") is not None
     assert list(store.unsettled()) == []
 
@@ -158,7 +161,7 @@ def test_a_hundred_attempts_over_every_pool_fit_one_item(dynamodb: Any, store: D
     full = job(attempts=tuple(attempt(n, plan(pools, attempt=n, client_token=f"demo-{n}")) for n in range(1, 101)))
     assert len(full.model_dump_json()) > 400_000
     store.create(job())
-    saved = store.save(changed(full, attempts=full.attempts[:99]))
+    saved = store.save(changed(full, attempts=full.attempts[:98]))
     store.save(changed(saved, attempts=full.attempts))
     item = raw(dynamodb, "JOB#demo-1")
     assert item is not None

@@ -65,7 +65,7 @@ class House:
         self.account.later = lambda seconds, work: self._due.append((self.now + timedelta(seconds=seconds), work))
         self.account.dynamodb.on_write = self._written
         self.ec2 = self.account.ec2
-        self.ec2.terminated_after_s = lambda: ENDS_IN_S
+        self.ec2.terminated_after_s = lambda instance_id: ENDS_IN_S
         self.s3 = self.account.s3
         for bucket in (DATA, OUTPUTS):
             self.s3.make_bucket(bucket)

@@ -1,5 +1,6 @@
 """DynamoDB: one table, conditional transactions, one sparse index that may lag behind."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 _PAGE = 3
+#: TransactWriteItems takes so many (API reference), and no item twice.
+_MAX_WRITES = 100
+_OPEN = "#open = :yes"
+_WAITING = "#open = :yes AND begins_with(place, :waiting)"
 
 
 class DynamoDb:
@@ -24,7 +29,7 @@ class DynamoDb:
         #: Called with every item written or removed (None), before anybody can read it.
         self.on_write: Callable[[str, Item | None], None] = lambda pk, item: None
 
-    def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, ProjectionExpression: str = "") -> Item:  # noqa: N803 - boto3's names
+    def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, ProjectionExpression: str = "") -> Item:
         pk = Key["pk"]["S"]
 
         def read() -> Item:
@@ -36,13 +41,13 @@ class DynamoDb:
 
         return self._call("get_item", pk, read)
 
-    def put_item(self, *, TableName: str, Item: Item) -> Item:  # noqa: N803
+    def put_item(self, *, TableName: str, Item: Item) -> Item:
         return self._call("put_item", Item["pk"]["S"], lambda: self._write(Item["pk"]["S"], Item) or {})
 
-    def delete_item(self, *, TableName: str, Key: Item) -> Item:  # noqa: N803
+    def delete_item(self, *, TableName: str, Key: Item) -> Item:
         return self._call("delete_item", Key["pk"]["S"], lambda: self._write(Key["pk"]["S"], None) or {})
 
-    def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, ExpressionAttributeValues: Item, ReturnValues: str) -> Item:  # noqa: N803
+    def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, ExpressionAttributeValues: Item, ReturnValues: str) -> Item:
         """The ledger's one form: add to a set of strings, set a number."""
         assert UpdateExpression == "ADD messages :message SET expires_at = :expiry", "an expression that this table does not know"
         pk, values = Key["pk"]["S"], ExpressionAttributeValues
@@ -56,10 +61,12 @@ class DynamoDb:
 
         return self._call("update_item", pk, update)
 
-    def transact_write_items(self, *, TransactItems: list[Item]) -> Item:  # noqa: N803
+    def transact_write_items(self, *, TransactItems: list[Item]) -> Item:
         puts = [entry["Put"] for entry in TransactItems]
 
         def write() -> Item:
+            if len(puts) > _MAX_WRITES or len({put["Item"]["pk"]["S"] for put in puts}) < len(puts):
+                raise aws_error("ValidationException", "too many items, or one of them twice", "TransactWriteItems")
             reasons = ["None" if self._holds(put) else "ConditionalCheckFailed" for put in puts]
             if any(reason != "None" for reason in reasons):
                 cancelled = [{"Code": reason} for reason in reasons]
@@ -70,17 +77,15 @@ class DynamoDb:
 
         return self._call("transact_write_items", puts[0]["Item"]["pk"]["S"], write)
 
-    def query(self, *, Limit: int = 1_000_000, _start: int = 0, **request: Any) -> Item:  # noqa: N803
-        values = request["ExpressionAttributeValues"]
-        prefix = values[":waiting"]["S"] if "begins_with(place, :waiting)" in request["KeyConditionExpression"] else ""
+    def query(self, *, Limit: int, **request: Any) -> Item:
+        _known_query(request, _WAITING)
+        prefix = request["ExpressionAttributeValues"][":waiting"]["S"]
 
         def read() -> Item:
             rows = sorted((place, pk) for pk, place in self._index.items() if place.startswith(prefix))
-            found = rows[_start : _start + Limit]
-            return {"Items": [{"pk": {"S": pk}, "place": {"S": place}, "open": {"S": "1"}} for place, pk in found], "_more": len(rows) > _start + Limit}
+            return {"Items": [{"pk": {"S": pk}, "place": {"S": place}, "open": {"S": "1"}} for place, pk in rows[:Limit]]}
 
-        answer = self._call("query", prefix or "open", read)
-        answer.pop("_more")
+        answer: Item = self._call("query", prefix, read)
         return answer
 
     def get_paginator(self, operation: str) -> "_Pages":
@@ -89,6 +94,7 @@ class DynamoDb:
 
     def pages(self, request: Item) -> Iterator[Item]:
         """A page that starts after the last key of the page before, as DynamoDB's does: rows that move meanwhile may come twice or not at all."""
+        _known_query(request, _OPEN)
         last = ""
         while True:
             rows = self._call("query", "open", lambda after=last: sorted((place, pk) for pk, place in self._index.items() if place > after)[: _PAGE + 1])
@@ -135,20 +141,28 @@ class _Pages:
 
 
 Test = Callable[[Item | None, Item], bool]
+_TERM = re.compile(r"attribute_not_exists\((\w+)\)|(\w+) = (:\w+)")
+
+
+def _known_query(request: Item, expression: str) -> None:
+    """Raises ValueError for any question but that one: an answer to another would be a guess."""
+    yes = request["ExpressionAttributeValues"].get(":yes"), request.get("ExpressionAttributeNames")
+    if request["KeyConditionExpression"] != expression or request["IndexName"] != "open" or yes != ({"S": "1"}, {"#open": "open"}):
+        raise ValueError(f"a query that this table does not know: {request!r}")
 
 
 @lru_cache
 def _condition(text: str) -> Test:
     """Terms ``attribute_not_exists(name)`` and ``name = :value``, joined by OR. Raises ValueError for any other."""
-    terms = [_term(part.strip()) for part in text.split(" OR ")]
+    terms = [_term(part) for part in text.split(" OR ")]
     return lambda item, values: any(term(item, values) for term in terms)
 
 
 def _term(text: str) -> Test:
-    if text.startswith("attribute_not_exists(") and text.endswith(")"):
-        absent = text.removeprefix("attribute_not_exists(").removesuffix(")")
-        return lambda item, values: item is None or absent not in item
-    name, _, value = text.partition(" = ")
-    if not value.startswith(":"):
+    known = _TERM.fullmatch(text)
+    if known is None:
         raise ValueError(f"a condition that this table does not know: {text!r}")
+    absent, name, value = known.groups()
+    if absent:
+        return lambda item, values: item is None or absent not in item
     return lambda item, values: item is not None and item.get(name) == values[value]

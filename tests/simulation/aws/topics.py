@@ -14,7 +14,7 @@ class Sns:
         self._account = account
         self.published: list[dict[str, Any]] = []
 
-    def publish(self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, dict[str, str]]) -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def publish(self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, dict[str, str]]) -> dict[str, Any]:
         def deliver() -> dict[str, Any]:
             attributes = {key: {"Type": value["DataType"], "Value": value["StringValue"]} for key, value in MessageAttributes.items()}
             message_id = f"message-{len(self.published) + 1:06d}"
@@ -33,7 +33,7 @@ class Events:
     def __init__(self, account: "Account") -> None:
         self._account = account
 
-    def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+    def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, Any]:
         def put() -> dict[str, Any]:
             for entry in Entries:
                 self._account.emit(entry["Source"], entry["DetailType"], json.loads(entry["Detail"]))
