@@ -1,14 +1,17 @@
-"""A market whose moods a test sets, once over the fleet in memory and once over the EC2 adapter."""
+"""A market whose moods a test sets: the EC2 adapter over the EC2 in memory, and over moto's."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from control_plane.adapters.ec2 import Ec2Fleet
-from control_plane.adapters.memory import LostAnswer, MemoryFleet, ThrottledCall
 from control_plane.core.state import LaunchPlan, Pool
 from control_plane.ports import Fleet
 from jobspec.tags import instance_tags
-from tests.contract import aws_side, ec2_wire
+from tests.contract import ec2_wire
 from tests.contract.samples import NOW, PROJECT, ROLE_ID, now, plan
+from tests.contract.sides import InMemorySide, Side
+from tests.simulation.aws import aws_error, lost_answer
+from tests.simulation.aws.ec2 import Instance
 
 ZONES = ("us-east-1a", "us-east-1b")
 #: moto takes any image id, with its own list of images left unread (conftest).
@@ -16,10 +19,16 @@ IMAGE = "ami-0123456789abcdef0"
 TYPES = ("g5.xlarge", "g6.xlarge")
 
 
+def _fleet_over(ec2: Any, template_id: str, *subnet_ids: str) -> Ec2Fleet:
+    return Ec2Fleet(ec2, project=PROJECT, subnet_ids=subnet_ids, template_id=template_id, template_version="1", role_id=ROLE_ID, now=now)
+
+
 class FleetWorld(Protocol):
     """What both sides can be told to do. ``pools`` has every pool of the world, in a plan's order."""
 
     template_id: str
+    #: The client below the adapter.
+    ec2: Any
 
     @property
     def fleet(self) -> Fleet: ...
@@ -48,48 +57,67 @@ def tags_of(of: LaunchPlan, job_id: str = "demo-1", project: str = PROJECT) -> d
     return instance_tags(project=project, job_id=job_id, attempt=of.attempt, client_token=of.client_token, deadline_at=of.deadline_at)
 
 
-class MemoryWorld:
-    template_id = "lt-0123456789abcdef0"
+class InMemoryWorld:
+    """The adapter over the EC2 in memory."""
 
-    def __init__(self) -> None:
-        subnets = {zone: f"subnet-{n:017x}" for n, zone in enumerate(ZONES, 1)}
-        self.fleet = MemoryFleet(now, PROJECT, subnets, self.template_id, "1", ROLE_ID)
-        self.pools = tuple(Pool(instance_type=t, zone=z, subnet_id=s) for t in TYPES for z, s in subnets.items())
+    def __init__(self, side: InMemorySide) -> None:
+        self.account = side.account
+        self.ec2 = side.account.ec2
+        self.template_id = self.ec2.template_id
+        self.ec2.subnets = {f"subnet-{n:017x}": zone for n, zone in enumerate(ZONES, 1)}
+        self.fleet = _fleet_over(side.client("ec2"), self.template_id, *self.ec2.subnets)
+        self.pools = tuple(Pool(instance_type=t, zone=z, subnet_id=s) for t in TYPES for s, z in self.ec2.subnets.items())
 
     def close(self, codes: dict[Pool, str]) -> None:
-        self.fleet.pool_errors = {(pool.instance_type, pool.zone): code for pool, code in codes.items()}
+        self.ec2.pool_errors = {(pool.instance_type, pool.zone): code for pool, code in codes.items()}
 
     def start_too_many(self, extra: int) -> None:
-        self.fleet.extra_instances = extra
+        self.ec2.extra_instances = extra
 
     def throttle(self) -> None:
-        self.fleet.faults.append(ThrottledCall())
+        self._meet(aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet"), effect=False)
 
     def lose_answer(self, *, effect: bool) -> None:
-        self.fleet.faults.append(LostAnswer(effect))
+        self._meet(lost_answer("CreateFleet"), effect=effect)
 
     def refuse_token(self) -> None:
         other = plan_in(self, deadline_at=NOW)
         self.fleet.launch(other, tags_of(other))
 
     def place_foreign(self) -> str:
-        foreign = plan_in(self, client_token="foreign")
-        self.fleet.launch(foreign, tags_of(foreign, project="somebody-else"))
-        return self.fleet.every_instance()[-1].instance_id
+        foreign = Instance("i-0fedcba9876543210", "g5.xlarge", ZONES[0], "spot", {"dropforge:project": "somebody-else"}, NOW, 0.4, "1")
+        self.ec2.place(foreign)
+        return foreign.instance_id
+
+    def _meet(self, error: Exception, *, effect: bool) -> None:
+        """The next launch call meets the error, before or after its effect."""
+        straight = self.account.gate
+
+        def gate(operation: str, subject: str, made: Callable[[], Any]) -> Any:
+            if operation != "ec2.create_fleet":
+                return made()
+            self.account.gate = straight
+            if effect:
+                made()
+            raise error
+
+        self.account.gate = gate
 
 
 class AwsWorld:
-    def __init__(self) -> None:
-        self.ec2 = aws_side.client("ec2")
+    """The adapter over moto's EC2, with answers on the wire that moto cannot give."""
+
+    def __init__(self, side: Side) -> None:
+        self.ec2 = side.client("ec2")
         answer = self.ec2.create_launch_template(LaunchTemplateName="gpu", LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "g5.xlarge"})
         self.template_id: str = answer["LaunchTemplate"]["LaunchTemplateId"]
         subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in self.ec2.describe_subnets()["Subnets"] if s["AvailabilityZone"] in ZONES}
         self.subnets = {zone: subnets[zone] for zone in ZONES}
-        self.fleet = self.fleet_over(*self.subnets.values())
+        self.fleet = _fleet_over(self.ec2, self.template_id, *self.subnets.values())
         self.pools = tuple(Pool(instance_type=t, zone=z, subnet_id=s) for t in TYPES for z, s in self.subnets.items())
 
     def fleet_over(self, *subnet_ids: str) -> Ec2Fleet:
-        return Ec2Fleet(self.ec2, project=PROJECT, subnet_ids=subnet_ids, template_id=self.template_id, template_version="1", role_id=ROLE_ID, now=now)
+        return _fleet_over(self.ec2, self.template_id, *subnet_ids)
 
     def close(self, codes: dict[Pool, str]) -> None:
         by_subnet = {(pool.instance_type, pool.subnet_id): code for pool, code in codes.items()}

@@ -1,10 +1,13 @@
 """Jobs, plans and attempts for the contract suite. Ids are the AWS documentation's own examples or made of a number."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from control_plane.core.state import Attempt, Job, JobState, LaunchPlan, ManifestRef, Market, Pool
+from jobspec.base import Document
 from jobspec.manifest import Manifest
+
+D = TypeVar("D", bound=Document)
 
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 PROJECT = "dropforge"
@@ -78,5 +81,5 @@ def job(job_id: str = "demo-1", *, name: str = "demo", key: str = "jobs/demo.yam
     return Job(**(values | changes))
 
 
-def changed(of: Job, **changes: Any) -> Job:
+def changed(of: D, **changes: Any) -> D:
     return of.model_copy(update=changes)

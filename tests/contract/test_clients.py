@@ -14,5 +14,6 @@ def test_all_attempts_of_a_call_together_end_before_the_function_does(service: s
     config = client(service).meta.config
     attempts = config.retries["total_max_attempts"]
     assert config.retries["mode"] == "standard"
-    assert attempts >= 2
+    # Publish has no token: a second try would be a second e-mail. Whether the first one was sent, the publish ledger says.
+    assert attempts == 1 if service == "sns" else attempts >= 2
     assert attempts * (config.connect_timeout + config.read_timeout) < FUNCTION_TIMEOUT_S

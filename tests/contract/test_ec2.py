@@ -12,12 +12,13 @@ from control_plane.core.state import Market, Pool
 from control_plane.ports import OutcomeUnknown, Throttled
 from tests.contract import ec2_wire
 from tests.contract.fleets import AwsWorld, plan_in, tags_of
-from tests.contract.samples import instance_id
+from tests.contract.samples import NOW, instance_id
+from tests.contract.sides import MotoSide
 
 
 @pytest.fixture
-def world(aws: None) -> AwsWorld:
-    return AwsWorld()
+def world(aws: MotoSide) -> AwsWorld:
+    return AwsWorld(aws)
 
 
 def launched(world: AwsWorld, **changes: Any) -> LaunchSucceeded:
@@ -169,27 +170,31 @@ def test_an_error_for_the_whole_call_is_a_refusal_of_its_kind(world: AwsWorld, c
         ("NobodyListedThis", 500, OutcomeUnknown),
     ],
 )
-def test_an_error_that_is_no_answer_is_raised_by_launch_and_terminate(world: AwsWorld, code: str, status: int, raised: type[Exception]) -> None:
-    for operation in ("CreateFleet", "TerminateInstances"):
+def test_an_error_that_is_no_answer_is_raised_by_every_change(world: AwsWorld, code: str, status: int, raised: type[Exception]) -> None:
+    for operation in ("CreateFleet", "TerminateInstances", "CreateTags"):
         ec2_wire.fail_with(world.ec2, operation, code, status=status)
     plan = plan_in(world)
     with pytest.raises(raised):
         world.fleet.launch(plan, tags_of(plan))
     with pytest.raises(raised):
         world.fleet.terminate(instance_id(1))
+    with pytest.raises(raised):
+        world.fleet.mark_stray(instance_id(1), NOW)
 
 
 def test_a_connection_that_fails_leaves_the_outcome_unknown(world: AwsWorld) -> None:
     def refuse(**_: Any) -> None:
         raise EndpointConnectionError(endpoint_url="https://ec2.us-east-1.amazonaws.com/")
 
-    for operation in ("CreateFleet", "TerminateInstances"):
+    for operation in ("CreateFleet", "TerminateInstances", "CreateTags"):
         world.ec2.meta.events.register(f"before-call.ec2.{operation}", refuse)
     plan = plan_in(world)
     with pytest.raises(OutcomeUnknown):
         world.fleet.launch(plan, tags_of(plan))
     with pytest.raises(OutcomeUnknown):
         world.fleet.terminate(instance_id(1))
+    with pytest.raises(OutcomeUnknown):
+        world.fleet.mark_stray(instance_id(1), NOW)
 
 
 def test_an_answer_that_is_no_xml_leaves_the_outcome_unknown(world: AwsWorld) -> None:
@@ -236,13 +241,14 @@ def test_a_spot_reclaim_is_seen_with_ec2s_reason(world: AwsWorld) -> None:
     assert sight.launched_at.astimezone(UTC).isoformat() == "2026-11-03T10:00:00+00:00"
 
 
-def test_instances_are_read_to_the_last_page(world: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_asked_for_by_size(world: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a size, DescribeInstances may answer with everything at once, and time out."""
     monkeypatch.setattr("control_plane.adapters.ec2._PAGE", 5)
     requests = ec2_wire.requests_of(world.ec2, "DescribeInstances")
     for n in range(7):
         launched(world, client_token=f"token-{n}")
     assert len(world.fleet.instances()) == 7
-    assert len(requests) == 2
+    assert [request["MaxResults"] for request in requests] == [5, 5]
 
 
 def test_the_first_subnet_given_stands_for_its_zone_and_is_asked_for_once(world: AwsWorld) -> None:

@@ -1,25 +1,39 @@
 """Fleet: the same on both sides."""
 
+from datetime import timedelta
+
 import pytest
+from botocore.exceptions import ClientError
 
 from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import Market
 from control_plane.ports import OutcomeUnknown, Throttled
+from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
-from tests.contract.fleets import ZONES, AwsWorld, FleetWorld, MemoryWorld, plan_in, tags_of
-from tests.contract.samples import ROLE_ID, instance_id
+from tests.contract.fleets import ZONES, AwsWorld, FleetWorld, InMemoryWorld, plan_in, tags_of
+from tests.contract.samples import NOW, ROLE_ID, instance_id
+from tests.contract.sides import InMemorySide, Side
 
 
 @pytest.fixture
-def world(side: str) -> FleetWorld:
-    return MemoryWorld() if side == "memory" else AwsWorld()
+def world(side: Side) -> FleetWorld:
+    return InMemoryWorld(side) if isinstance(side, InMemorySide) else AwsWorld(side)
+
+
+def _known_wrong(side: Side, request: pytest.FixtureRequest, reason: str) -> None:
+    if side.kind == "moto":
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture
-def moto_forgets_client_tokens(side: str, request: pytest.FixtureRequest) -> None:
-    if side == "aws":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="moto 5.2 ignores CreateFleet's ClientToken: it starts a second instance"))
+def moto_forgets_client_tokens(side: Side, request: pytest.FixtureRequest) -> None:
+    _known_wrong(side, request, "moto 5.2 ignores CreateFleet's ClientToken: it starts a second instance")
+
+
+@pytest.fixture
+def moto_tags_what_is_not_there(side: Side, request: pytest.FixtureRequest) -> None:
+    _known_wrong(side, request, "moto 5.2 takes tags for an instance that does not exist")
 
 
 def test_offers_name_one_subnet_a_zone_and_the_pinned_template(world: FleetWorld) -> None:
@@ -181,3 +195,41 @@ def test_terminate_answers_with_the_state_and_may_be_repeated(world: FleetWorld)
 
 def test_terminate_of_an_id_that_ec2_does_not_know_is_none(world: FleetWorld) -> None:
     assert world.fleet.terminate(instance_id(0xABC)) is None
+
+
+def test_a_stray_is_marked_in_its_tags_and_marked_anew_without_harm(world: FleetWorld) -> None:
+    plan = plan_in(world)
+    answer = world.fleet.launch(plan, tags_of(plan))
+    assert isinstance(answer, LaunchSucceeded)
+    started = answer.instances[0].instance_id
+    for minutes in (0, 1):
+        world.fleet.mark_stray(started, NOW + timedelta(minutes=minutes))
+        (sight,) = world.fleet.instances()
+        assert tags.stray_since(sight.tags) == NOW + timedelta(minutes=minutes)
+        assert {key: value for key, value in sight.tags.items() if key != tags.STRAY_SINCE} == tags_of(plan)
+
+
+@pytest.mark.usefixtures("moto_tags_what_is_not_there")
+def test_a_mark_for_an_id_that_ec2_does_not_know_is_an_error(world: FleetWorld) -> None:
+    with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+        world.fleet.mark_stray(instance_id(0xABC), NOW)
+
+
+def test_one_bad_id_fails_the_whole_batch_and_none_is_ended(world: FleetWorld) -> None:
+    """Why the adapter names one instance a call (EC2 API reference, TerminateInstances)."""
+    plan = plan_in(world)
+    answer = world.fleet.launch(plan, tags_of(plan))
+    assert isinstance(answer, LaunchSucceeded)
+    with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+        world.ec2.terminate_instances(InstanceIds=[answer.instances[0].instance_id, instance_id(0xABC)])
+    (sight,) = world.fleet.instances()
+    assert sight.state in ("pending", "running")
+
+
+def test_every_page_of_instances_is_read(world: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The EC2 in memory has pages of two; a real one's are larger, and have a smallest size of five."""
+    monkeypatch.setattr("control_plane.adapters.ec2._PAGE", 5)
+    for n in range(7):
+        plan = plan_in(world, client_token=f"token-{n}")
+        world.fleet.launch(plan, tags_of(plan, f"demo-{n}"))
+    assert sorted(sight.tags["dropforge:job"] for sight in world.fleet.instances()) == [f"demo-{n}" for n in range(7)]

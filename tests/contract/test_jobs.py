@@ -1,12 +1,16 @@
-"""JobStore and HoldStore: the same on both sides."""
+"""JobStore, Turns, PublishLedger and HoldStore: the same on every side."""
+
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
+from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.errors import InstanceTaken
-from control_plane.core.state import Job, JobState
-from control_plane.ports import Held, Hold, HoldStore, JobStore, StaleVersion
+from control_plane.core.state import Job, JobState, Wait, WaitKind
+from control_plane.ports import Held, Hold, HoldStore, JobStore, NoTurn, PublishLedger, StaleVersion
 from jobspec.status import ProblemLine
-from tests.contract.samples import NOW, attempt, changed, instance_id, job, plan
+from tests.contract.samples import NOW, attempt, changed, instance_id, job, manifest, plan
 
 
 def test_a_created_job_is_loaded_as_it_was(store: JobStore) -> None:
@@ -170,3 +174,111 @@ def test_the_hold_is_set_replaced_and_lifted(holds: HoldStore) -> None:
     holds.put(None)
     holds.put(None)
     assert holds.current() is None
+
+
+def queued(name: str, minutes: float = 0, **changes: object) -> Job:
+    """A job that came so many minutes after the first."""
+    return job(name, name=name, key=f"jobs/{name}.yaml", accepted_at=NOW + timedelta(minutes=minutes), **changes)
+
+
+def test_a_job_takes_a_turn_with_its_plan_and_gives_it_back_without(store_for: Callable[[int], DynamoStore]) -> None:
+    store = store_for(1)
+    one, two = queued("one"), queued("two", 1)
+    store.create(one)
+    store.create(two)
+    assert store.refusal(one) is None
+    launching = store.save(changed(one, plan=plan()))
+    assert store.refusal(two) == "1 jobs run, as many as may (MaxConcurrentJobs)"
+    with pytest.raises(NoTurn):
+        store.save(changed(two, plan=plan()))
+    assert store.load("two") == two
+    running = store.save(changed(launching, state=JobState.RUNNING, plan=None, attempts=(attempt(1),)))
+    with pytest.raises(NoTurn):
+        store.save(changed(two, plan=plan()))
+    gone = changed(attempt(1), gone_at=NOW)
+    store.save(changed(running, attempts=(gone,)))
+    assert store.refusal(two) is None
+    assert store.save(changed(two, plan=plan())).version == 1
+
+
+def test_a_save_that_is_refused_a_turn_leaves_the_instance_unnamed(store_for: Callable[[int], DynamoStore]) -> None:
+    store = store_for(1)
+    for one in (queued("one"), queued("two")):
+        store.create(one)
+    store.save(changed(queued("one"), attempts=(attempt(1),)))
+    with pytest.raises(NoTurn):
+        store.save(changed(queued("two"), attempts=(attempt(2),)))
+    assert store.find(instance_id=instance_id(2)) is None
+
+
+def test_who_keeps_a_turn_needs_none_for_the_next_instance(store_for: Callable[[int], DynamoStore]) -> None:
+    store = store_for(1)
+    store.create(queued("one"))
+    running = store.save(changed(queued("one"), attempts=(attempt(1),)))
+    both = store.save(changed(running, plan=plan(attempt=2)))
+    assert store.save(changed(both, plan=None, attempts=(attempt(1), attempt(2)))).version == 3
+
+
+def test_an_old_version_is_stale_and_not_out_of_turns(store_for: Callable[[int], DynamoStore]) -> None:
+    """The job gave its turn back since, and another has it: whoever still holds the old version was outrun, no more."""
+    store = store_for(1)
+    for one in (queued("one"), queued("two")):
+        store.create(one)
+    running = store.save(changed(queued("one"), attempts=(attempt(1),)))
+    store.save(changed(running, attempts=(changed(attempt(1), gone_at=NOW),)))
+    store.save(changed(queued("two"), plan=plan()))
+    with pytest.raises(StaleVersion):
+        store.save(changed(running, reason="late"))
+
+
+def test_a_lower_limit_takes_no_turn_away_and_gives_none(store_for: Callable[[int], DynamoStore]) -> None:
+    store = store_for(3)
+    for n in range(3):
+        store.create(queued(f"n{n}"))
+    held = [store.save(changed(queued(f"n{n}"), plan=plan())) for n in range(2)]
+    lowered = store_for(1)
+    assert lowered.refusal(queued("n2")) is not None
+    assert lowered.save(changed(held[0], reason="goes on")).version == 2
+    lowered.save(changed(held[1], plan=None))
+    assert lowered.refusal(queued("n2")) is not None
+
+
+def test_the_line_is_in_the_order_of_arrival_with_priority_as_a_head_start(store_for: Callable[[int], DynamoStore]) -> None:
+    store = store_for(2)
+    urgent = manifest("urgent").model_copy(update={"priority": "high"})
+    low = manifest("low").model_copy(update={"priority": "low"})
+    line = [queued("urgent", 300, manifest=urgent), queued("one", 0), queued("two", 1), queued("late", 359), queued("low", 0, manifest=low)]
+    for one in reversed(line):
+        store.create(one)
+    assert list(store.unsettled()) == [one.job_id for one in line]
+    assert [store.refusal(one) for one in line] == [None, None] + ["others wait longer or with priority"] * 3
+
+
+def test_who_runs_or_has_ended_is_driven_before_those_who_wait(store_for: Callable[[int], DynamoStore]) -> None:
+    """Only they give turns back; and a job that waits for something else than a turn stands in nobody's way."""
+    store = store_for(2)
+    for name in ("a-waits", "b-runs", "c-ended", "d-starved"):
+        store.create(queued(name))
+    store.save(changed(queued("b-runs"), attempts=(attempt(1),)))
+    store.save(changed(queued("c-ended"), state=JobState.FAILED))
+    wait = Wait(kind=WaitKind.CAPACITY, reason="none", since=NOW, until=NOW)
+    store.save(changed(queued("d-starved"), state=JobState.WAITING, wait=wait))
+    assert list(store.unsettled()) == ["b-runs", "c-ended", "d-starved", "a-waits"]
+    assert store.refusal(queued("a-waits")) is None
+
+
+def test_a_line_longer_than_a_page_is_read_whole(store: JobStore) -> None:
+    names = [f"n{n}" for n in range(8)]
+    for n, name in enumerate(names):
+        store.create(queued(name, n))
+    assert list(store.unsettled()) == names
+
+
+def test_the_publish_ledger_counts_publishes_and_not_deliveries(ledger: PublishLedger) -> None:
+    assert not ledger.knows("demo-1#end")
+    assert ledger.note("demo-1#end", "message-1", NOW) == 1
+    assert ledger.note("demo-1#end", "message-1", NOW) == 1
+    assert ledger.note("demo-1#end", "message-2", NOW) == 2
+    assert ledger.note("demo-2#end", "message-3", NOW) == 1
+    assert ledger.knows("demo-1#end")
+    assert not ledger.knows("demo-1#quota")

@@ -111,6 +111,51 @@ def test_a_bucket_that_does_not_exist_is_an_error_not_an_absence(world: ObjectWo
         world.objects.put(f"{world.bucket}-missing", "key", b"")
 
 
+def test_the_current_objects_below_a_prefix_are_listed_with_their_time_page_by_page(world: ObjectWorld) -> None:
+    for n in range(5):
+        world.objects.put(world.bucket, f"jobs/{n}.yaml", b"name: demo")
+    world.objects.put(world.bucket, "jobs/2.yaml", b"again")
+    world.objects.put(world.bucket, "status/a.json", b"{}")
+    world.delete("jobs/3.yaml")
+    listed = list(world.objects.list(world.bucket, "jobs/"))
+    assert [one.key for one in listed] == ["jobs/0.yaml", "jobs/1.yaml", "jobs/2.yaml", "jobs/4.yaml"]
+    assert all(one.modified_at.tzinfo is not None and one.modified_at.microsecond == 0 for one in listed)
+    assert list(world.objects.list(world.bucket, "runs/")) == []
+
+
+def test_an_object_is_replaced_only_while_it_is_the_one_that_was_read(world: ObjectWorld) -> None:
+    assert world.objects.replace(world.bucket, "key", b"one", None)
+    assert not world.objects.replace(world.bucket, "key", b"another", None), "there is one now"
+    first = world.objects.get(world.bucket, "key", max_bytes=100)
+    assert first is not None
+    assert world.objects.replace(world.bucket, "key", b"two", first.etag)
+    assert not world.objects.replace(world.bucket, "key", b"three", first.etag), "it is another one now"
+    found = world.objects.get(world.bucket, "key", max_bytes=100)
+    assert found is not None
+    assert found.body == b"two"
+
+
+def test_what_was_deleted_can_be_put_anew_and_not_replaced(world: ObjectWorld) -> None:
+    world.objects.put(world.bucket, "key", b"one")
+    found = world.objects.get(world.bucket, "key", max_bytes=100)
+    assert found is not None
+    world.delete("key")
+    assert not world.objects.replace(world.bucket, "key", b"two", found.etag)
+    assert world.objects.head(world.bucket, "key") is None
+    assert world.objects.replace(world.bucket, "key", b"two", None)
+
+
+def test_the_same_bytes_have_the_same_etag(world: ObjectWorld) -> None:
+    """So a status that did not change may be written by two at a time, and neither is told of the other."""
+    etags = []
+    for _ in range(2):
+        world.objects.put(world.bucket, "key", b"same")
+        found = world.objects.get(world.bucket, "key", max_bytes=100)
+        assert found is not None
+        etags.append(found.etag)
+    assert etags[0] == etags[1]
+
+
 @pytest.fixture
 def s3_world(aws: MotoSide) -> ObjectWorld:
     return ObjectWorld(aws)
@@ -125,6 +170,26 @@ def test_a_refused_read_is_an_error_not_an_absence(s3_world: ObjectWorld) -> Non
         s3_world.objects.get(s3_world.bucket, "key", max_bytes=100)
     with pytest.raises(ClientError, match="403"):
         s3_world.objects.head(s3_world.bucket, "key")
+
+
+@pytest.mark.parametrize("code", ["ConditionalRequestConflict", "PreconditionFailed"])
+def test_a_conditional_write_that_meets_another_is_not_made(s3_world: ObjectWorld, code: str) -> None:
+    """S3 answers 409 while another conditional write of the key is under way (S3 guide, "Conditional writes"); moto never does."""
+
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "S3's words."}}, "PutObject")
+
+    s3_world.s3.meta.events.register("before-call.s3.PutObject", refuse)
+    assert not s3_world.objects.replace(s3_world.bucket, "key", b"body", None)
+
+
+def test_a_refused_write_is_an_error_and_not_a_lost_race(s3_world: ObjectWorld) -> None:
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "S3's words."}}, "PutObject")
+
+    s3_world.s3.meta.events.register("before-call.s3.PutObject", refuse)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3_world.objects.replace(s3_world.bucket, "key", b"body", None)
 
 
 @pytest.mark.parametrize("version_id", [None, "null"])

@@ -1,19 +1,18 @@
-"""Post and Bus: the same on both sides, and what only SNS and EventBridge can answer."""
+"""Post and Bus: the same on every side, and what only SNS and EventBridge can answer."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 
+from control_plane.adapters.clients import client as boto_client
 from control_plane.adapters.errors import BusRefused
 from control_plane.adapters.eventbridge import EventBridgeBus
-from control_plane.adapters.letters import attributes_of
-from control_plane.adapters.memory import BusEvent, MemoryBus, MemoryPost
 from control_plane.adapters.sns import SnsPost
-from control_plane.ports import Bus, Letter, Post
-from tests.contract import aws_side
+from control_plane.ports import Bus, Letter, Post, Refused, Throttled
+from tests.contract.sides import MotoSide, Side
 
 LETTER = Letter(
     "demo-1#end",
@@ -23,43 +22,27 @@ LETTER = Letter(
 )
 
 Delivered = tuple[str, str, dict[str, str]]
+Event = tuple[str, str, dict[str, Any]]
+#: Nobody's: no rule of a stack listens to it.
+SOURCE = "dropforge.contract"
 
 
 @pytest.fixture
-def post_and_box(side: str) -> tuple[Post, Callable[[], list[Delivered]]]:
+def post_and_box(side: Side) -> tuple[Post, Callable[[], list[Delivered]]]:
     """A post office, and what its subscribers got: subject, body, attributes."""
-    if side == "memory":
-        memory = MemoryPost()
-        return memory, lambda: [(letter.subject, letter.body, attributes_of(letter)) for letter in memory.letters]
-    topic = aws_side.client("sns").create_topic(Name="mail")["TopicArn"]
-    queue, receive = _queue()
-    aws_side.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+    arn, box = side.topic()
 
     def delivered() -> list[Delivered]:
-        envelopes = receive()
-        return [(e["Subject"], e["Message"], {key: value["Value"] for key, value in e["MessageAttributes"].items()}) for e in envelopes]
+        return [(note["Subject"], note["Message"], {key: value["Value"] for key, value in note["MessageAttributes"].items()}) for note in box()]
 
-    return SnsPost(aws_side.client("sns"), topic), delivered
+    return SnsPost(side.client("sns"), arn), delivered
 
 
 @pytest.fixture
-def bus_and_target(side: str) -> tuple[Bus, Callable[[], list[BusEvent]]]:
-    """A bus, and what a rule for every event of ours brought to its target."""
-    if side == "memory":
-        memory = MemoryBus()
-        return memory, lambda: memory.events
-    queue, receive = _queue()
-    events = aws_side.client("events")
-    events.put_rule(Name="ours", EventPattern=json.dumps({"source": [{"prefix": "dropforge."}]}))
-    events.put_targets(Rule="ours", Targets=[{"Id": "queue", "Arn": queue}])
-    return EventBridgeBus(events), lambda: [BusEvent(e["source"], e["detail-type"], e["detail"]) for e in receive()]
-
-
-def _queue() -> tuple[str, Callable[[], list[dict[str, Any]]]]:
-    sqs = aws_side.client("sqs")
-    url = sqs.create_queue(QueueName="target")["QueueUrl"]
-    arn: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    return arn, lambda: [json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])]
+def bus_and_target(side: Side) -> tuple[Bus, Callable[[], list[Event]]]:
+    """A bus, and what a rule for our source brought to its target."""
+    box = side.bus_target(SOURCE)
+    return EventBridgeBus(side.client("events")), lambda: [(event["source"], event["detail-type"], event["detail"]) for event in box()]
 
 
 def test_a_letter_arrives_once_with_its_attributes_and_its_id(post_and_box: tuple[Post, Callable[[], list[Delivered]]]) -> None:
@@ -101,23 +84,92 @@ def test_the_longest_subject_passes(post_and_box: tuple[Post, Callable[[], list[
     assert len(box()) == 1
 
 
-def test_an_event_reaches_its_rules_target_as_json_brings_it(bus_and_target: tuple[Bus, Callable[[], list[BusEvent]]]) -> None:
+def fail_publish(sns: Any, code: str, status: int) -> list[Any]:
+    """SNS answers every publish with this error; the list fills with what was asked."""
+    asked: list[Any] = []
+
+    def hook(params: Any, **_: Any) -> None:
+        asked.append(params)
+        raise ClientError({"Error": {"Code": code, "Message": "SNS's words."}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Publish")  # type: ignore[typeddict-item] # only the status counts
+
+    sns.meta.events.register("before-call.sns.Publish", hook)
+    return asked
+
+
+#: The errors of the API reference, Publish: SNS says so, so nothing was published.
+DEFINITE = [
+    ("AuthorizationError", 403),
+    ("EndpointDisabled", 400),
+    ("InvalidParameter", 400),
+    ("InvalidSecurity", 403),
+    ("KMSAccessDenied", 400),
+    ("KMSDisabled", 400),
+    ("NotFound", 404),
+    ("ValidationException", 400),
+]
+
+
+@pytest.mark.parametrize(("code", "status"), DEFINITE)
+def test_a_publish_that_sns_refuses_was_not_made(aws: MotoSide, code: str, status: int) -> None:
+    sns = aws.client("sns")
+    fail_publish(sns, code, status)
+    with pytest.raises(Refused, match=code) as caught:
+        SnsPost(sns, "arn:aws:sns:us-east-1:123456789012:mail").publish(LETTER)
+    assert not isinstance(caught.value, Throttled)
+
+
+@pytest.mark.parametrize(("code", "status"), [("Throttled", 429), ("Throttling", 400), ("ThrottlingException", 400), ("KMSThrottling", 400)])
+def test_a_throttled_publish_was_not_made(aws: MotoSide, code: str, status: int) -> None:
+    sns = aws.client("sns")
+    fail_publish(sns, code, status)
+    with pytest.raises(Refused, match=code):
+        SnsPost(sns, "arn:aws:sns:us-east-1:123456789012:mail").publish(LETTER)
+
+
+@pytest.mark.parametrize(("code", "status"), [("InternalError", 500), ("ServiceUnavailable", 503), ("InternalFailure", 500)])
+def test_a_server_error_leaves_it_open_whether_the_letter_was_published(aws: MotoSide, code: str, status: int) -> None:
+    sns = aws.client("sns")
+    fail_publish(sns, code, status)
+    with pytest.raises(ClientError, match=code):
+        SnsPost(sns, "arn:aws:sns:us-east-1:123456789012:mail").publish(LETTER)
+
+
+def test_a_publish_without_an_answer_leaves_it_open_and_is_tried_once(aws: MotoSide) -> None:
+    sns, asked = boto_client("sns"), []
+
+    def hook(**_: Any) -> None:
+        asked.append(True)
+        raise ReadTimeoutError(endpoint_url="https://sns.us-east-1.amazonaws.com/")
+
+    sns.meta.events.register("before-send.sns.Publish", hook)
+    with pytest.raises(ReadTimeoutError):
+        SnsPost(sns, "arn:aws:sns:us-east-1:123456789012:mail").publish(LETTER)
+    assert len(asked) == 1
+
+
+def test_a_topic_that_is_not_there_refuses(aws: MotoSide) -> None:
+    arn, box = aws.topic()
+    with pytest.raises(Refused, match="NotFound"):
+        SnsPost(aws.client("sns"), arn + "-missing").publish(LETTER)
+    assert box() == []
+
+
+def test_an_event_reaches_its_rules_target_as_json_brings_it(bus_and_target: tuple[Bus, Callable[[], list[Event]]]) -> None:
     bus, target = bus_and_target
-    bus.put(source="dropforge.budget", detail_type="Budget Alert", detail={"actual_usd": 0.59, "name": "Test Budget", "zones": ("a", "b"), "limit": None})
-    assert target() == [BusEvent("dropforge.budget", "Budget Alert", {"actual_usd": 0.59, "name": "Test Budget", "zones": ["a", "b"], "limit": None})]
+    bus.put(source=SOURCE, detail_type="Budget Alert", detail={"actual_usd": 0.59, "name": "Test Budget", "zones": ("a", "b"), "limit": None})
+    assert target() == [(SOURCE, "Budget Alert", {"actual_usd": 0.59, "name": "Test Budget", "zones": ["a", "b"], "limit": None})]
 
 
 @pytest.mark.parametrize("detail", [{"amount_usd": float("nan")}, {"thing": object()}])
-def test_a_detail_that_is_no_json_is_refused(bus_and_target: tuple[Bus, Callable[[], list[BusEvent]]], detail: dict[str, object]) -> None:
+def test_a_detail_that_is_no_json_is_refused(bus_and_target: tuple[Bus, Callable[[], list[Event]]], detail: dict[str, object]) -> None:
     bus, target = bus_and_target
     with pytest.raises((ValueError, TypeError), match="JSON"):
-        bus.put(source="dropforge.budget", detail_type="Budget Alert", detail=detail)
+        bus.put(source=SOURCE, detail_type="Budget Alert", detail=detail)
     assert target() == []
 
 
-@pytest.mark.usefixtures("aws")
-def test_an_event_that_the_bus_did_not_take_is_an_error_though_the_answer_was_200() -> None:
-    events = aws_side.client("events")
+def test_an_event_that_the_bus_did_not_take_is_an_error_though_the_answer_was_200(aws: MotoSide) -> None:
+    events = aws.client("events")
     failed = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "Rate exceeded"}]}
 
     class Raw:
@@ -125,4 +177,4 @@ def test_an_event_that_the_bus_did_not_take_is_an_error_though_the_answer_was_20
 
     events.meta.events.register("before-call.events.PutEvents", lambda **_: (Raw, failed))
     with pytest.raises(BusRefused, match=r"Budget Alert.*ThrottlingException: Rate exceeded"):
-        EventBridgeBus(events).put(source="dropforge.budget", detail_type="Budget Alert", detail={})
+        EventBridgeBus(events).put(source=SOURCE, detail_type="Budget Alert", detail={})
