@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.attempt import AgentExit, Attempt, World
 from agent.imds import Imds, ImdsUnreachable
 from agent.settings import Folders, from_environment
-from agent.store import S3_ERRORS, Store, connect
+from agent.store import S3_ERRORS, Denied, Store, connect
 from jobspec.keys import ticket_key, writer_of
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, load
@@ -18,8 +18,16 @@ from jobspec.wire import UnreadableDocument, load
 log = logging.getLogger("agent")
 
 
+class OneLine(logging.Formatter):
+    """A record's message on one printable line: it may quote what a stranger wrote. A traceback below it keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in record.message)
+        return super().formatMessage(record)
+
+
 def await_ticket(world: World) -> Ticket | None:
-    """This instance's own ticket, or None once the wait is over: an instance on nobody's record must not work."""
+    """This instance's own ticket, or None once the wait is over: an instance on nobody's record must not work. Raises Denied then."""
     settings = world.settings
     until = world.now() + timedelta(seconds=settings.pace.ticket_wait_s)
     while True:
@@ -31,6 +39,10 @@ def await_ticket(world: World) -> Ticket | None:
                 if ticket.writer == writer:
                     return ticket
                 log.error("the ticket is for %s, this is %s", ticket.writer, writer)
+        except Denied as error:
+            if world.now() >= until:
+                raise
+            log.warning("no ticket yet: %s", error)
         except (ImdsUnreachable, UnreadableDocument, *S3_ERRORS) as error:
             log.warning("no ticket yet: %s", error)
         if world.now() >= until:
@@ -39,7 +51,11 @@ def await_ticket(world: World) -> Ticket | None:
 
 
 def run(world: World) -> AgentExit:
-    ticket = await_ticket(world)
+    try:
+        ticket = await_ticket(world)
+    except Denied as denied:
+        log.error("denied: %s; the instance role's policy is not the template's", denied)
+        return AgentExit.DENIED
     if ticket is None:
         log.error("no ticket in %.0f s: this instance is on nobody's record", world.settings.pace.ticket_wait_s)
         return AgentExit.NO_TICKET
@@ -48,8 +64,10 @@ def run(world: World) -> AgentExit:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
     logging.Formatter.converter = time.gmtime
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[console])
     settings = from_environment(os.environ)
     now = lambda: datetime.now(UTC)  # noqa: E731 - the one clock, made where the program starts
     world = World(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.imds import Imds
-from agent.store import S3_ERRORS, Store
+from agent.store import S3_ERRORS, Denied, Store
 from jobspec.heartbeat import Notice
 from jobspec.keys import stop_key
 from jobspec.ticket import StopOrder, Ticket
@@ -77,7 +77,7 @@ class Alarms:
                     self._order = order
         except UnreadableDocument as error:
             log.warning("stop order passed over: %s", error)
-        except S3_ERRORS as error:
+        except (Denied, *S3_ERRORS) as error:
             log.warning("stop order not read: %s", error)
 
     def ending(self) -> Ending | None:

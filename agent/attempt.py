@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from agent.alarms import Alarms, Ending, Routine, Summoned
 from agent.control import TrainerDesk
@@ -22,7 +23,7 @@ from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
 from agent.staging import Stager, StagingFailed, free_bytes
-from agent.store import S3_ERRORS, Store
+from agent.store import S3_ERRORS, Denied, Store
 from agent.uploader import Uploader
 from jobspec.heartbeat import Phase, PublishedCheckpoint
 from jobspec.marker import Failure, FailureCode, Outcome
@@ -31,6 +32,10 @@ from jobspec.ticket import Ticket
 
 #: Starts of the trainer in place without a step forward; then another instance may do better.
 MAX_RESTARTS = 3
+#: Begins a heartbeat's message while checkpoints cannot be published: training goes on, but an end would lose it.
+NOT_PUBLISHED = "the newest checkpoint is not published"
+#: Tries of a last word that S3 refuses.
+DENIED_TRIES = 6
 #: Least seconds before the end of the instance that are kept for the upload of the last save, were it never so quick so far.
 LEAST_UPLOAD_S = 5.0
 
@@ -43,6 +48,8 @@ class AgentExit(IntEnum):
     FINISHED = 0
     HANDED_OVER = 3
     NO_TICKET = 4
+    #: S3 refuses the role what the attempt cannot do without. Another start here would meet the same.
+    DENIED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,23 @@ class Attempt:
         self._words = LastWords(store, ticket, folders, now)
 
     def run(self) -> AgentExit:
-        """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here."""
+        """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here. Its heartbeat says why."""
+        try:
+            return self._run()
+        except Denied as denied:
+            log.error("denied: %s; the instance role's policy is not the template's", denied)
+            self._stumble(f"{FailureCode.UPLOAD_FAILED if self._desk.asked() else FailureCode.AGENT_ERROR}: {denied}; nothing more can be done here")
+            self._words.upload_logs()
+            return AgentExit.DENIED
+        except Exception as error:
+            self._stumble(f"the agent died and starts again: {type(error).__name__}: {error}")
+            raise
+
+    def _stumble(self, message: str) -> None:
+        self._heart.note(message=message.encode("utf-8", "replace").decode()[:2000])
+        self._heart.beat()
+
+    def _run(self) -> AgentExit:
         if self._words.said():
             return self._finish("the marker was written before")
         if self._earlier is not None and self._earlier.phase is Phase.HANDED_OVER:
@@ -83,7 +106,7 @@ class Attempt:
         routines = (
             Routine("notices", self._pace.imds_s, self._watch_notices),
             Routine("heartbeat", self._ticket.heartbeat_s, self._beat),
-            Routine("uploads", self._pace.upload_s, self._uploader.turn),
+            Routine("uploads", self._pace.upload_s, self._upload),
             Routine("logs", self._pace.logs_s, self._words.upload_logs),
         )
         for routine in routines:
@@ -184,19 +207,21 @@ class Attempt:
             return self._fail(Failure(code=FailureCode.TRAINER_ERROR, message=f"the trainer completed but left no usable result: {error}"[:2000]))
         self._words.upload_final(files)
         self._words.upload_logs()
-        self._words.mark(Outcome.COMPLETED, files=files, results=results)
+        self._mark(Outcome.COMPLETED, files=files, results=results)
         return self._finish("completed")
 
     def _fail(self, failure: Failure) -> AgentExit:
         log.error("failed: %s: %s", failure.code, failure.message)
         self._words.upload_logs()
-        self._words.mark(Outcome.FAILED, failure=failure)
+        self._mark(Outcome.FAILED, failure=failure)
         return self._finish(f"failed: {failure.code}")
 
     def _leave(self, ending: Ending) -> AgentExit:
         """A last save, its upload, and the word that the ending calls for."""
         log.info("ending: %s", ending.reason)
         if self._desk.asked():
+            # The trainer first: of a notice's two minutes none is for a heartbeat that S3 is slow to take.
+            self._desk.ask_to_stop()
             self._heart.enter(Phase.SAVING, ending.reason)
             status = self._stop_trainer(ending)
             told = self._look()
@@ -209,15 +234,29 @@ class Attempt:
         if ending.interrupted:
             self._heart.enter(Phase.HANDED_OVER, ending.reason)
             return AgentExit.HANDED_OVER
-        self._words.mark(Outcome.STOPPED)
+        self._mark(Outcome.STOPPED)
         return self._finish(ending.reason)
 
+    def _mark(self, outcome: Outcome, **facts: Any) -> None:
+        """Raises Denied, once every try was refused."""
+        left = DENIED_TRIES
+        while True:
+            try:
+                self._words.mark(outcome, **facts)
+            except Denied as denied:
+                left -= 1
+                if not left:
+                    raise
+                log.warning("the completion marker is refused; tried again: %s", denied)
+                self._world.sleep(self._pace.denied_s)
+            else:
+                return
+
     def _stop_trainer(self, ending: Ending) -> int | None:
-        """Ask for a save and wait for the end as long as the upload allows; then end the trainer. Its exit status, if it has one."""
-        self._desk.ask_to_stop()
+        """Wait for the save and the end as long as the upload allows; then end the trainer. Its exit status, if it has one."""
         left_s = (ending.before - self._world.now()).total_seconds()
         reserve_s = min(max(LEAST_UPLOAD_S, 2 * self._uploader.upload_s), max(left_s, 0.0) / 2)
-        latest = ending.before - timedelta(seconds=reserve_s)
+        latest = max(ending.before - timedelta(seconds=reserve_s), self._world.now() + timedelta(seconds=self._pace.least_save_s))
         while (over := self._desk.over()) is None and self._world.now() < latest:
             self._look()
             self._world.sleep(self._pace.watch_s)
@@ -231,7 +270,7 @@ class Attempt:
         while True:
             try:
                 return self._uploader.last()
-            except S3_ERRORS as error:
+            except (Denied, *S3_ERRORS) as error:
                 log.warning("the last checkpoint is not published yet: %s", error)
                 if self._world.now() >= ending.before:
                     return None
@@ -264,8 +303,16 @@ class Attempt:
             self._heart.note(notice=self._alarms.notice)
             self._heart.beat()
 
+    def _upload(self) -> None:
+        try:
+            self._uploader.turn()
+        except (Denied, *S3_ERRORS) as error:
+            self._heart.note(message=f"{NOT_PUBLISHED}: {error}"[:2000])
+            raise
+
     def _after_publish(self, checkpoint: PublishedCheckpoint) -> None:
-        self._heart.note(checkpoint=checkpoint)
+        late = self._heart.state.message.startswith(NOT_PUBLISHED)
+        self._heart.note(checkpoint=checkpoint, **({"message": ""} if late else {}))
         self._heart.beat()
 
     def _margin_s(self) -> float:

@@ -43,7 +43,7 @@ def damage(folder: Path, files: tuple[FileDigest, ...], check: Callable[[], None
     """The first way in which ``folder`` is not what ``files`` says, or None. Sizes first: they are cheap."""
     for file in files:
         path = folder / file.path
-        if _leaves(folder, path):
+        if leaves(folder, path):
             return f"{file.path} leads out of its folder"
         if not path.is_file() or path.is_symlink():
             return f"{file.path} is missing"
@@ -65,5 +65,6 @@ def regular_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _leaves(folder: Path, path: Path) -> bool:
+def leaves(folder: Path, path: Path) -> bool:
+    """True where ``path`` is, through links, outside of ``folder``."""
     return not path.resolve().is_relative_to(folder.resolve())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from agent.store import S3_ERRORS, Store
+from agent.store import S3_ERRORS, Denied, Store
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.keys import heartbeat_key
 from jobspec.ticket import Ticket
@@ -20,7 +20,7 @@ def read_heartbeat(store: Store, bucket: str, job_id: str, writer: str) -> Heart
     try:
         body = store.read(bucket, heartbeat_key(job_id, writer))
         return None if body is None else load(Heartbeat, body)
-    except UnreadableDocument as error:
+    except (UnreadableDocument, Denied) as error:
         log.warning("heartbeat of %s: %s", writer, error)
         return None
 
@@ -33,6 +33,8 @@ class Heart:
         self._ticket = ticket
         self._now = now
         self._lock = threading.Lock()
+        #: Held while S3 is written to, which may take minutes: whoever only notes a fact must not wait for that.
+        self._writing = threading.Lock()
         self._state = earlier or Heartbeat(job_id=ticket.job_id, attempt=ticket.attempt, instance_id=ticket.instance_id, seq=0, at=now(), phase=Phase.STAGING)
 
     def note(self, **facts: Any) -> None:
@@ -46,13 +48,13 @@ class Heart:
 
     def beat(self) -> None:
         """Write the heartbeat. A beat that S3 does not take is lost, not fatal: the next one says the same and more."""
-        with self._lock:
-            self._state = self._state.model_copy(update={"seq": self._state.seq + 1, "at": self._now()})
-            body = dump(self._state)
+        with self._writing:
+            with self._lock:
+                self._state = state = self._state.model_copy(update={"seq": self._state.seq + 1, "at": self._now()})
             try:
-                self._store.write(self._ticket.outputs_bucket, heartbeat_key(self._ticket.job_id, self._ticket.writer), body)
-            except S3_ERRORS as error:
-                log.warning("heartbeat %d not written: %s", self._state.seq, error)
+                self._store.write(self._ticket.outputs_bucket, heartbeat_key(self._ticket.job_id, self._ticket.writer), dump(state))
+            except (Denied, *S3_ERRORS) as error:
+                log.warning("heartbeat %d not written: %s", state.seq, error)
 
     def enter(self, phase: Phase, message: str = "") -> None:
         """Change the phase and say so at once."""

@@ -5,6 +5,7 @@ unreadable answer are "none known" too, said once in the log. ``spot/termination
 after a failed termination, and is not read.
 """
 
+import http.client
 import json
 import logging
 import urllib.error
@@ -94,7 +95,7 @@ class Imds:
             if error.code == 401:
                 raise PermissionError(path) from None
             raise ImdsUnreachable(f"status {error.code} for {path}") from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
             raise ImdsUnreachable(f"{path}: {error}") from None
 
     def _time_in(self, document: str, field: str, later: timedelta) -> datetime:

@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.control import write_whole
 from agent.digests import NotAFile, damage, sha256_of
 from agent.settings import Folders
-from agent.store import Absent, Check, Store
+from agent.store import Absent, Check, Denied, Store
 from jobspec.base import Document, Sha256
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder, checkpoint_step, checkpoints_prefix
@@ -69,7 +69,7 @@ class Resumer:
         self._target = folders.run / "checkpoints"
 
     def fetch(self) -> int | None:
-        """The step of the newest whole checkpoint, now in the run folder; None where there is none. Raises Summoned, OSError."""
+        """The step of the newest whole checkpoint, now in the run folder; None where there is none. Raises Summoned, Denied, OSError."""
         newest: int | None = None
         for candidate in self._candidates():
             self._check()
@@ -80,6 +80,9 @@ class Resumer:
                 if newest is not None and sum(file.size for file in manifest.files) > CHEAP_BYTES:
                     return newest
                 self._take(candidate, manifest)
+            except Denied:
+                # It is listed, so it is there: to begin before it would lose its steps without a word.
+                raise
             except (NotWhole, Absent) as error:
                 log.warning("checkpoint %s passed over: %s", candidate.prefix, error)
                 continue

@@ -22,6 +22,10 @@ class Pace:
     logs_s: float = 60.0
     #: What a last save may need before anything was measured.
     save_s: float = 30.0
+    #: Granted to a last save even where this machine's clock says that the time is over already: clocks can be wrong.
+    least_save_s: float = 20.0
+    #: Between two tries of a last word that S3 refuses: a role's policy reaches every host of IAM's within seconds.
+    denied_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 class StagingFailed(Exception):
     def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)
-        self.failure = Failure(code=code, message=message[:2000])
+        # What the user's own file says may be no text: half a surrogate pair, which JSON can hold and a document cannot.
+        self.failure = Failure(code=code, message=message.encode("utf-8", "replace").decode()[:2000])
 
 
 class Staged(Document):
@@ -149,17 +151,20 @@ class Stager:
     def _run_hub(self, repository: str, revision: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # The image is offline for the trainer's sake; this one process is not.
-        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(self._folders.incoming / "hub")}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(self._folders.incoming / "hub")}
         command = [sys.executable, "-m", hub.__name__, repository, revision, str(folder)]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own module; id and revision are held to patterns
-            try:
-                while process.poll() is None:
-                    self._check()
-                    self._sleep(HUB_LOOK_S)
-            except BaseException:
-                process.kill()
-                raise
-            told = (process.stderr.read() if process.stderr else "").strip()[-500:]
+        # A file, not a pipe: whoever fills a pipe that nobody reads stands still, and a download of hours says much.
+        with tempfile.TemporaryFile() as words:
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=words) as process:  # noqa: S603 - our own module; id and revision are held to patterns
+                try:
+                    while process.poll() is None:
+                        self._check()
+                        self._sleep(HUB_LOOK_S)
+                except BaseException:
+                    process.kill()
+                    raise
+            words.seek(max(0, words.tell() - 4000))
+            told = words.read(4000).decode("utf-8", "replace").strip()[-500:]
         if process.returncode == hub.EXIT_MISSING:
             raise StagingFailed(FailureCode.MODEL_MISSING, f"the hub has no public model {repository} at {revision}: {told}")
         if "No space left" in told:

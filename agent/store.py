@@ -7,9 +7,10 @@ A file becomes visible under its name, here and there, only when it is whole.
 import base64
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -31,11 +32,18 @@ CONFLICT_TRIES = 5
 #: What the calls below raise when S3 cannot be reached or refuses.
 S3_ERRORS = (ClientError, BotoCoreError, Boto3Error, OSError)
 
+#: 403 as well, but of the clock or the credentials, and over when they are right again (S3 API reference, error codes).
+PASSING_REFUSALS = frozenset({"RequestTimeTooSkewed", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
 log = logging.getLogger(__name__)
 
 
 class Absent(Exception):
-    """No such object or bucket, or no permission to see it (S3 says 403 for a missing key to those who may not list)."""
+    """No such object or bucket."""
+
+
+class Denied(Absent):
+    """S3 refuses this instance's role. Of a missing key it says so too, to a role that may not list; ours may (template.yaml)."""
 
 
 class NotAsDescribed(Exception):
@@ -61,26 +69,29 @@ class Store:
         self._s3 = s3
 
     def read(self, bucket: str, key: str) -> bytes | None:
-        """A small document, or None where there is none. A longer one is cut one byte past the limit, so that it is refused."""
+        """A small document, or None where there is none. A longer one is cut one byte past the limit, so that it is refused. Raises Denied."""
         try:
-            answer = self._s3.get_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            # A missing key is 403 to a role that may not list the prefix.
-            if _status(error) in (403, 404):
-                return None
+            with _refusals(bucket, key):
+                answer = self._s3.get_object(Bucket=bucket, Key=key)
+        except Denied:
             raise
+        except Absent:
+            return None
         body: bytes = answer["Body"].read(MAX_DOCUMENT_BYTES + 1)
         answer["Body"].close()
         return body
 
     def write(self, bucket: str, key: str, body: bytes) -> None:
-        self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256")
+        """Raises Denied."""
+        with _refusals(bucket, key, "write"):
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256")
 
     def write_once(self, bucket: str, key: str, body: bytes) -> bool:
-        """True if this call wrote the object, False if it was there. A racing write (409) is tried again."""
+        """True if this call wrote the object, False if it was there. A racing write (409) is tried again. Raises Denied."""
         for _ in range(CONFLICT_TRIES):
             try:
-                self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256", IfNoneMatch="*")
+                with _refusals(bucket, key, "write"):
+                    self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256", IfNoneMatch="*")
             except ClientError as error:
                 if _status(error) == 412:
                     return False
@@ -93,19 +104,15 @@ class Store:
 
     def list(self, bucket: str, prefix: str) -> Iterator[Found]:
         """Objects below ``prefix`` in the order of their keys. Raises Absent."""
-        try:
+        with _refusals(bucket, prefix):
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for found in page.get("Contents", []):
                     yield Found(found["Key"], found["Size"], found["ETag"])
-        except ClientError as error:
-            raise _absent(error, bucket, prefix) from None
 
     def facts(self, bucket: str, key: str) -> Found:
         """Raises Absent."""
-        try:
+        with _refusals(bucket, key):
             answer = self._s3.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            raise _absent(error, bucket, key) from None
         return Found(key, answer["ContentLength"], answer["ETag"])
 
     def download(self, bucket: str, key: str, target: Path, incoming: Path, check: Check) -> None:
@@ -113,24 +120,25 @@ class Store:
         incoming.mkdir(parents=True, exist_ok=True)
         partial = incoming / f"{target.name}.part"
         try:
-            self._s3.download_file(bucket, key, str(partial), Callback=lambda _bytes: check(), Config=TRANSFER)
+            with _refusals(bucket, key):
+                self._s3.download_file(bucket, key, str(partial), Callback=lambda _bytes: check(), Config=TRANSFER)
             target.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(target)
-        except ClientError as error:
-            raise _absent(error, bucket, key) from None
         finally:
             partial.unlink(missing_ok=True)
 
     def upload(self, bucket: str, key: str, path: Path, file: FileDigest, check: Check) -> None:
-        """Upload ``path``, which must be what ``file`` says. Raises NotAsDescribed, NotAFile, ClientError."""
+        """Upload ``path``, which must be what ``file`` says. Raises NotAsDescribed, NotAFile, Denied, ClientError, Boto3Error."""
         if sha256_of(path, check) != file.sha256:
             raise NotAsDescribed(f"{file.path} changed or was damaged on this instance's disk")
         facts = {"Metadata": {"sha256": file.sha256}}
-        if file.size <= WHOLE_PUT_BYTES:
-            body = path.read_bytes()
-            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=base64.b64encode(bytes.fromhex(file.sha256)).decode(), **facts)
-            return
-        self._s3.upload_file(str(path), bucket, key, ExtraArgs={"ChecksumAlgorithm": "SHA256", **facts}, Callback=lambda _bytes: check(), Config=TRANSFER)
+        with _refusals(bucket, key, "write"):
+            if file.size <= WHOLE_PUT_BYTES:
+                sha256 = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+                self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), ChecksumSHA256=sha256, **facts)
+            else:
+                options = {"ChecksumAlgorithm": "SHA256", **facts}
+                self._s3.upload_file(str(path), bucket, key, ExtraArgs=options, Callback=lambda _bytes: check(), Config=TRANSFER)
 
     def delete(self, bucket: str, key: str) -> None:
         self._s3.delete_object(Bucket=bucket, Key=key)
@@ -140,9 +148,21 @@ def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _absent(error: ClientError, bucket: str, key: str) -> Exception:
-    if _status(error) == 404:
-        return Absent(f"s3://{bucket}/{key} does not exist")
-    if _status(error) == 403:
-        return Absent(f"s3://{bucket}/{key} does not exist, or the instance role may not read it")
-    return error
+@contextmanager
+def _refusals(bucket: str, key: str, verb: Literal["read", "write"] = "read") -> Iterator[None]:
+    """A refusal of the role becomes Denied, a missing object or bucket Absent; whatever else S3 says stays as it is."""
+    try:
+        yield
+    except (ClientError, Boto3Error) as error:
+        # boto3 wraps what a transfer in parts met.
+        answer = error if isinstance(error, ClientError) else error.__context__
+        if not isinstance(answer, ClientError):
+            raise
+        if _status(answer) == 403 and answer.response.get("Error", {}).get("Code") not in PASSING_REFUSALS:
+            place = f"s3://{bucket}/{key}"
+            raise Denied(
+                f"the instance role may not write {place}" if verb == "write" else f"{place} does not exist, or the instance role may not read it"
+            ) from None
+        if _status(answer) == 404:
+            raise Absent(f"s3://{bucket}/{key} does not exist") from None
+        raise

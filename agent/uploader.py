@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from agent.digests import NotAFile
+from agent.digests import NotAFile, leaves
 from agent.resume import brought, manifest_sha256
 from agent.settings import Folders
 from agent.store import Check, NotAsDescribed, Store
@@ -91,11 +91,15 @@ class Uploader:
     def _publish(self, step: int) -> None:
         started = time.monotonic()
         folder = self._local / f"step-{step:08d}"
+        if leaves(self._local, folder / CHECKPOINT_MANIFEST_NAME):
+            raise NotAFile(f"{folder.name} leads out of the run folder")
         manifest = load(CheckpointManifest, (folder / CHECKPOINT_MANIFEST_NAME).read_bytes())
         prefix = checkpoint_prefix(self._ticket.job_id, self._ticket.writer, step)
         check = self._overtaken(step)
         for file in manifest.files:
             check()
+            if leaves(folder, folder / file.path):
+                raise NotAFile(f"{file.path} leads out of its checkpoint")
             self._store.upload(self._ticket.outputs_bucket, prefix + file.path, folder / file.path, file, check)
         self._store.write(self._ticket.outputs_bucket, prefix + CHECKPOINT_MANIFEST_NAME, dump(manifest))
         self.upload_s = time.monotonic() - started
