@@ -84,7 +84,7 @@ class Store:
     def write(self, bucket: str, key: str, body: bytes) -> None:
         """Raises Denied."""
         with _refusals(bucket, key, "write"):
-            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256")
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256", **_expiry(key))
 
     def write_once(self, bucket: str, key: str, body: bytes) -> bool:
         """True if this call wrote the object, False if it was there. A racing write (409) is tried again. Raises Denied."""
@@ -131,7 +131,7 @@ class Store:
         """Upload ``path``, which must be what ``file`` says. Raises NotAsDescribed, NotAFile, Denied, ClientError, Boto3Error."""
         if sha256_of(path, check) != file.sha256:
             raise NotAsDescribed(f"{file.path} changed or was damaged on this instance's disk")
-        facts = {"Metadata": {"sha256": file.sha256}}
+        facts = {"Metadata": {"sha256": file.sha256}} | _expiry(key)
         with _refusals(bucket, key, "write"):
             if file.size <= WHOLE_PUT_BYTES:
                 sha256 = base64.b64encode(bytes.fromhex(file.sha256)).decode()
@@ -142,6 +142,11 @@ class Store:
 
     def delete(self, bucket: str, key: str) -> None:
         self._s3.delete_object(Bucket=bucket, Key=key)
+
+
+def _expiry(key: str) -> dict[str, Any]:
+    """The tag by which the bucket's lifecycle (template.yaml) tells a checkpoint, which expires, from a model, which does not."""
+    return {"Tagging": "dropforge%3Akind=checkpoint"} if "/checkpoints/" in key else {}
 
 
 def _status(error: ClientError) -> int:

@@ -290,3 +290,20 @@ def test_a_large_file_goes_in_parts_and_comes_back_whole(cloud: Cloud, tmp_path:
     store.download(OUTPUTS, "key", back, tmp_path / "incoming", lambda: None)
     assert sha256_of(back) == digest.sha256
     assert cloud.s3.head_object(Bucket=OUTPUTS, Key="key")["Metadata"] == {"sha256": digest.sha256}
+
+
+def test_what_belongs_to_a_checkpoint_is_tagged_to_expire_and_a_model_is_not(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"1")
+    large.write_bytes(b"0123456789" * 1000)
+    monkeypatch.setattr("agent.store.WHOLE_PUT_BYTES", 1000)
+    store, folder = Store(cloud.s3), checkpoint_prefix(JOB, FIRST, 7)
+    for path in (small, large):
+        file = FileDigest(path=path.name, size=path.stat().st_size, sha256=sha256_of(path))
+        for prefix in (folder, f"runs/{JOB}/{FIRST}/final/"):
+            store.upload(OUTPUTS, prefix + path.name, path, file, lambda: None)
+    store.write(OUTPUTS, f"{folder}checkpoint.json", b"{}")
+    tags = {key: cloud.s3.get_object_tagging(Bucket=OUTPUTS, Key=key)["TagSet"] for key in cloud.keys()}
+    expiring = [{"Key": "dropforge:kind", "Value": "checkpoint"}]
+    assert {key: found == expiring for key, found in tags.items()} == {key: "/checkpoints/" in key for key in tags}
+    assert len(tags) == 5

@@ -80,7 +80,12 @@ class Stack:
             case "Fn::Base64":
                 return self.resolve(inner)
             case "Fn::Select":
-                return f"<Select {inner[0]}>"
+                choices = self.resolve(inner[1])
+                return choices[int(inner[0])] if isinstance(choices, list) else f"<Select {inner[0]}>"
+            case "Fn::Split":
+                return self.resolve(inner[1]).split(inner[0])
+            case "Fn::GetAZs":
+                return "<GetAZs>"
         raise NotImplementedIntrinsic(key)
 
     def _named(self, name: str, names: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,3 +94,37 @@ def test_the_curfew_comes_by_itself_and_ends_what_is_past_its_deadline(cloud: Cl
     eventually(lambda: state() in ("shutting-down", "terminated"), within_s=12 * MINUTE_S)
     lines = eventually(lambda: [line for entry in commands.entries(home, "curfew", follow=False) for line in entry["lines"]], within_s=6 * MINUTE_S)
     assert any('"outcome":"done"' in line.replace(" ", "") for line in lines), lines
+
+
+def test_an_update_with_other_parameters_is_carried_out_and_keeps_what_is_there(cloud: CloudState, plan: clouds.Plan) -> None:
+    """With GitHub's roles, on a provider that the account has. The emulator makes no provider and keeps no boundaries."""
+    s3, provider = deploy.client_of(cloud, "s3"), f"arn:aws:iam::{clouds.ACCOUNT_ID}:oidc-provider/token.actions.githubusercontent.com"
+    s3.put_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept", Body=b"kept")
+    github = {"GitHubRepository": "me/it", "GitHubRepositoryId": "1", "GitHubOwnerId": "2", "GitHubOidcProviderArn": provider}
+    updated = clouds.up(replace(plan, parameters={"SpendAlarmUsdPerHour": "7", "LogRetentionDays": "7", **github}))
+    assert {key: value for key, value in updated.outputs.items() if key in cloud.outputs} == cloud.outputs
+    assert updated.outputs.keys() - cloud.outputs.keys() == {"PushImageRoleArn", "DeployRoleArn", "CloudFormationRoleArn"}
+    groups = deploy.client_of(cloud, "logs").describe_log_groups(logGroupNamePrefix=f"/dropforge/{cloud.stack}/")["logGroups"]
+    assert {group["retentionInDays"] for group in groups} == {7}
+    assert s3.get_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept")["Body"].read() == b"kept"
+
+
+def test_deleting_the_stack_leaves_the_data_and_nothing_that_runs(cloud: CloudState) -> None:
+    """Last in this file: the stack is gone after it."""
+    formation = deploy.client_of(cloud, "cloudformation")
+    formation.delete_stack(StackName=cloud.stack)
+
+    def gone() -> bool:
+        stacks = formation.list_stacks(StackStatusFilter=["DELETE_COMPLETE", "DELETE_FAILED"])["StackSummaries"]
+        failed = [stack for stack in stacks if stack["StackName"] == cloud.stack and stack["StackStatus"] == "DELETE_FAILED"]
+        assert not failed, failed
+        return any(stack["StackName"] == cloud.stack for stack in stacks)
+
+    eventually(gone)
+    assert deploy.client_of(cloud, "s3").get_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept")["Body"].read() == b"kept"
+    assert deploy.client_of(cloud, "dynamodb").describe_table(TableName=cloud.outputs["JobTableName"])["Table"]["TableStatus"] == "ACTIVE"
+    assert deploy.client_of(cloud, "ecr").describe_repositories()["repositories"]
+    functions = [function["FunctionName"] for function in deploy.client_of(cloud, "lambda").list_functions()["Functions"]]
+    assert [name for name in functions if name.startswith(f"{cloud.stack}-")] == []
+    assert deploy.client_of(cloud, "events").list_rules(NamePrefix=f"{cloud.stack}-")["Rules"] == []
+    assert deploy.client_of(cloud, "scheduler").list_schedules()["Schedules"] == []

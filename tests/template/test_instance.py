@@ -74,7 +74,7 @@ def test_the_user_data_is_the_bootstrap_as_it_is_after_the_stack_facts() -> None
     assert script == (ROOT / "agent/bootstrap.sh").read_text()
     assert tail == ""
     assert head.startswith("#!/bin/bash\n")
-    assert not re.search(r"<(?!<)(?!DataBucket|OutputsBucket|InstanceRole|InstanceLogs)\w", head)
+    assert not re.search(r"<(?!<)(?!DataBucket|OutputsBucket|InstanceRole|InstanceLogs|Repository)\w", head)
 
 
 def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> None:
@@ -85,7 +85,7 @@ def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> No
         "DROPFORGE_DATA_BUCKET": "<DataBucket>",
         "DROPFORGE_OUTPUTS_BUCKET": "<OutputsBucket>",
         "DROPFORGE_ROLE_ID": "<InstanceRole.RoleId>",
-        "DROPFORGE_IMAGE": "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge:latest",
+        "DROPFORGE_IMAGE": "<Repository.RepositoryUri>:latest",
         "DROPFORGE_LOG_GROUP": "<InstanceLogs>",
         "AWS_REGION": "eu-west-1",
     }
@@ -95,6 +95,14 @@ def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> No
 def test_an_image_uri_is_taken_as_given() -> None:
     uri = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge@sha256:" + 64 * "a"
     assert f"DROPFORGE_IMAGE={uri}\n" in str(_launch_data(Stack(parameters={"ImageUri": uri}))["UserData"])
+
+
+def test_a_given_repository_is_pulled_from_and_none_is_made() -> None:
+    stack = Stack(parameters={"ImageRepository": "team/dropforge"})
+    assert "DROPFORGE_IMAGE=111122223333.dkr.ecr.eu-west-1.amazonaws.com/team/dropforge:latest\n" in str(_launch_data(stack)["UserData"])
+    (pull,) = [rule for rule in role_statements(stack, "InstanceRole") if rule["Sid"] == "PullTheImage"]
+    assert pull["Resource"] == "arn:aws:ecr:eu-west-1:111122223333:repository/team/dropforge"
+    assert not stack.holds({"Condition": "MakesRepository"})
 
 
 def test_the_user_data_fits_ec2_with_the_longest_names() -> None:
@@ -124,6 +132,7 @@ def test_the_user_data_fits_ec2_with_the_longest_names() -> None:
         ("s3:AbortMultipartUpload", f"{OUTPUTS}/{keys.final_prefix('j', SELF)}adapter.safetensors", True),
         ("s3:DeleteObject", f"{OUTPUTS}/{keys.checkpoint_prefix('j', SELF, 7)}checkpoint.json", True),
         ("s3:ListBucket", OUTPUTS, True),
+        ("s3:PutObjectTagging", f"{OUTPUTS}/{keys.checkpoint_prefix('j', SELF, 7)}adapter.safetensors", True),
         # What a stolen credential would try.
         ("s3:GetObject", f"{DATA}/{keys.ticket_key(OTHER)}", False),
         ("s3:GetObject", f"{DATA}/{keys.status_key('tiny')}", False),
@@ -136,6 +145,9 @@ def test_the_user_data_fits_ec2_with_the_longest_names() -> None:
         ("s3:DeleteObject", f"{OUTPUTS}/runs/j/{OTHER}/{SELF}/checkpoints/x", False),
         ("s3:DeleteObject", f"{OUTPUTS}/{keys.final_prefix('j', SELF)}adapter.safetensors", False),
         ("s3:DeleteObject", f"{OUTPUTS}/{keys.marker_key('j', SELF)}", False),
+        ("s3:PutObjectTagging", f"{OUTPUTS}/{keys.final_prefix('j', SELF)}adapter.safetensors", False),
+        ("s3:PutObjectTagging", f"{OUTPUTS}/{keys.checkpoint_prefix('j', OTHER, 7)}adapter.safetensors", False),
+        ("s3:PutObjectTagging", f"{OUTPUTS}/{keys.checkpoints_prefix('j', OTHER)}{SELF}/checkpoints/step-00000009/checkpoint.json", False),
         ("ec2:RunInstances", "arn:aws:ec2:eu-west-1:111122223333:instance/*", False),
         ("ec2:TerminateInstances", "arn:aws:ec2:eu-west-1:111122223333:instance/i-0bbbbbbbbbbbbbbbb", False),
         ("dynamodb:GetItem", "<JobTable.Arn>", False),

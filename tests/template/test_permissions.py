@@ -16,6 +16,8 @@ EC2 = "arn:aws:ec2:eu-west-1:111122223333:"
 #: Actions that know no resource (service authorization reference), and so the only ones that may be allowed on "*".
 WITHOUT_RESOURCE = {
     "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplates",
+    "ec2:DescribeLaunchTemplateVersions",
     "ec2:DescribeSubnets",
     "ec2:DescribeSpotPriceHistory",
     "xray:PutTraceSegments",
@@ -62,10 +64,10 @@ IMPLIED = {
 
 
 def wide_statements(stack: Stack) -> list[str]:
-    """Allow statements on everything, or with a wildcard for an action."""
+    """Allow statements on everything, or with a wildcard for an action. A boundary allows nothing by itself: test_github.py."""
     found = []
     for holder, rule in statements(stack):
-        if rule["Effect"] != "Allow":
+        if rule["Effect"] != "Allow" or holder == "Boundary":
             continue
         where = f"{holder}.{rule['Sid']}"
         actions = set(listed(rule["Action"]))
@@ -92,11 +94,16 @@ def test_the_only_allow_by_exception_is_the_instances_read_and_a_deny_fences_it(
     assert by_exception == [("InstanceRole", "ReadAllButTicketsAndStatus")]
 
 
-def test_only_the_instance_role_is_passed_and_only_to_ec2() -> None:
-    passes = [rule for _, rule in statements(Stack()) if "iam:PassRole" in listed(rule["Action"])]
-    assert [(rule["Resource"], rule["Condition"]) for rule in passes] == [
-        ("<InstanceRole.Arn>", {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
-    ]
+def test_every_role_is_passed_to_a_named_service_and_functions_pass_only_the_instances_to_ec2() -> None:
+    passes = [(holder, rule) for holder, rule in statements(Stack()) if "iam:PassRole" in listed(rule["Action"])]
+    to = {(holder, rule["Resource"]): rule["Condition"]["StringEquals"]["iam:PassedToService"] for holder, rule in passes}
+    assert to == {
+        ("LaunchPolicy", "<InstanceRole.Arn>"): "ec2.amazonaws.com",
+        ("Boundary", "arn:aws:iam::111122223333:role/dropforge-InstanceRole-*"): "ec2.amazonaws.com",
+        ("DeployRole", "<CloudFormationRole.Arn>"): "cloudformation.amazonaws.com",
+        ("CloudFormationRole", "arn:aws:iam::111122223333:role/dropforge-*"): ["lambda.amazonaws.com", "scheduler.amazonaws.com"],
+    }
+    assert len(passes) == len(to)
 
 
 def _rule(sid: str) -> dict[str, dict[str, dict[str, object]]]:

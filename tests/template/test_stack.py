@@ -1,13 +1,16 @@
 """What holds for the whole stack: nothing lost in silence, nothing open, nothing kept for ever, every parameter explained."""
 
 import importlib
+import json
 import re
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from control_plane.settings import settings_from
+from jobspec.units import Duration
 from tests.template.stack import PSEUDO, ROOT, Stack, listed
 
 FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "Curfew", "InstanceState", "Interruption", "PublishLedger", "Reconcile", "Submit"]
@@ -132,9 +135,49 @@ def test_what_holds_a_users_work_outlives_the_stack(name: str) -> None:
     assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
 
-def test_no_lifecycle_rule_ever_removes_a_current_object_but_tickets() -> None:
-    rules = [rule for bucket in Stack().of_type("AWS::S3::Bucket").values() for rule in bucket["LifecycleConfiguration"]["Rules"]]
-    assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["tickets/"]
+def test_no_lifecycle_rule_ever_removes_a_current_object_but_tickets_and_what_is_tagged_a_checkpoint() -> None:
+    stack = Stack(parameters={"CheckpointDays": "91"})
+    rules = [rule for bucket in stack.of_type("AWS::S3::Bucket").values() for rule in bucket["LifecycleConfiguration"]["Rules"]]
+    expiring = {rule["Prefix"]: rule for rule in rules if "ExpirationInDays" in rule}
+    assert expiring.keys() == {"tickets/", "runs/"}
+    assert expiring["runs/"]["TagFilters"] == [{"Key": "dropforge:kind", "Value": "checkpoint"}]
+    assert expiring["runs/"]["ExpirationInDays"] == "91"
+    assert "dropforge%3Akind=checkpoint" in (ROOT / "agent/store.py").read_text()
+
+
+def test_no_checkpoint_and_no_ticket_expires_while_its_job_may_live() -> None:
+    youngest_days = Stack().template["Parameters"]["CheckpointDays"]["MinValue"]
+    with pytest.raises(ValidationError, match="less than or equal"):
+        TypeAdapter(Duration).validate_python(f"{youngest_days}d")
+    rules = Stack().properties("DataBucket")["LifecycleConfiguration"]["Rules"]
+    assert next(rule["ExpirationInDays"] for rule in rules if rule["Id"] == "forget-tickets") > youngest_days
+
+
+def test_old_runs_move_to_a_class_that_is_read_at_once() -> None:
+    rules = Stack().properties("OutputsBucket")["LifecycleConfiguration"]["Rules"]
+    assert [rule["Transitions"] for rule in rules if "Transitions" in rule] == [[{"StorageClass": "GLACIER_IR", "TransitionInDays": "120"}]]
+
+
+def test_a_tag_is_one_image_for_ever_but_for_latest_and_every_push_is_scanned() -> None:
+    stack = Stack()
+    repository = stack.properties("Repository")
+    assert repository["ImageTagMutability"] == "IMMUTABLE_WITH_EXCLUSION"
+    assert [f["ImageTagMutabilityExclusionFilterValue"] for f in repository["ImageTagMutabilityExclusionFilters"]] == ["latest"]
+    assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert [rule["selection"]["tagStatus"] for rule in rules] == ["untagged", "any"]
+    assert "RepositoryName" not in repository, "a fixed name would be taken by the account's other stack"
+
+
+@pytest.mark.parametrize(("zones", "subnets"), [("1", ["<SubnetA>"]), ("3", ["<SubnetA>", "<SubnetB>", "<SubnetC>"])])
+def test_private_endpoints_are_in_every_zone_reached_only_by_instances_and_only_on_request(zones: str, subnets: list[str]) -> None:
+    assert not Stack().holds({"Condition": "MakesEndpoints"})
+    stack = Stack(parameters={"InterfaceEndpoints": "yes", "ZoneCount": zones})
+    made = [e for e in stack.of_type("AWS::EC2::VPCEndpoint").values() if e["VpcEndpointType"] == "Interface"]
+    assert [endpoint["ServiceName"].rpartition("eu-west-1.")[2] for endpoint in made] == ["ecr.api", "ecr.dkr", "logs"]
+    assert all(e["SubnetIds"] == subnets and e["PrivateDnsEnabled"] and e["SecurityGroupIds"] == ["<EndpointSecurityGroup.GroupId>"] for e in made)
+    (rule,) = stack.properties("EndpointSecurityGroup")["SecurityGroupIngress"]
+    assert (rule["FromPort"], rule["ToPort"], rule["SourceSecurityGroupId"]) == (443, 443, "<InstanceSecurityGroup.GroupId>")
 
 
 def test_a_marker_is_written_once_and_stays() -> None:
@@ -234,7 +277,16 @@ def test_every_parameter_explains_itself_and_what_it_takes() -> None:
             ["", "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge:v1", "ghcr.io/a/b@sha256:" + 64 * "0", "localhost:5000/dropforge:latest"],
             ["dropforge", "dropforge@sha256:beef", "drop forge:v1", "dropforge:v1\nX=y", "$(reboot):v1"],
         ),
-        ("ImageRepository", ["dropforge", "team/dropforge"], ["Dropforge", "*", "team/"]),
+        ("ImageRepository", ["", "dropforge", "team/dropforge"], ["Dropforge", "*", "team/"]),
+        ("GitHubRepository", ["", "me/it", "My-Org/it.works_2"], ["me", "me/", "/it", "me/it/more", "me/*", "-me/it"]),
+        ("GitHubRepositoryId", ["", "123"], ["0", "12a", "-1", "*"]),
+        ("GitHubOwnerId", ["", "123"], ["0", "me"]),
+        ("GitHubEnvironment", ["production", "a-b_2"], ["", "*", "a:b", "two words"]),
+        (
+            "GitHubOidcProviderArn",
+            ["", "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"],
+            ["arn:aws:iam::111122223333:oidc-provider/example.com", "arn:aws:iam::111122223333:oidc-provider/tokenXactions.githubusercontent.com"],
+        ),
     ],
 )
 def test_parameter_patterns_take_what_is_right_and_refuse_what_is_not(name: str, good: list[str], bad: list[str]) -> None:
@@ -243,7 +295,7 @@ def test_parameter_patterns_take_what_is_right_and_refuse_what_is_not(name: str,
     assert [text for text in bad if re.fullmatch(pattern, text)] == []
 
 
-def test_a_vpc_without_subnets_and_subnets_without_a_vpc_are_refused() -> None:
+def test_what_comes_only_in_pairs_is_refused_alone() -> None:
     def refused(**given: str) -> list[str]:
         stack = Stack(parameters=given)
         rules = stack.template["Rules"]
@@ -253,6 +305,10 @@ def test_a_vpc_without_subnets_and_subnets_without_a_vpc_are_refused() -> None:
     assert refused(VpcId="vpc-01234567") == ["VpcComesWithItsSubnets"]
     assert refused(SubnetIds="subnet-01234567") == ["SubnetsComeWithTheirVpc"]
     assert refused(VpcId="vpc-01234567", SubnetIds="subnet-01234567") == []
+    assert refused(VpcId="vpc-01234567", SubnetIds="subnet-01234567", InterfaceEndpoints="yes") == ["EndpointsComeWithTheStacksVpc"]
+    assert refused(GitHubRepository="me/it", GitHubRepositoryId="1") == ["RepositoryComesWithItsNumbers"]
+    assert refused(GitHubRepository="me/it", GitHubOwnerId="2") == ["RepositoryComesWithItsNumbers"]
+    assert refused(GitHubRepository="me/it", GitHubRepositoryId="1", GitHubOwnerId="2") == []
 
 
 def test_the_budget_speaks_to_its_topic_at_four_thresholds_once_the_topic_lets_it() -> None:

@@ -1,0 +1,101 @@
+"""Every way to fail that money or a job hangs on has an alarm, and every number that alarms and dashboard read is one that is sent."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.template.stack import ROOT, Stack
+
+NAMESPACE = "Dropforge/dropforge"
+#: Read by the dashboard or an alarm, and not sent yet. The test below fails once one of them is, so that the list gets shorter.
+TO_COME = {"AttemptsStarted", "GpuPercent", "IdleGpus", "Interruptions", "SpendUsdPerHour", "StaleHeartbeats"}
+SILENCE_IS_THE_ALARM = {"TickMissingAlarm", "CurfewMissingAlarm"}
+
+
+def _widgets(stack: Stack) -> list[dict[str, Any]]:
+    return [widget["properties"] for widget in json.loads(stack.properties("Dashboard")["DashboardBody"])["widgets"]]
+
+
+def read_metrics(stack: Stack) -> set[str]:
+    """Names of our own metrics that an alarm or the dashboard reads."""
+    alarms = stack.of_type("AWS::CloudWatch::Alarm").values()
+    found = {alarm["MetricName"] for alarm in alarms if alarm.get("Namespace") == NAMESPACE}
+    return found | {metric[1] for widget in _widgets(stack) for metric in widget["metrics"] if metric[0] == NAMESPACE}
+
+
+def sent_metrics() -> set[str]:
+    """Names in the sources of the functions that a metric is sent under: the handlers' counts, all of them written as literals."""
+    source = "".join(path.read_text() for path in (ROOT / "functions/control_plane").rglob("*.py"))
+    return set(re.findall(r'"([A-Z][A-Za-z]+)": ', source))
+
+
+def test_every_metric_that_is_read_is_sent_or_known_to_come() -> None:
+    assert read_metrics(Stack()) - sent_metrics() == TO_COME
+
+
+def test_every_alarm_speaks_to_the_e_mail_topic_which_lets_it() -> None:
+    stack = Stack()
+    for name, alarm in stack.of_type("AWS::CloudWatch::Alarm").items():
+        assert alarm["AlarmActions"] == ["<Topic>"], name
+        assert len(alarm["AlarmDescription"]) > 60, name
+    (grant,) = [s for s in stack.properties("TopicPolicy")["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    assert (grant["Principal"], grant["Action"]) == ({"Service": "cloudwatch.amazonaws.com"}, "sns:Publish")
+    assert grant["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "111122223333"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:eu-west-1:111122223333:alarm:*"},
+    }
+
+
+def test_silence_alarms_only_where_it_is_the_failure() -> None:
+    alarms = Stack().of_type("AWS::CloudWatch::Alarm")
+    assert {name for name, alarm in alarms.items() if alarm["TreatMissingData"] == "breaching"} == SILENCE_IS_THE_ALARM
+    assert {alarm["TreatMissingData"] for alarm in alarms.values()} == {"breaching", "notBreaching"}
+    for name in SILENCE_IS_THE_ALARM:
+        assert (alarms[name]["ComparisonOperator"], alarms[name]["Threshold"], alarms[name]["Statistic"]) == ("LessThanThreshold", 1, "Sum")
+
+
+@pytest.mark.parametrize(
+    ("alarm", "metric"),
+    [
+        ("DeadLettersAlarm", ("AWS/SQS", "ApproximateNumberOfMessagesVisible", [{"Name": "QueueName", "Value": "<DeadLetters.QueueName>"}])),
+        ("TickMissingAlarm", ("AWS/Lambda", "Invocations", [{"Name": "FunctionName", "Value": "<ReconcileFunction>"}])),
+        ("CurfewMissingAlarm", ("AWS/Lambda", "Invocations", [{"Name": "FunctionName", "Value": "<CurfewFunction>"}])),
+        ("OverdueInstancesAlarm", (NAMESPACE, "OverdueInstances", [{"Name": "service", "Value": "dropforge"}])),
+        ("StaleHeartbeatsAlarm", (NAMESPACE, "StaleHeartbeats", [{"Name": "service", "Value": "dropforge"}])),
+        ("SpendRateAlarm", (NAMESPACE, "SpendUsdPerHour", [{"Name": "service", "Value": "dropforge"}])),
+        ("IdleGpusAlarm", (NAMESPACE, "IdleGpus", [{"Name": "service", "Value": "dropforge"}])),
+        ("NoticesDoubledAlarm", (NAMESPACE, "NoticesDoubled", [{"Name": "service", "Value": "dropforge"}])),
+    ],
+)
+def test_every_failure_has_its_alarm(alarm: str, metric: tuple[str, str, list[dict[str, str]]]) -> None:
+    found = Stack().properties(alarm)
+    assert (found["Namespace"], found["MetricName"], found["Dimensions"]) == metric
+
+
+def test_our_metrics_are_read_where_the_functions_send_them() -> None:
+    """Powertools puts its namespace and the one dimension ``service`` on every metric."""
+    variables = Stack().properties("SubmitFunction")["Environment"]["Variables"]
+    assert (variables["POWERTOOLS_METRICS_NAMESPACE"], variables["POWERTOOLS_SERVICE_NAME"]) == (NAMESPACE, "dropforge")
+
+
+def test_the_error_alarm_adds_up_every_function_and_fits_cloudwatch() -> None:
+    stack = Stack()
+    queries = stack.properties("HandlerErrorsAlarm")["Metrics"]
+    counted = {query["Id"]: query["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for query in queries if "MetricStat" in query}
+    assert {f"<{name}>" for name in stack.of_type("AWS::Lambda::Function")} == set(counted.values())
+    (total,) = [query for query in queries if query.get("ReturnData")]
+    assert set(total["Expression"].split(" + ")) == counted.keys()
+    assert len(queries) <= 10, "an alarm takes ten metrics and expressions at most (CloudWatch guide, quotas)"
+
+
+def test_the_spend_alarm_is_the_parameters() -> None:
+    assert Stack(parameters={"SpendAlarmUsdPerHour": "7"}).properties("SpendRateAlarm")["Threshold"] == "7"
+
+
+def test_the_dashboard_shows_jobs_attempts_interruptions_dollars_and_gpus() -> None:
+    stack = Stack()
+    shown = {metric[1] for widget in _widgets(stack) for metric in widget["metrics"]}
+    assert {"JobsDriven", "LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "GpuPercent", "Errors"} <= shown
+    assert stack.properties("Dashboard")["DashboardName"] == "dropforge-eu-west-1"
