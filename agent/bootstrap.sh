@@ -4,7 +4,7 @@
 # Rules of this file. It is constant: nothing of a job is ever pasted into it, and what it reads of a job (tags, request
 # numbers) is held to a pattern before use. It must run in bash 3.2 as well, for the local cloud runs it unchanged on
 # laptops, with DROPFORGE_ROOT set and stand-ins for docker, aws and shutdown first on PATH (dropforge/local/shims).
-# Whatever goes wrong, the machine powers itself off: the timer is set before anything else can fail.
+# Whatever goes wrong, the machine powers itself off: the timer is set before anything else can fail or hang.
 #
 # The folder shared with the containers (the same path inside and outside):
 #   run/      what the trainer may touch: run.json, model/, data/, checkpoints/, final/, progress.jsonl, stop
@@ -23,15 +23,19 @@ IMDS="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"
 IMDS="${IMDS%/}"
 
 DEFAULT_LIFE_MIN=30   # without a readable deadline
+MAX_LIFE_MIN=131040   # 91 days; a job's longest max_runtime is 90
 DEADLINE_GRACE_MIN=5  # the agent stops in time for the deadline; this is for the upload of its last save
 HANDED_OVER_MIN=5     # EC2 ends an interrupted instance two minutes after the notice
-MAX_AGENT_STARTS=10
+MAX_AGENT_STARTS=10   # in a row; an agent that lived AGENT_LIVED_S before it died is in a row with none
+AGENT_LIVED_S=600
 PULL_TRIES=5
 POLL_S=0.5
 CONTAINER_USER=10001
 EXIT_FINISHED=0
 EXIT_HANDED_OVER=3
 EXIT_NO_TICKET=4
+EXIT_DENIED=5
+EXIT_DOCKER=125       # docker's own: the container never ran
 
 say() { printf '%s dropforge: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
 
@@ -42,23 +46,43 @@ imds_tag() {
   curl -sf --max-time 3 --retry 3 -H "X-aws-ec2-metadata-token: $token" "$IMDS/latest/meta-data/tags/instance/$1" || true
 }
 
+# First a short timer, which asks nobody; then the one that the deadline gives, which replaces it.
 arm_power_off() {
   local deadline minutes
+  shutdown -P "+$DEFAULT_LIFE_MIN" || end_by_force_after "$DEFAULT_LIFE_MIN"
+  end_after_reboot
   deadline="$(imds_tag dropforge:deadline)"
-  minutes="$DEFAULT_LIFE_MIN"
-  if [[ "$deadline" =~ ^[1-9][0-9]{0,10}$ ]]; then
-    minutes=$(((deadline - $(date +%s) + 59) / 60 + DEADLINE_GRACE_MIN))
-    if ((minutes < 1)); then minutes=1; fi
-  else
-    say "no readable deadline among the instance tags"
+  if ! [[ "$deadline" =~ ^[1-9][0-9]{0,10}$ ]]; then
+    say "no readable deadline among the instance tags; power-off in $DEFAULT_LIFE_MIN minutes at the latest"
+    return
   fi
+  minutes=$(((deadline - $(date +%s) + 59) / 60 + DEADLINE_GRACE_MIN))
+  if ((minutes < 1)); then minutes=1; fi
+  if ((minutes > MAX_LIFE_MIN)); then minutes="$MAX_LIFE_MIN"; fi
   say "power-off in $minutes minutes at the latest"
-  shutdown -P "+$minutes"
+  shutdown -P "+$minutes" || say "the timer of $DEFAULT_LIFE_MIN minutes stays"
+}
+
+# User data runs at the first boot only: after another one nothing would run here, and nothing would set a timer.
+end_after_reboot() {
+  local folder="$ROOT/var/lib/cloud/scripts/per-boot"
+  mkdir -p "$folder"
+  printf '#!/bin/sh\nshutdown -P now || systemctl poweroff --force --force\n' >"$folder/dropforge" && chmod +x "$folder/dropforge"
+}
+
+# For a machine whose shutdown command fails. Never on a laptop: there ROOT is set, and the machine is not ours.
+end_by_force() {
+  if [ -z "$ROOT" ]; then systemctl poweroff --force --force; fi
+}
+
+end_by_force_after() {
+  say "shutdown takes no timer; power-off by force in $1 minutes"
+  (sleep "$(($1 * 60))" && end_by_force) &
 }
 
 power_off() {
   say "power-off: $*"
-  shutdown -P now
+  shutdown -P now || end_by_force
   exit 0
 }
 
@@ -75,6 +99,8 @@ read_stack_facts() {
 
 make_folders() {
   mkdir -p "$RUN/model" "$RUN/data" "$CONTROL" "$LOGS" "$STATE/incoming"
+  # Given up for the trainer's last answer, should checkpoints have filled the disk.
+  head -c 1048576 /dev/zero >"$STATE/ballast"
   if [ "$(id -u)" = 0 ]; then chown -R "$CONTAINER_USER:$CONTAINER_USER" "$RUN" "$CONTROL" "$STATE/incoming"; fi
 }
 
@@ -103,7 +129,8 @@ container_options() {
   OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$CONTAINER_USER:$CONTAINER_USER")
   if [ -n "${DROPFORGE_LOG_GROUP:-}" ]; then
     OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
-    OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1")
+    # non-blocking: with docker's default a CloudWatch that stalls would stall whoever prints, the heartbeat with it.
+    OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1" --log-opt=mode=non-blocking --log-opt=max-buffer-size=4m)
   fi
 }
 
@@ -150,7 +177,12 @@ serve_trainer_request() {
   wait "$trainer"
   status=$?
   say "trainer ended with exit status $status (request $request)"
-  printf '%s %s\n' "$request" "$status" >"$CONTROL/trainer.exit.new" && mv -f "$CONTROL/trainer.exit.new" "$CONTROL/trainer.exit"
+  # Without the answer the agent would wait for this trainer for ever.
+  until printf '%s %s\n' "$request" "$status" >"$CONTROL/trainer.exit.new" && mv -f "$CONTROL/trainer.exit.new" "$CONTROL/trainer.exit"; do
+    say "the trainer's end cannot be written; tried again"
+    rm -f "$STATE/ballast"
+    sleep 2
+  done
   rm -f "$CONTROL/trainer.running"
 }
 
@@ -163,15 +195,22 @@ serve_trainer() {
 
 # Runs the agent until it has its last word; a trainer that runs keeps running while a died agent comes back.
 supervise_agent() {
-  local start status
-  for ((start = 1; start <= MAX_AGENT_STARTS; start++)); do
+  local deaths=0 status began
+  while :; do
+    began="$SECONDS"
     run_agent
     status=$?
-    case "$status" in "$EXIT_FINISHED" | "$EXIT_HANDED_OVER" | "$EXIT_NO_TICKET") return "$status" ;; esac
-    say "the agent died with exit status $status (start $start of $MAX_AGENT_STARTS)"
-    sleep $((start < 5 ? start : 15))
+    case "$status" in "$EXIT_FINISHED" | "$EXIT_HANDED_OVER" | "$EXIT_NO_TICKET" | "$EXIT_DENIED") return "$status" ;; esac
+    if ((SECONDS - began >= AGENT_LIVED_S)); then deaths=0; fi
+    deaths=$((deaths + 1))
+    say "the agent died with exit status $status ($deaths of $MAX_AGENT_STARTS)"
+    if ((deaths >= MAX_AGENT_STARTS)); then return "$status"; fi
+    if ((status == EXIT_DOCKER)) && [ -n "${DROPFORGE_LOG_GROUP:-}" ]; then
+      say "docker did not start it; from now on without the log group"
+      DROPFORGE_LOG_GROUP=''
+    fi
+    sleep $((deaths < 5 ? deaths : 15))
   done
-  return "$status"
 }
 
 main() {

@@ -65,7 +65,7 @@ class Recorders:
     def remove(self, name: str) -> None:
         (self.bin / name).unlink()
 
-    def run(self, imds: str, agent_exit: int = 0) -> list[str]:
+    def run(self, imds: str, agent_exit: int = 0, script: str = BOOTSTRAP.read_text()) -> list[str]:
         (self.root / "etc" / "dropforge" / "env").write_text("".join(f"{name}={value}\n" for name, value in self.facts.items()))
         environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -75,7 +75,7 @@ class Recorders:
             "AGENT_EXIT": str(agent_exit),
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
         }
-        subprocess.run(["bash", str(BOOTSTRAP)], env=environment, check=True, timeout=30, capture_output=True)
+        subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=30, capture_output=True)
         return self.record.read_text().replace(str(self.root), "ROOT").splitlines()
 
     def trainer_answer(self) -> str:
@@ -104,28 +104,100 @@ def test_the_commands_are_the_golden_ones(recorders: Recorders) -> None:
 
 def test_the_power_off_timer_comes_before_everything_else(recorders: Recorders) -> None:
     with FakeImds(FIRST, _tags(59.5)) as imds:
-        first, *_, last = recorders.run(imds.endpoint)
-    assert first == "shutdown -P +65"
+        first, second, *_, last = recorders.run(imds.endpoint)
+    assert (first, second) == ("shutdown -P +30", "shutdown -P +65")
     assert last == "shutdown -P now"
+
+
+def test_the_first_timer_asks_nobody(recorders: Recorders) -> None:
+    # A metadata service that answers nothing, for the seconds that a look at it takes.
+    recorders.add("curl", '#!/bin/sh\necho "curl" >>"$RECORD"\nexit 28\n')
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    assert recorders.run("http://127.0.0.1:9")[:2] == ["shutdown -P +30", "curl"]
+
+
+def test_a_deadline_further_off_than_any_job_is_cut(recorders: Recorders) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    with FakeImds(FIRST, {"dropforge:deadline": "99999999999"}) as imds:
+        assert recorders.run(imds.endpoint)[1] == "shutdown -P +131040"
+
+
+def test_a_second_boot_powers_the_machine_off(recorders: Recorders) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = ""
+    with FakeImds(FIRST, _tags(60)) as imds:
+        before = len(recorders.run(imds.endpoint))
+    script = recorders.root / "var/lib/cloud/scripts/per-boot/dropforge"
+    subprocess.run([script], env={"PATH": f"{recorders.bin}:/usr/bin:/bin", "RECORD": str(recorders.record)}, check=True)
+    assert recorders.record.read_text().splitlines()[before:] == ["shutdown -P now"]
+
+
+@pytest.mark.parametrize("root", ["", "/somewhere"])
+def test_a_shutdown_that_fails_is_done_by_force_but_never_on_a_laptop(recorders: Recorders, root: str) -> None:
+    recorders.add("shutdown", RECORDER + "exit 1\n")
+    recorders.add("systemctl", RECORDER)
+    functions = recorders.bin / "functions"
+    functions.write_text(BOOTSTRAP.read_text().removesuffix("\nmain\n"))
+    environment = {"PATH": f"{recorders.bin}:/usr/bin:/bin", "RECORD": str(recorders.record), "DROPFORGE_ROOT": root}
+    subprocess.run(["bash", "-c", f". {functions}; power_off test"], env=environment, check=True, capture_output=True)
+    forced = ["systemctl poweroff --force --force"] if root == "" else []
+    assert recorders.record.read_text().splitlines() == ["shutdown -P now", *forced]
+
+
+def test_an_agent_that_is_denied_ends_the_machine_and_is_not_started_again(recorders: Recorders) -> None:
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint, agent_exit=5)
+    assert sum(" agent " in line for line in lines) == 1
+    assert lines[-1] == "shutdown -P now"
+
+
+#: Dies at its first 12 starts, then finishes; with $LIVED it says so of a clock that runs fast.
+MORTAL = RECORDER + 'case "$*" in *" agent "*) echo >>"$CONTROL/starts"; [ "$(wc -l <"$CONTROL/starts")" -gt 12 ] || exit 137 ;; esac\n'
+
+
+@pytest.mark.parametrize(("lived_s", "starts"), [(0, 13), (600, 10)])
+def test_deaths_count_only_in_a_row(recorders: Recorders, lived_s: int, starts: int) -> None:
+    recorders.add("docker", MORTAL)
+    recorders.add("sleep", "#!/bin/sh\nexit 0\n")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint, script=BOOTSTRAP.read_text().replace("AGENT_LIVED_S=600", f"AGENT_LIVED_S={lived_s}"))
+    assert sum(" agent " in line for line in lines) == starts
+
+
+def test_a_log_group_that_docker_cannot_use_costs_one_start_not_the_job(recorders: Recorders) -> None:
+    recorders.add("docker", RECORDER + 'case "$*" in *"--log-driver=awslogs"*" agent "*) exit 125 ;; esac\n')
+    recorders.add("sleep", "#!/bin/sh\nexit 0\n")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    agents = [line for line in lines if " agent " in line]
+    assert ["--log-driver" in line for line in agents] == [True, False]
+
+
+def test_a_trainers_end_that_cannot_be_written_is_written_once_there_is_space(recorders: Recorders) -> None:
+    # A disk that is full until the ballast is given up.
+    state = recorders.root / "var/lib/dropforge"
+    recorders.add("mv", f'#!/bin/sh\ncase "$*" in *trainer.exit) [ ! -e {state}/ballast ] || exit 1 ;; esac\nexec /bin/mv "$@"\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        recorders.run(imds.endpoint)
+    assert recorders.trainer_answer() == "1 75\n"
 
 
 @pytest.mark.parametrize("deadline", [None, "", "soon", "-5", "99999999999999", "$(reboot)"])
 def test_without_a_readable_deadline_the_life_is_half_an_hour(recorders: Recorders, deadline: str | None) -> None:
     recorders.facts["DROPFORGE_IMAGE"] = ""
     with FakeImds(FIRST, {} if deadline is None else {"dropforge:deadline": deadline}) as imds:
-        assert recorders.run(imds.endpoint)[0] == "shutdown -P +30"
+        assert [line for line in recorders.run(imds.endpoint) if line.startswith("shutdown")] == ["shutdown -P +30", "shutdown -P now"]
 
 
 def test_without_an_answer_of_imds_the_life_is_half_an_hour(recorders: Recorders) -> None:
     recorders.facts["DROPFORGE_IMAGE"] = ""
     recorders.add("curl", "#!/bin/sh\nexit 7\n")
-    assert recorders.run("http://127.0.0.1:9")[0] == "shutdown -P +30"
+    assert recorders.run("http://127.0.0.1:9") == ["shutdown -P +30", "shutdown -P now"]
 
 
 def test_a_deadline_long_past_leaves_a_minute(recorders: Recorders) -> None:
     recorders.facts["DROPFORGE_IMAGE"] = ""
     with FakeImds(FIRST, _tags(-600)) as imds:
-        assert recorders.run(imds.endpoint)[0] == "shutdown -P +1"
+        assert recorders.run(imds.endpoint)[1] == "shutdown -P +1"
 
 
 def test_without_a_gpu_and_a_log_group_neither_is_asked_for(recorders: Recorders) -> None:

@@ -218,9 +218,9 @@ def test_an_agent_that_cannot_live_is_given_up_and_the_machine_powers_off(cloud:
 def quick_bootstrap(folder: Path) -> Path:
     """``bootstrap.sh`` without the seconds between two starts of the agent."""
     text = BOOTSTRAP.read_text()
-    assert text.count("sleep $((start < 5 ? start : 15))") == 1
+    assert text.count("sleep $((deaths < 5 ? deaths : 15))") == 1
     path = folder / "bootstrap.sh"
-    path.write_text(text.replace("sleep $((start < 5 ? start : 15))", "sleep 0.01"))
+    path.write_text(text.replace("sleep $((deaths < 5 ? deaths : 15))", "sleep 0.01"))
     return path
 
 
