@@ -10,9 +10,8 @@ from control_plane.ports import HoldStore, JobStore, PublishLedger
 from tests.contract.sides import InMemorySide, LiveSide, MotoSide, Side
 
 LIVE_HELP = (
-    "tests/contract also against the account that boto3 finds. Free but for some hundred requests (under $0.01): table, buckets, topic, queue and rule "
-    "are scratch ones, removed at the end; nothing that starts an instance runs (only tests marked no_instance ask EC2 anything, of the stack that "
-    "SUBNET_IDS, LAUNCH_TEMPLATE_ID, LAUNCH_TEMPLATE_VERSION and INSTANCE_ROLE_ID name)."
+    "tests/contract also against the account that boto3 finds. Costs less than $0.01 of requests: table, buckets, topic, queue and rule are scratch ones, "
+    "removed at the end, and no instance is started. Of EC2, only tests marked no_instance ask anything; they need SUBNET_IDS as a stack's functions have it."
 )
 
 

@@ -1,5 +1,7 @@
 """A market whose moods a test sets: the EC2 adapter over the EC2 in memory, and over moto's."""
 
+import os
+import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,8 +21,8 @@ IMAGE = "ami-0123456789abcdef0"
 TYPES = ("g5.xlarge", "g6.xlarge")
 
 
-def _fleet_over(ec2: Any, template_id: str, *subnet_ids: str) -> Ec2Fleet:
-    return Ec2Fleet(ec2, project=PROJECT, subnet_ids=subnet_ids, template_id=template_id, template_version="1", role_id=ROLE_ID, now=now)
+def _fleet_over(ec2: Any, template_id: str, *subnet_ids: str, project: str = PROJECT) -> Ec2Fleet:
+    return Ec2Fleet(ec2, project=project, subnet_ids=subnet_ids, template_id=template_id, template_version="1", role_id=ROLE_ID, now=now)
 
 
 class FleetWorld(Protocol):
@@ -75,10 +77,10 @@ class InMemoryWorld:
         self.ec2.extra_instances = extra
 
     def throttle(self) -> None:
-        self._meet(aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet"), effect=False)
+        self._meet(aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet"), after=False)
 
     def lose_answer(self, *, effect: bool) -> None:
-        self._meet(lost_answer("CreateFleet"), effect=effect)
+        self._meet(lost_answer("CreateFleet"), after=effect)
 
     def refuse_token(self) -> None:
         other = plan_in(self, deadline_at=NOW)
@@ -89,16 +91,16 @@ class InMemoryWorld:
         self.ec2.place(foreign)
         return foreign.instance_id
 
-    def _meet(self, error: Exception, *, effect: bool) -> None:
+    def _meet(self, error: Exception, *, after: bool) -> None:
         """The next launch call meets the error, before or after its effect."""
         straight = self.account.gate
 
-        def gate(operation: str, subject: str, made: Callable[[], Any]) -> Any:
+        def gate(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
             if operation != "ec2.create_fleet":
-                return made()
+                return effect()
             self.account.gate = straight
-            if effect:
-                made()
+            if after:
+                effect()
             raise error
 
         self.account.gate = gate
@@ -107,10 +109,12 @@ class InMemoryWorld:
 class AwsWorld:
     """The adapter over moto's EC2, with answers on the wire that moto cannot give."""
 
+    template_id: str
+
     def __init__(self, side: Side) -> None:
         self.ec2 = side.client("ec2")
         answer = self.ec2.create_launch_template(LaunchTemplateName="gpu", LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "g5.xlarge"})
-        self.template_id: str = answer["LaunchTemplate"]["LaunchTemplateId"]
+        self.template_id = answer["LaunchTemplate"]["LaunchTemplateId"]
         subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in self.ec2.describe_subnets()["Subnets"] if s["AvailabilityZone"] in ZONES}
         self.subnets = {zone: subnets[zone] for zone in ZONES}
         self.fleet = _fleet_over(self.ec2, self.template_id, *self.subnets.values())
@@ -141,3 +145,20 @@ class AwsWorld:
             ImageId=IMAGE, InstanceType="g5.xlarge", MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}]
         )
         return str(answer["Instances"][0]["InstanceId"])
+
+
+class LiveWorld(AwsWorld):
+    """The adapter over a live account's EC2, for what starts no instance: the stack's subnets, and a project that has nothing."""
+
+    template_id = "lt-0123456789abcdef0"
+
+    def __init__(self, side: Side) -> None:
+        given = os.environ.get("SUBNET_IDS", "")
+        if not given:
+            raise LookupError("a live run needs SUBNET_IDS, comma separated, as a stack's functions have it")
+        self.ec2 = side.client("ec2")
+        ids = [part.strip() for part in given.split(",")]
+        zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in self.ec2.describe_subnets(SubnetIds=ids)["Subnets"]}
+        self.subnets = {zones[subnet_id]: subnet_id for subnet_id in reversed(ids)}
+        self.fleet = _fleet_over(self.ec2, self.template_id, *ids, project=f"contract-{secrets.token_hex(8)}")
+        self.pools = tuple(Pool(instance_type=t, zone=z, subnet_id=s) for t in TYPES for z, s in self.subnets.items())

@@ -5,7 +5,6 @@ names that hold a random word, and removes them at its end: nothing that a stack
 """
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -158,7 +157,9 @@ class LiveSide(MotoSide):
         self.table = self._named("jobs")
 
     def client(self, service: str) -> Any:
-        return boto3.client(service)
+        # boto3-stubs knows client() only for literal names of services whose stubs are installed.
+        make: Any = boto3.client
+        return make(service)
 
     def close(self) -> None:
         self._undo.close()
@@ -208,11 +209,3 @@ class LiveSide(MotoSide):
     def _drop_bucket(self, bucket: str) -> None:
         boto3.resource("s3").Bucket(bucket).object_versions.delete()
         self.client("s3").delete_bucket(Bucket=bucket)
-
-
-def stack_names(*names: str) -> dict[str, str]:
-    """What a stack's functions are told, from the environment. Raises LookupError with the names that are missing."""
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise LookupError(f"a live run needs {', '.join(missing)} as the stack's functions have them")
-    return {name: os.environ[name] for name in names}

@@ -11,14 +11,20 @@ from control_plane.core.state import Market
 from control_plane.ports import OutcomeUnknown, Throttled
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
-from tests.contract.fleets import ZONES, AwsWorld, FleetWorld, InMemoryWorld, plan_in, tags_of
+from tests.contract.fleets import AwsWorld, FleetWorld, InMemoryWorld, LiveWorld, plan_in, tags_of
 from tests.contract.samples import NOW, ROLE_ID, instance_id
 from tests.contract.sides import InMemorySide, Side
 
 
 @pytest.fixture
-def world(side: Side) -> FleetWorld:
-    return InMemoryWorld(side) if isinstance(side, InMemorySide) else AwsWorld(side)
+def world(side: Side, request: pytest.FixtureRequest) -> FleetWorld:
+    if isinstance(side, InMemorySide):
+        return InMemoryWorld(side)
+    if side.kind == "moto":
+        return AwsWorld(side)
+    if request.node.get_closest_marker("no_instance") is None:
+        pytest.skip("would start an instance, which costs money")
+    return LiveWorld(side)
 
 
 def _known_wrong(side: Side, request: pytest.FixtureRequest, reason: str) -> None:
@@ -36,10 +42,10 @@ def moto_tags_what_is_not_there(side: Side, request: pytest.FixtureRequest) -> N
     _known_wrong(side, request, "moto 5.2 takes tags for an instance that does not exist")
 
 
+@pytest.mark.no_instance
 def test_offers_name_one_subnet_a_zone_and_the_pinned_template(world: FleetWorld) -> None:
     offers = world.fleet.offers()
-    assert tuple(offers.subnets) == ZONES
-    assert set(offers.subnets.values()) == {pool.subnet_id for pool in world.pools}
+    assert offers.subnets == {pool.zone: pool.subnet_id for pool in world.pools}
     assert (offers.template_id, offers.template_version, offers.role_id) == (world.template_id, "1", ROLE_ID)
 
 
@@ -78,6 +84,12 @@ def test_instances_are_the_projects_own_and_can_be_narrowed_to_a_job(world: Flee
     assert {sight.tags["dropforge:job"] for sight in world.fleet.instances()} == {"demo-1", "demo-2"}
     assert [sight.tags["dropforge:job"] for sight in world.fleet.instances("demo-2")] == ["demo-2"]
     assert world.fleet.instances("demo-3") == ()
+
+
+@pytest.mark.no_instance
+def test_a_project_that_has_no_instances_is_shown_none(world: FleetWorld) -> None:
+    assert world.fleet.instances() == ()
+    assert world.fleet.instances("demo-1") == ()
 
 
 @pytest.mark.usefixtures("moto_forgets_client_tokens")
@@ -193,6 +205,7 @@ def test_terminate_answers_with_the_state_and_may_be_repeated(world: FleetWorld)
     assert sight.state_reason == "Client.UserInitiatedShutdown"
 
 
+@pytest.mark.no_instance
 def test_terminate_of_an_id_that_ec2_does_not_know_is_none(world: FleetWorld) -> None:
     assert world.fleet.terminate(instance_id(0xABC)) is None
 
@@ -209,6 +222,7 @@ def test_a_stray_is_marked_in_its_tags_and_marked_anew_without_harm(world: Fleet
         assert {key: value for key, value in sight.tags.items() if key != tags.STRAY_SINCE} == tags_of(plan)
 
 
+@pytest.mark.no_instance
 @pytest.mark.usefixtures("moto_tags_what_is_not_there")
 def test_a_mark_for_an_id_that_ec2_does_not_know_is_an_error(world: FleetWorld) -> None:
     with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):

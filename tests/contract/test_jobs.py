@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_the_hold_is_set_replaced_and_lifted(holds: HoldStore) -> None:
     assert holds.current() is None
 
 
-def queued(name: str, minutes: float = 0, **changes: object) -> Job:
+def queued(name: str, minutes: float = 0, **changes: Any) -> Job:
     """A job that came so many minutes after the first."""
     return job(name, name=name, key=f"jobs/{name}.yaml", accepted_at=NOW + timedelta(minutes=minutes), **changes)
 
