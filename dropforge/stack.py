@@ -88,19 +88,25 @@ class Deployment:
         return next((value for value in found if value), None)
 
 
+def new_session() -> boto3.Session:
+    """Account, region and endpoint by the usual AWS settings."""
+    return boto3.Session()
+
+
 def find_stack(name: str) -> Stack:
     """The stack of that name in the account and region that the AWS settings name. Raises ClickException with the next command."""
-    description = _described(boto3.Session(), name)
+    session = new_session()
+    description = _described(session, name)
     outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
     try:
-        return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], boto3.client("s3"))
+        return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], session.client("s3"))
     except KeyError as error:
         raise click.ClickException(f"Stack {name!r} has no output {error}: it is not a Dropforge stack. Name yours with --stack.") from None
 
 
 def find_deployment(name: str) -> Deployment:
     """As ``find_stack``, with everything in it."""
-    session = boto3.Session()
+    session = new_session()
     return Deployment(_described(session, name), session)
 
 

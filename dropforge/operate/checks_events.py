@@ -92,7 +92,7 @@ def functions(stack: Deployment) -> Iterator[Finding]:
                 f"{logical_id} is not told {', '.join(missing)}: it fails at its start. Deploy again; what was changed by hand must be put back by hand.",
                 f"sam build && sam deploy --stack-name {stack.name}",
             )
-        if facts.get("State", "Active") not in ("Active", "Inactive") or facts.get("LastUpdateStatus") == "Failed":
+        if "Failed" in (facts.get("State"), facts.get("LastUpdateStatus")):
             well = False
             why = facts.get("StateReason") or facts.get("LastUpdateStatusReason") or "no reason given"
             yield broken("functions", f"{logical_id} cannot run ({facts.get('State')}): {why}", f"sam build && sam deploy --stack-name {stack.name}")

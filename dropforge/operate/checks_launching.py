@@ -55,22 +55,22 @@ def image(stack: Deployment) -> Iterator[Finding]:
         return
     repository = found["repository"]
     image_id = {"imageTag": found["tag"]} if found["tag"] else {"imageDigest": found["digest"]}
-    push = f"docker build --file Dockerfile.gpu --tag {uri} . && docker push {uri}"
     try:
-        detail = stack.client("ecr").describe_images(registryId=found["account"], repositoryName=repository, imageIds=[image_id])["imageDetails"][0]
+        details = stack.client("ecr").describe_images(registryId=found["account"], repositoryName=repository, imageIds=[image_id])["imageDetails"]
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code == "RepositoryNotFoundException":
-            yield broken(
-                "image",
-                f"There is no repository {repository}: every instance would end without work.",
-                f"aws ecr create-repository --repository-name {repository}",
-            )
-        elif code == "ImageNotFoundException":
-            yield broken("image", f"{uri} is not in its repository: every instance would end without work. Build and push it (docs/deployment.md).", push)
-        else:
+            create = f"aws ecr create-repository --repository-name {repository}"
+            yield broken("image", f"There is no repository {repository}: every instance would end without work.", create)
+            return
+        if code != "ImageNotFoundException":
             raise
+        details = []
+    if not details:
+        push = f"docker build --file Dockerfile.gpu --tag {uri} . && docker push {uri}"
+        yield broken("image", f"{uri} is not in its repository: every instance would end without work. Build and push it (docs/deployment.md).", push)
         return
+    detail = details[0]
     size_gib, pushed = detail.get("imageSizeInBytes", 0) / 2**30, f", pushed {detail['imagePushedAt']:%Y-%m-%d}" if "imagePushedAt" in detail else ""
     yield ok("image", f"{uri} is there ({detail['imageDigest'][:19]}..., {size_gib:.1f} GiB{pushed}).")
 

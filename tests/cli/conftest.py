@@ -1,0 +1,156 @@
+"""The unchanged template in a local cloud, once for all tests of this folder, and the commands run against it in this process."""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dropforge import stack as stacks
+from dropforge.cli import main
+from dropforge.local import cloud as clouds
+from dropforge.local import deploy
+from dropforge.local.market import Market
+from dropforge.local.state import CloudState
+from dropforge.operate.findings import Finding, Verdict
+from jobspec.instances import GPU_INSTANCES
+from tests.cli.answers import Answers
+from tests.local.conftest import free_port, needs_environments
+
+T = TypeVar("T")
+PATIENCE_S = 20.0
+#: The least of an image manifest.
+IMAGE = json.dumps({"schemaVersion": 2, "layers": []})
+
+
+def eventually(look: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:
+    """The first true answer of ``look``."""
+    until = time.monotonic() + within_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < until, f"not within {within_s} s: {found!r}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Site:
+    """A deployed stack, the commands, and hands to break it with."""
+
+    state: CloudState
+    home: Path
+    answers: Answers
+    clients: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        return self.clients.setdefault(service, deploy.client_of(self.state, service))
+
+    def id(self, logical_id: str) -> str:
+        return str(
+            self.client("cloudformation").describe_stack_resource(StackName=self.state.stack, LogicalResourceId=logical_id)["StackResourceDetail"][
+                "PhysicalResourceId"
+            ]
+        )
+
+    @property
+    def repository(self) -> str:
+        """The repository that the stack's image lies in."""
+        repositories = self.client("ecr").describe_repositories()["repositories"]
+        return str(repositories[0]["repositoryName"])
+
+    @property
+    def market(self) -> Market:
+        return Market(self.state)
+
+    def run(self, *words: str, typed: str | None = None) -> Result:
+        result = CliRunner().invoke(main, [*words, "--stack", self.state.stack], input=typed)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    def doctor(self) -> tuple[int, list[Finding]]:
+        """Exit status and findings."""
+        result = self.run("doctor", "--json")
+        return result.exit_code, [Finding(**{**finding, "verdict": Verdict(finding["verdict"])}) for finding in json.loads(result.stdout)["findings"]]
+
+
+@pytest.fixture(scope="session")
+def local_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CloudState, Path]]:
+    needs_environments()
+    home = tmp_path_factory.mktemp("operator-cloud")
+    # A minute of a schedule lasts an hour: no tick of its own comes between a test's breaking and looking.
+    state = clouds.up(clouds.Plan(home, stack="well", port=free_port(), notice_s=2.0, minute_s=3600, stop_grace_s=1.0))
+    try:
+        _push_image(state)
+        yield state, home
+    finally:
+        clouds.down(home)
+
+
+def _push_image(state: CloudState) -> None:
+    """An image where the launch template's own script looks for it."""
+    template = deploy.client_of(state, "ec2").describe_launch_template_versions(LaunchTemplateId=state.outputs["LaunchTemplateId"], Versions=["$Latest"])
+    script = base64.b64decode(template["LaunchTemplateVersions"][0]["LaunchTemplateData"]["UserData"]).decode()
+    found = re.search(r"^DROPFORGE_IMAGE=[^/]+/(.+):latest$", script, re.MULTILINE)
+    assert found is not None
+    ecr = deploy.client_of(state, "ecr")
+    if found.group(1) not in {repository["repositoryName"] for repository in ecr.describe_repositories()["repositories"]}:
+        ecr.create_repository(repositoryName=found.group(1))
+    ecr.put_image(repositoryName=found.group(1), imageTag="latest", imageManifest=IMAGE)
+
+
+class OneSession:
+    """A session for all tests, whose clients are made once, for that takes longer than their calls; each tells ``answers``."""
+
+    def __init__(self, state: CloudState) -> None:
+        self.answers = Answers()
+        self._session = self.answers.listen_to(deploy.session_of(state))
+        self._endpoint = state.endpoint
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str, config: Any = None) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint, config=config)  # type: ignore[call-overload]
+        return self._clients[service]
+
+
+@pytest.fixture(scope="session")
+def session(local_state: tuple[CloudState, Path]) -> OneSession:
+    return OneSession(local_state[0])
+
+
+@pytest.fixture
+def site(local_state: tuple[CloudState, Path], session: OneSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The stack as it was deployed, in an account with quota: the two questions that the local cloud cannot answer are answered."""
+    (state, home), answers = local_state, session.answers
+    monkeypatch.setattr(stacks, "new_session", lambda: session)
+    answers.forget()
+    an_account_with_quota(answers)
+    site = Site(state, home, answers)
+    yield site
+    live = [view.instance_id for view in site.market.instances() if view.live]
+    if live:
+        site.client("ec2").terminate_instances(InstanceIds=live)
+
+
+def an_account_with_quota(answers: Answers, vcpus: float = 768.0) -> None:
+    answers.give("GetServiceQuota", lambda asked: {"Quota": {"ServiceCode": "ec2", "QuotaCode": asked["QuotaCode"], "Value": vcpus}})
+    answers.give("DescribeInstanceTypeOfferings", lambda asked: offering(GPU_INSTANCES, asked))
+
+
+def offering(types: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """Every one of the types in every zone that is asked for."""
+    wanted = {item["Name"]: item["Values"] for item in asked["Filters"]}
+    found = [
+        {"InstanceType": name, "LocationType": "availability-zone", "Location": zone}
+        for zone in wanted["location"]
+        for name in types
+        if name in wanted["instance-type"]
+    ]
+    return {"InstanceTypeOfferings": found}
