@@ -163,7 +163,7 @@ class Stager:
                 except BaseException:
                     process.kill()
                     raise
-            words.seek(max(0, words.tell() - 4000))
+            words.seek(max(0, words.seek(0, os.SEEK_END) - 4000))
             told = words.read(4000).decode("utf-8", "replace").strip()[-500:]
         if process.returncode == hub.EXIT_MISSING:
             raise StagingFailed(FailureCode.MODEL_MISSING, f"the hub has no public model {repository} at {revision}: {told}")

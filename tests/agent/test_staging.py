@@ -192,6 +192,13 @@ def test_a_hub_that_cannot_be_reached_is_a_passing_fault(cloud: Cloud, launch: L
         _hub_stager(cloud, launch).stage_model()
 
 
+@pytest.mark.timeout(30)
+def test_a_hub_that_says_much_does_not_stand_still_and_its_last_words_are_kept(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    _hub_says(monkeypatch, "import sys; sys.stderr.write('downloading ' * 100_000); sys.exit('reset by peer')")
+    with pytest.raises(ConnectionError, match="downloading reset by peer"):
+        _hub_stager(cloud, launch).stage_model()
+
+
 def test_a_notice_ends_a_download_from_the_hub_at_once(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     _hub_says(monkeypatch, "import time; time.sleep(60)")
     cloud.ticket(FIRST, manifest={"model": {"hub": "org/tiny", "revision": REVISION}})
