@@ -97,6 +97,7 @@ _json = st.recursive(st.none() | st.booleans() | st.text(), lambda inner: st.lis
 _keys = st.sampled_from(["requestContext", "requestPayload", "responsePayload", "functionArn", "Type", "TopicArn", "detail", "source", "object", "Records"])
 
 
+@settings(max_examples=60)
 @given(
     st.text() | st.builds(json.dumps, st.dictionaries(_keys, _json | st.dictionaries(_keys, _json))),
     st.dictionaries(st.sampled_from(["RULE_ARN", "TARGET_ARN"]), st.text()),
