@@ -54,6 +54,11 @@ class Box:
         return self.instance.state in ("pending", "running")
 
     @property
+    def stuck(self) -> bool:
+        """It was never given a way to end by itself: no timer, and work that goes on."""
+        return self.plan.fault == "no timer"
+
+    @property
     def healthy(self) -> bool:
         """It works, and has said so lately."""
         return self.runs and not self.silent and not self.leaving and self.beat_s is not None and self.world.scheduler.now - self.beat_s <= 2 * TURN_S
@@ -155,9 +160,11 @@ class Box:
         if self.plan.fault:
             self.world.scheduler.later(self.plan.at_s, self._break)
         job = self.world.plan_of(self.job_id)
-        self.world.scheduler.later(max(0.0, (job.steps - self.first_step) * job.step_s), self._finish)
-        margin_s = self.world.seconds(self.ticket.deadline_at) - 40.0 - self.world.scheduler.now
-        self.world.scheduler.later(max(0.0, margin_s), self._save_and_stop)
+        if not self.stuck:
+            self.world.scheduler.later(max(0.0, (job.steps - self.first_step) * job.step_s), self._finish)
+        if not self.stuck:
+            margin_s = self.world.seconds(self.ticket.deadline_at) - 40.0 - self.world.scheduler.now
+            self.world.scheduler.later(max(0.0, margin_s), self._save_and_stop)
         self._turn()
 
     @property
@@ -243,6 +250,8 @@ class Box:
         text = wire.dump(marker) if self.plan.fault != "marker malformed" else b"{"
         self.world.note(self.instance.instance_id, f"writes its marker: {outcome}{' (' + self.plan.fault + ')' if self.plan.fault else ''}")
         self.world.account.s3.write_once(self.world.outputs_bucket, keys.marker_key(self.job_id, self.writer), text)
+        if done and not self.plan.fault.startswith("marker"):
+            self.world.checks.on_finished(self.job_id)
         self._beat(Phase.FINISHED)
         self.world.scheduler.later(60.0 if stay else 3.0, self._power_off)
 

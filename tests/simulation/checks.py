@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from control_plane.core.state import ENDS, Job, JobState
+from control_plane.core.state import ENDS, Job, JobState, NoticeKind, WaitKind
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, Outcome
 from jobspec.status import Status
@@ -20,6 +20,7 @@ BEYOND_S = 60.0 + 2 * TICK_S + 60.0
 #: Calls that one tick may make: some for itself, some for each unsettled job.
 TICK_CALLS, JOB_CALLS = 40, 60
 #: A hand-over: the notice, the grace after it, and two ticks.
+FLEET_CALLS_A_MINUTE = 6
 HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
 
 
@@ -44,9 +45,12 @@ class Checks:
         self._unnamed_since: dict[str, float] = {}
         self._twice_since: dict[str, float] = {}
         self._versions: dict[str, str | None] = {}
-        self._put_s: dict[str, float] = {}
         #: A letter to the publish ledger came later than the ledger is given: the one case in which an e-mail may be sent twice.
         self.ledger_hurt = False
+        self._ended_s: dict[str, float] = {}
+        self._deleted_s: dict[str, float] = {}
+        self._finished_s: dict[str, float] = {}
+        self._fleet_calls: dict[str, list[float]] = {}
         #: E-mails sent twice for that reason; the metric NoticesDoubled counts them in production.
         self.doubled = 0
 
@@ -54,10 +58,22 @@ class Checks:
 
     def on_put(self, key: str, version_id: str) -> None:
         self._versions[key] = version_id
-        self._put_s[key] = self._world.scheduler.now
 
     def on_delete(self, key: str) -> None:
         self._versions[key] = None
+        self._deleted_s[key] = self._world.scheduler.now
+
+    def on_finished(self, job_id: str) -> None:
+        """A box wrote a true marker, its files before it."""
+        self._finished_s.setdefault(job_id, self._world.scheduler.now)
+
+    def on_fleet_call(self, job_id: str) -> None:
+        """I14: refusals are waited out, not hammered."""
+        now = self._world.scheduler.now
+        lately = [at for at in self._fleet_calls.get(job_id, []) if now - at < 60.0]
+        self._fleet_calls[job_id] = [*lately, now]
+        if len(lately) >= FLEET_CALLS_A_MINUTE:
+            self._world.fail("I14", f"{len(lately) + 1} fleet calls for {job_id} within a minute")
 
     def on_write(self, pk: str, item: dict[str, Any] | None) -> None:
         """I5, I6: ends absorb, versions grow by one, a plan is on record before its call."""
@@ -76,13 +92,21 @@ class Checks:
                 self._world.fail("I5", f"{job.job_id} had ended as {before.state} and became {job.state}")
             if before.settled:
                 self._world.fail("I5", f"{job.job_id} was settled and is written again")
+        if before is None:
+            twin = next((one for one in self.jobs.values() if one.manifest_ref == job.manifest_ref), None)
+            if twin is not None:
+                self._world.fail("I5", f"{twin.job_id} and {job.job_id} came of one version of a manifest")
         if job.plan is not None:
             self._plans[job.plan.client_token] = job.job_id
+        self._names_what_it_waits_for(job)
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
             self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
         if job.ended and (before is None or not before.ended):
+            self._ended_s[job.job_id] = self._world.scheduler.now
             if job.state is JobState.SUCCEEDED:
                 self._holds_its_model(job)
+            if job.state is JobState.CANCELLED and job.manifest_ref.key not in self._deleted_s:
+                self._world.fail("C1", f"{job.job_id} was cancelled, and nobody deleted its manifest")
         self.jobs[job.job_id] = job
 
     def on_launch(self, instance: Instance, *, extra: bool) -> None:
@@ -107,6 +131,9 @@ class Checks:
         if planned is not None and planned.template_version != instance.template_version:
             world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
         others = [one.instance_id for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
+        finished_s = self._finished_s.get(job_id)
+        if finished_s is not None and world.scheduler.now - finished_s > 2 * TICK_S + self._slack_s():
+            world.fail("H6", f"{instance.instance_id} was started for {job_id}, whose model was finished {world.scheduler.now - finished_s:.0f} s before")
         if others:
             world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(others)} lived")
 
@@ -120,7 +147,17 @@ class Checks:
             world.fail("I9", f"terminate was called for {instance_id}, which is not this project's")
             return
         box, job = world.boxes[instance_id], self.jobs.get(instance.tags.get(tags.JOB, ""))
-        if job is None or job.ended or job.ending is not None or not box.healthy or box.warned_s is not None or box.marked:
+        if job is None:
+            return
+        if job.ending is not None and not box.marked and box.ticket is not None and world.account.s3.read(world.data_bucket, keys.stop_key(box.writer)) is None:
+            attempt = job.attempt_of(instance_id)
+            if attempt is not None and attempt.warned_at is None and world.scheduler.now < world.seconds(attempt.plan.deadline_at) + 60.0 and job.state is job.ending.state:
+                world.fail("H4", f"{instance_id} was terminated without having been asked for a last save")
+        if box.warned_s is not None and box.plan.notice_s and box.leaving and not job.ended and not box.marked and world.scheduler.now < box.warned_s + box.plan.notice_s:
+            attempt = job.attempt_of(instance_id)
+            if attempt is not None and attempt.warned_at is not None and world.clock() < attempt.plan.deadline_at:
+                world.fail("H2", f"{instance_id} was terminated in its notice, while it saved")
+        if job.ended or job.ending is not None or not box.healthy or box.warned_s is not None or box.marked:
             return
         attempt = job.attempt_of(instance_id)
         if attempt is not None and attempt.is_open and world.clock() < attempt.plan.deadline_at:
@@ -175,8 +212,9 @@ class Checks:
             since = self._unnamed_since.setdefault(one.instance_id, now) if not named else self._unnamed_since.pop(one.instance_id, now)
             if not named and now - since > GRACE_S + 4 * TICK_S + slack_s:
                 world.fail("I3", f"{one.instance_id} lives and no job names it, for {now - since:.0f} s")
+            self._is_cared_for(one, job, slack_s)
             deadline = tags.deadline_of(one.tags)
-            if deadline is not None and now > world.seconds(deadline) + BEYOND_S + slack_s:
+            if deadline is not None and now > world.seconds(deadline) + self._beyond_s():
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
@@ -188,7 +226,8 @@ class Checks:
 
     def nothing_left(self) -> bool:
         return all(job.settled for job in self.jobs.values()) and not any(
-            one.is_live and one.tags.get(tags.PROJECT) == self._world.account.project for one in self._world.account.ec2.instances.values()
+            one.state not in ("shutting-down", "terminated") and one.tags.get(tags.PROJECT) == self._world.account.project
+            for one in self._world.account.ec2.instances.values()
         )
 
     def manifest_waits(self) -> bool:
@@ -213,6 +252,7 @@ class Checks:
             if not any(notice.kind.value == "end" for notice in job.notices):
                 world.fail("I7", f"{job.job_id} ended without an e-mail owed")
             self._within_budget(job)
+            self._cancelled_in_time(job)
         self._status_is_true()
 
     # How each is checked.
@@ -234,6 +274,58 @@ class Checks:
         lost_s = sum(s.end_s - s.start_s for s in scenario.storms) + sum(o.end_s - o.start_s for o in scenario.outages if o.part in ("tick", "curfew"))
         hidden_s = max((box.hidden_s for box in scenario.boxes), default=0.0)
         return 3 * TICK_S * len(scenario.calls) + lost_s + hidden_s + 60 * scenario.latency_s
+
+    def _beyond_s(self) -> float:
+        """How long past its deadline an instance may live: the tick ends it; with a dead tick the curfew does."""
+        scenario = self._world.scenario
+        if any(o.part == "curfew" for o in scenario.outages) or any(s.service == "ec2" for s in scenario.storms):
+            return BEYOND_S + self._slack_s()
+        dead_tick = any(o.part == "tick" for o in scenario.outages) or any(s.service != "sns" for s in scenario.storms)
+        quiet_s = 300.0 * sum(fault.operation.startswith("ec2.") for fault in scenario.calls)
+        return (2 * 60.0 + 300.0 + 60.0 if dead_tick else BEYOND_S) + quiet_s + 3 * TICK_S * len(scenario.calls) + 60 * scenario.latency_s + max(
+            (box.hidden_s for box in scenario.boxes), default=0.0
+        )
+
+    def _is_cared_for(self, one: Instance, job: Job | None, slack_s: float) -> None:
+        """H3, H5: an instance on record gets its ticket soon, and one that has fallen silent is ended."""
+        world, now = self._world, self._world.scheduler.now
+        attempt = job.attempt_of(one.instance_id) if job is not None and not job.ended else None
+        box = world.boxes[one.instance_id]
+        if attempt is None or box.warned_s is not None:
+            return
+        age_s = now - world.seconds(attempt.launched_at)
+        if attempt.is_open and age_s > 4 * TICK_S + slack_s and world.account.s3.read(world.data_bucket, keys.ticket_key(attempt.writer)) is None:
+            world.fail("H3", f"{one.instance_id} is on record for {age_s:.0f} s and has no ticket")
+        silent_s = now - (box.beat_s if box.beat_s is not None else world.seconds(one.launched_at))
+        if silent_s > (300.0 if box.beat_s is not None else 1200.0) + 4 * TICK_S + slack_s:
+            world.fail("H5", f"{one.instance_id} has been silent for {silent_s:.0f} s and lives")
+
+    def _names_what_it_waits_for(self, job: Job) -> None:
+        """E1: a quota is told as a quota, a full pool as a full pool: only a person can mend the one, and time the other."""
+        if job.wait is None or job.manifest is None:
+            return
+        says_quota = "MaxSpotInstanceCountExceeded" in job.wait.reason and "on-demand next" not in job.wait.reason
+        if says_quota and (job.wait.kind is not WaitKind.QUOTA or not any(n.kind is NoticeKind.QUOTA for n in job.notices)):
+            self._world.fail("E1", f"{job.job_id} waits for a quota as for {job.wait.kind}, and nobody is told")
+        if "RequestLimitExceeded" in job.wait.reason and "Insufficient" not in job.wait.reason and job.wait.kind is not WaitKind.THROTTLE:
+            self._world.fail("E1", f"{job.job_id} takes a throttle for {job.wait.kind}")
+
+    def _cancelled_in_time(self, job: Job) -> None:
+        """C2: a job whose manifest is deleted, and stays so, ends soon, and as CANCELLED."""
+        deleted_s, ended_s = self._deleted_s.get(job.manifest_ref.key), self._ended_s.get(job.job_id, 0.0)
+        still = self._versions.get(job.manifest_ref.key) is None
+        if deleted_s is None or not still or job.manifest is None or ended_s <= deleted_s + 4 * TICK_S + self._slack_s() + self._world.scenario.healed_s:
+            return
+        if job.state is not JobState.CANCELLED:
+            self._world.fail("C2", f"{job.job_id} ended as {job.state}, {ended_s - deleted_s:.0f} s after its manifest was deleted")
+
+    def _within_runtime(self, job: Job, ours: list[Instance]) -> None:
+        """I10: max_runtime is the job's, over all its attempts."""
+        assert job.manifest is not None
+        world = self._world
+        ran_s = sum(((one.gone_at or world.clock()) - one.launched_at).total_seconds() for one in ours)
+        if ran_s > job.manifest.limits.max_runtime + len(ours) * (HANDOVER_S + 120.0) + self._slack_s() * (1 + len(ours)):
+            world.fail("I10", f"{job.job_id} ran {ran_s:.0f} s over {len(ours)} instances, max_runtime is {job.manifest.limits.max_runtime:.0f} s")
 
     def _turns_are_kept(self) -> None:
         """I16: exactly the jobs that hold a plan or an instance hold a turn, and never more than may."""
@@ -284,6 +376,7 @@ class Checks:
         ours = [one for one in world.account.ec2.instances.values() if one.tags.get(tags.JOB) == job.job_id and one.instance_id not in self._extra]
         spent = sum(one.usd_per_h * (((one.gone_at or world.clock()) - one.launched_at).total_seconds()) / 3600 for one in ours)
         allowance = max((one.usd_per_h for one in ours), default=0.0) * (5 * TICK_S + 120.0 + self._slack_s()) / 3600 * (1 + len(ours))
+        self._within_runtime(job, ours)
         if spent > job.manifest.limits.budget_usd + allowance:
             world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
 

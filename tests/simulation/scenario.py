@@ -127,6 +127,11 @@ class Scenario:
     index_lag_s: float = 0.0
     #: Seconds by which a function's clock may be wrong.
     skew_s: float = 0.0
+    #: Seconds after its end at which EC2 shows an instance no longer.
+    forgotten_s: float = 3600.0
+    #: The hints in the order in which they are delivered, by the order in which they arose; None: as they come. A number may
+    #: stand there twice or not at all; a hint waits for those before it.
+    hints: tuple[int, ...] | None = None
     #: Seconds after the start at which the stack is updated to another launch template version; None: never.
     deploy_s: float | None = None
     #: Foreign instances stand beside ours, and their events are heard.
@@ -163,6 +168,7 @@ def load(text: str) -> Scenario:
     for name, kind in _PARTS.items():
         found[name] = tuple(kind(**{key: _tuples(value) for key, value in one.items()}) for one in found.get(name, ()))
     found["too_many"] = tuple(found.get("too_many", ()))
+    found["hints"] = tuple(found["hints"]) if found.get("hints") is not None else None
     return Scenario(**found)
 
 
@@ -217,6 +223,8 @@ def random_scenario(seed: int) -> Scenario:
 
     jobs = tuple(_job(rng, badness, n) for n in range(rng.choice((1, 1, 1, 2, 2, 3))))
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
+    if rng.random() < 0.04:
+        return _forsaken(rng, jobs)
     return Scenario(
         jobs=jobs,
         boxes=tuple(_box(rng, badness) for _ in range(3 + 2 * len(jobs))),
@@ -266,8 +274,22 @@ def random_scenario(seed: int) -> Scenario:
         latency_s=rng.choice((0.05, 0.05, 0.5, 4.0)),
         index_lag_s=rng.choice((0.0, 0.0, 1.0, 30.0)),
         skew_s=rng.choice((0.0, 0.0, 1.0)),
+        forgotten_s=rng.choice((3600.0, 3600.0, 600.0)),
         deploy_s=rng.uniform(0, 600) if rng.random() < 0.15 else None,
         strangers=rng.random() < 0.15,
+    )
+
+
+def _forsaken(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:
+    """A box that nobody stops: its own timer is not set, it does not finish, and the tick may be dead when its time is up."""
+    stuck = tuple(replace(job, max_runtime_s=600, deadline_s=None, max_attempts=2, actions=(), valid=True) for job in jobs)
+    start_s = rng.uniform(60, 600)
+    tick_is_dead = rng.random() < 0.7
+    return Scenario(
+        jobs=stuck,
+        boxes=tuple(BoxPlan(fault=rng.choice(("no timer", "no timer", "hangs", "stands still")), at_s=rng.uniform(0, 200)) for _ in range(4)),
+        outages=(Outage(start_s, start_s + rng.uniform(1200, 3000), "tick"),) if tick_is_dead else (),
+        max_concurrent_jobs=rng.choice((1, 5)),
     )
 
 

@@ -91,6 +91,8 @@ class World:
         self.calls: dict[str, int] = {}
         self.events: dict[str, int] = {}
         self.user_left = 0
+        self._hints: list[tuple[str, dict[str, Any]]] = []
+        self._hints_told = 0
         self.quiet_ticks = 0
         self.checks = Checks(self)
         self._wire()
@@ -227,10 +229,10 @@ class World:
         account.dynamodb.index_lag_s = lambda: scenario.index_lag_s
         account.dynamodb.on_write = self.checks.on_write
         account.ec2.on_launch = self._launched
-        account.ec2.on_change = self.checks.on_change
+        account.ec2.on_change = self._changed
         account.ec2.on_terminate = self.checks.on_terminate
         account.ec2.hidden_for_s = lambda: self._box_plan(self.launches).hidden_s
-        account.ec2.terminated_after_s = lambda: 20.0
+        account.ec2.terminated_after_s = lambda instance_id: self.boxes[instance_id].plan.ending_s
         self._dry()
 
     def _box_plan(self, number: int) -> BoxPlan:
@@ -241,9 +243,19 @@ class World:
         box = Box(self, instance, self._box_plan(self.launches))
         self.boxes[instance.instance_id] = box
         self.note("EC2", f"starts {instance.instance_id} for {box.job_id} attempt {instance.tags.get(tags.ATTEMPT)} ({instance.market})")
-        self.checks.on_launch(instance, extra=self.launches in self.scenario.too_many and self.account.ec2.extra_instances < 0)
+        self.checks.on_launch(instance, extra=self._is_extra(instance))
         self.launches += 1
         box.boot()
+
+    def _changed(self, instance: Instance) -> None:
+        self.checks.on_change(instance)
+        if instance.state == "terminated":
+            self.scheduler.later(self.scenario.forgotten_s, lambda: setattr(instance, "forgotten", True))
+
+    def _is_extra(self, instance: Instance) -> bool:
+        """EC2 started more for one call than was asked for: the second of that very moment."""
+        others = (box.instance for box in self.boxes.values() if box.instance is not instance)
+        return any(one.client_token == instance.client_token and one.launched_at == instance.launched_at for one in others)
 
     def _dry(self) -> None:
         """The market's mood of this moment."""
@@ -261,6 +273,10 @@ class World:
             return
         count = self.events.get(source, 0)
         self.events[source] = count + 1
+        if self.scenario.hints is not None and function != "publish_ledger":
+            self._hints.append((function, event))
+            self._deliver_hints()
+            return
         copies, delay_s = 1, 0.0
         for fault in self.scenario.events:
             if fault.source == source and fault.nth == count:
@@ -278,6 +294,15 @@ class World:
         for _ in range(copies):
             self.pending_events += 1
             self.scheduler.later(delay_s + self.rng.uniform(0.05, 2.0), lambda: self._deliver(function, event))
+
+    def _deliver_hints(self) -> None:
+        """The hints in the scenario's order, each as soon as it has arisen and those before it are delivered."""
+        assert self.scenario.hints is not None
+        while self._hints_told < len(self.scenario.hints) and self.scenario.hints[self._hints_told] < len(self._hints):
+            function, event = self._hints[self.scenario.hints[self._hints_told]]
+            self._hints_told += 1
+            self.pending_events += 1
+            self.scheduler.later(0.5, lambda function=function, event=event: self._deliver(function, event))
 
     def _deliver(self, function: str, event: dict[str, Any]) -> None:
         self.pending_events -= 1
@@ -370,6 +395,9 @@ class World:
         if one is None or one.dead:
             raise Died("a dead function cannot call")
         one.calls += 1
+        if operation == "ec2.create_fleet":
+            self.checks.on_fleet_call(subject)
+            self.account.ec2.extra_instances = int(self.launches in self.scenario.too_many)
         who = f"{one.function} {one.number}"
         fault = self._fault(operation)
         self._pause(one, self.rng.uniform(0.0, self.scenario.latency_s))

@@ -39,6 +39,8 @@ class Instance:
     state: str = "pending"
     state_reason: str = ""
     hidden: bool = False
+    #: EC2 shows an ended instance for about an hour, and then no longer.
+    forgotten: bool = False
     gone_at: datetime | None = None
 
     @property
@@ -76,7 +78,7 @@ class Ec2:
     spot_share: float = 0.35
     spent_after_end: bool = True
     extra_instances: int = 0
-    terminated_after_s: Callable[[], float] = lambda: 0.0
+    terminated_after_s: Callable[[str], float] = lambda instance_id: 0.0
     hidden_for_s: Callable[[], float] = lambda: 0.0
     on_launch: Callable[[Instance], None] = lambda instance: None
     on_change: Callable[[Instance], None] = lambda instance: None
@@ -100,7 +102,7 @@ class Ec2:
         wanted = {entry["Name"].removeprefix("tag:"): entry["Values"] for entry in Filters}
 
         def read() -> dict[str, Any]:
-            seen = [one for one in self.instances.values() if not one.hidden and all(one.tags.get(key) in values for key, values in wanted.items())]
+            seen = [one for one in self.instances.values() if not (one.hidden or one.forgotten) and all(one.tags.get(key) in values for key, values in wanted.items())]
             page = [_described(one) for one in seen[_start : _start + _PAGE]]
             return {"Reservations": [{"Instances": page}] if page else [], "_next": _start + _PAGE if len(seen) > _start + _PAGE else None}
 
@@ -165,7 +167,7 @@ class Ec2:
         if one.state in ("shutting-down", "terminated"):
             return
         self.change(instance_id, "shutting-down", reason)
-        self.account.later(self.terminated_after_s(), lambda: self.change(instance_id, "terminated"))
+        self.account.later(self.terminated_after_s(instance_id), lambda: self.change(instance_id, "terminated"))
 
     def warn(self, instance_id: str) -> None:
         """EC2's spot interruption warning; what follows it is up to the caller."""
@@ -174,10 +176,6 @@ class Ec2:
     def place(self, instance: Instance) -> None:
         """Put an instance there that this project did not start."""
         self.instances[instance.instance_id] = instance
-
-    def forget(self, instance_id: str) -> None:
-        """EC2 shows an ended instance for about an hour, and then no longer."""
-        del self.instances[instance_id]
 
     def usd_per_h(self, market: str, instance_type: str, zone: str) -> float:
         """What an hour in the pool costs now."""
@@ -189,7 +187,7 @@ class Ec2:
 
     def _of_ours(self, instance_id: str, operation: str) -> Instance:
         one = self.instances.get(instance_id)
-        if one is None or one.hidden:
+        if one is None or one.hidden or one.forgotten:
             raise aws_error("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist", operation)
         if one.tags.get(tag_keys.PROJECT) != self.account.project:
             self.on_terminate(instance_id, one)
