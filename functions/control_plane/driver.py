@@ -1,7 +1,8 @@
 """Load, look, decide, save if the version is unchanged, perform. The only place where decisions meet the world.
 
 ``drive(job_id)`` is always harmless: it does what the tick would do. A hint makes it know one thing more.
-A save that another driver has outrun is thrown away with its actions, and everything is decided again from the new state.
+A save that another driver has outrun is thrown away with its actions, and everything is looked at and decided again from the
+new state.
 """
 
 import logging
@@ -105,6 +106,10 @@ class Driver:
                 saved = self.store.save(decision.job)
             except StaleVersion:
                 job = self.store.load(job.job_id) or job
+                if isinstance(event, Looked):
+                    # What was seen belongs to the version it was looked for: a newer one may know an instance gone whose marker
+                    # appeared after this look had searched for it.
+                    return job, (LookAgain(),)
                 continue
             except NoTurn as taken:
                 assert isinstance(event, Looked), "only a look plans a launch"

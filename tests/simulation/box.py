@@ -61,7 +61,11 @@ class Box:
     @property
     def healthy(self) -> bool:
         """It works, and has said so lately."""
-        return self.runs and not self.silent and not self.leaving and self.beat_s is not None and self.world.scheduler.now - self.beat_s <= 2 * TURN_S
+        if not self.runs or self.silent or self.leaving or self.plan.fault in ("dead on arrival", "user data fails"):
+            return False
+        if self.beat_s is None:
+            return self.world.scheduler.now - self.world.seconds(self.instance.launched_at) < 600.0
+        return self.world.scheduler.now - self.beat_s <= 2 * TURN_S
 
     def _booted(self) -> None:
         if self.instance.state != "pending":
@@ -218,7 +222,7 @@ class Box:
             if self.plan.fault == "host fails at its end" and self.runs:
                 self.world.account.ec2.end(self.instance.instance_id, "Server.InternalError")
             return
-        if self.leaving:
+        if self.leaving and not (self.warned_s is not None and self.phase is Phase.SAVING):
             return
         late = self.plan.fault == "marker before its files"
         if not late:
@@ -251,7 +255,7 @@ class Box:
         self.world.note(self.instance.instance_id, f"writes its marker: {outcome}{' (' + self.plan.fault + ')' if self.plan.fault else ''}")
         self.world.account.s3.write_once(self.world.outputs_bucket, keys.marker_key(self.job_id, self.writer), text)
         if done and not self.plan.fault.startswith("marker"):
-            self.world.checks.on_finished(self.job_id)
+            self.world.checks.on_finished(self.instance.instance_id)
         self._beat(Phase.FINISHED)
         self.world.scheduler.later(60.0 if stay else 3.0, self._power_off)
 

@@ -99,6 +99,8 @@ class Drought:
     end_s: float
     market: str
     code: str
+    #: Only pools of this instance type or zone; empty for every pool of the market.
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,13 @@ def random_scenario(seed: int) -> Scenario:
 
     jobs = tuple(_job(rng, badness, n) for n in range(rng.choice((1, 1, 1, 2, 2, 3))))
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
-    if rng.random() < 0.04:
+    theme = rng.random()
+    if theme < 0.04:
         return _forsaken(rng, jobs)
+    if theme < 0.08:
+        return _churning(rng)
+    if theme < 0.10:
+        return _too_many(rng, jobs)
     return Scenario(
         jobs=jobs,
         boxes=tuple(_box(rng, badness) for _ in range(3 + 2 * len(jobs))),
@@ -263,18 +270,19 @@ def random_scenario(seed: int) -> Scenario:
                         "NobodyListedThis",
                     )
                 ),
+                rng.choice(("", "", "g5.xlarge", "us-east-1a")),
             )
             for _ in range(some(2))
         ),
         outages=tuple(
             Outage(start := rng.uniform(0, 900), start + rng.uniform(60, 1800), rng.choice(("tick", "curfew", "events", "ledger"))) for _ in range(some(2))
         ),
-        too_many=tuple(n for n in range(4) if rng.random() < badness / 40),
+        too_many=tuple(n for n in range(4) if rng.random() < badness / 30),
         max_concurrent_jobs=rng.choice((1, 1, 2, 5)),
         latency_s=rng.choice((0.05, 0.05, 0.5, 4.0)),
         index_lag_s=rng.choice((0.0, 0.0, 1.0, 30.0)),
         skew_s=rng.choice((0.0, 0.0, 1.0)),
-        forgotten_s=rng.choice((3600.0, 3600.0, 600.0)),
+        forgotten_s=rng.choice((3600.0, 600.0, 120.0)),
         deploy_s=rng.uniform(0, 600) if rng.random() < 0.15 else None,
         strangers=rng.random() < 0.15,
     )
@@ -291,6 +299,28 @@ def _forsaken(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:
         outages=(Outage(start_s, start_s + rng.uniform(1200, 3000), "tick"),) if tick_is_dead else (),
         max_concurrent_jobs=rng.choice((1, 5)),
     )
+
+
+def _churning(rng: random.Random) -> Scenario:
+    """A job that is taken back again and again before it saved: only its limits end it."""
+    job = JobPlan(
+        steps=80,
+        step_s=14.0,
+        save_every_s=rng.choice((100.0, 2000.0)),
+        max_runtime_s=rng.choice((900, 3600)),
+        max_attempts=12,
+        budget_usd=rng.choice((0.06, 0.1, 20.0)),
+    )
+    plain = BoxPlan(notice_s=rng.choice((0.0, 0.0, 120.0)), save_s=10.0)
+    return Scenario(jobs=(job,), boxes=tuple(replace(plain, interrupted_s=rng.uniform(150, 350)) for _ in range(12)))
+
+
+def _too_many(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:
+    """EC2 starts one too many, and the call that ends it fails."""
+    kinds = (*CALL_FAULTS, LATE)
+    calls = [CallFault("ec2.terminate_instances", n, rng.choice(kinds)) for n in range(2) if rng.random() < 0.7]
+    calls += [CallFault("ec2.create_fleet", 0, rng.choice(kinds))] if rng.random() < 0.3 else []
+    return Scenario(jobs=jobs, too_many=(0, 1), calls=tuple(calls), latency_s=rng.choice((0.05, 2.0)))
 
 
 def _job(rng: random.Random, badness: float, n: int) -> JobPlan:
@@ -329,7 +359,7 @@ def _box(rng: random.Random, badness: float) -> BoxPlan:
         interrupted_s=rng.uniform(1, 700) if rng.random() < 0.25 + badness / 4 else None,
         notice_s=rng.choice((0.0, 39.0, 120.0, 120.0)),
         event=rng.random() > badness / 5,
-        imds=rng.random() > badness / 5,
+        imds=rng.random() > 0.1 + badness / 5,
         save_s=rng.uniform(2, 60),
         hidden_s=rng.choice((0.0, 0.0, 0.0, 5.0, 70.0, 200.0)) if badness > 0.3 else 0.0,
         ending_s=rng.choice((5.0, 20.0, 60.0, 600.0)),

@@ -260,7 +260,7 @@ class World:
     def _dry(self) -> None:
         """The market's mood of this moment."""
         ec2, now = self.account.ec2, self.scheduler.now
-        ec2.closed_markets = {d.market: d.code for d in self.scenario.droughts if d.start_s <= now < d.end_s}
+        ec2.closed = [(d.market, d.where, d.code) for d in self.scenario.droughts if d.start_s <= now < d.end_s]
 
     def _out(self, part: str) -> bool:
         return any(o.part == part and o.start_s <= self.scheduler.now < o.end_s for o in self.scenario.outages)

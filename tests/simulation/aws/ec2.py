@@ -71,8 +71,8 @@ class Ec2:
     template_version: str = "1"
     capacity: dict[tuple[str, str, str], int] = field(default_factory=dict)
     quota_vcpus: dict[str, int] = field(default_factory=dict)
-    #: market -> the code with which every pool of it answers.
-    closed_markets: dict[str, str] = field(default_factory=dict)
+    #: (market, instance type or zone or "" for all, code): what pools answer for now.
+    closed: list[tuple[str, str, str]] = field(default_factory=list)
     pool_errors: dict[tuple[str, str], str] = field(default_factory=dict)
     spot_usd_per_h: dict[tuple[str, str], float] = field(default_factory=dict)
     spot_share: float = 0.35
@@ -90,7 +90,7 @@ class Ec2:
 
     # The client.
 
-    def describe_subnets(self, *, SubnetIds: list[str]) -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def describe_subnets(self, *, SubnetIds: list[str]) -> dict[str, Any]:
         rows = [{"SubnetId": subnet, "AvailabilityZone": self.subnets[subnet]} for subnet in SubnetIds]
         return self._call("describe_subnets", "", lambda: {"Subnets": rows})
 
@@ -98,7 +98,7 @@ class Ec2:
         self.fleet_requests.append(request)
         return self._call("create_fleet", _tag(request, tag_keys.JOB), lambda: self._answer(request))
 
-    def describe_instances(self, *, Filters: list[dict[str, Any]], _start: int = 0) -> dict[str, Any]:  # noqa: N803
+    def describe_instances(self, *, Filters: list[dict[str, Any]], _start: int = 0) -> dict[str, Any]:
         wanted = {entry["Name"].removeprefix("tag:"): entry["Values"] for entry in Filters}
 
         def read() -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Ec2:
         assert operation == "describe_instances"
         return Paginator(self.describe_instances)
 
-    def terminate_instances(self, *, InstanceIds: list[str]) -> dict[str, Any]:  # noqa: N803
+    def terminate_instances(self, *, InstanceIds: list[str]) -> dict[str, Any]:
         self.terminate_calls.extend(InstanceIds)
 
         def terminate() -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Ec2:
 
         return self._call("terminate_instances", ",".join(InstanceIds), terminate)
 
-    def create_tags(self, *, Resources: list[str], Tags: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+    def create_tags(self, *, Resources: list[str], Tags: list[dict[str, str]]) -> dict[str, Any]:
         def tag() -> dict[str, Any]:
             if {entry["Key"] for entry in Tags} != {tag_keys.STRAY_SINCE}:
                 raise aws_error("UnauthorizedOperation", "the role may set one tag only", "CreateTags")
@@ -138,7 +138,7 @@ class Ec2:
 
         return self._call("create_tags", ",".join(Resources), tag)
 
-    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str, **_: Any) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             price = self.usd_per_h("spot", InstanceTypes[0], AvailabilityZone)
             return {"SpotPriceHistory": [{"SpotPrice": str(price), "Timestamp": self.account.now()}]}
@@ -237,7 +237,10 @@ class Ec2:
         return {"Instances": [entry], "Errors": rows}
 
     def _pool_error(self, market: str, instance_type: str, zone: str) -> str | None:
-        scripted = self.pool_errors.get((instance_type, zone)) or self.closed_markets.get(market)
+        scripted = self.pool_errors.get((instance_type, zone))
+        for closed, where, code in self.closed:
+            if not scripted and closed == market and where in ("", instance_type, zone):
+                return code
         if scripted:
             return scripted
         quota = self.quota_vcpus.get(market)

@@ -44,7 +44,7 @@ class S3:
 
     # The client.
 
-    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:  # noqa: N803 - boto3's names
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:
         def read() -> dict[str, Any]:
             version = self._current(Bucket, Key)
             if version is None or version.body is None:
@@ -60,7 +60,7 @@ class S3:
 
         return self._call("get_object", Bucket, Key, read)
 
-    def head_object(self, *, Bucket: str, Key: str, ChecksumMode: str = "") -> dict[str, Any]:  # noqa: N803
+    def head_object(self, *, Bucket: str, Key: str, ChecksumMode: str = "") -> dict[str, Any]:
         def read() -> dict[str, Any]:
             version = self._current(Bucket, Key)
             if version is None or version.body is None:
@@ -70,7 +70,7 @@ class S3:
 
         return self._call("head_object", Bucket, Key, read)
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "", IfMatch: str = "", IfNoneMatch: str = "") -> dict[str, Any]:  # noqa: N803
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "", IfMatch: str = "", IfNoneMatch: str = "") -> dict[str, Any]:
         def put() -> dict[str, Any]:
             version = self._current(Bucket, Key)
             there = version is not None and version.body is not None
@@ -82,7 +82,7 @@ class S3:
 
         return self._call("put_object", Bucket, Key, put)
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str = "", _start: int = 0) -> dict[str, Any]:  # noqa: N803
+    def list_objects_v2(self, *, Bucket: str, Prefix: str = "", _start: int = 0) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             found = self.keys(Bucket, Prefix)
             rows = [{"Key": key, "LastModified": self._buckets[Bucket][key][-1].modified_at} for key in found[_start : _start + _PAGE]]
