@@ -52,6 +52,10 @@ class AgentExit(IntEnum):
     DENIED = 5
 
 
+class MarkerDenied(Denied):
+    """S3 refuses the completion marker: no last word but a heartbeat's is left."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What an attempt needs from outside. ``now`` gives aware times, ``sleep`` takes seconds, ``free`` tells a disk's free bytes."""
@@ -84,13 +88,24 @@ class Attempt:
         try:
             return self._run()
         except Denied as denied:
-            log.error("denied: %s; the instance role's policy is not the template's", denied)
-            self._stumble(f"{FailureCode.UPLOAD_FAILED if self._desk.asked() else FailureCode.AGENT_ERROR}: {denied}; nothing more can be done here")
-            self._words.upload_logs()
-            return AgentExit.DENIED
+            return self._refused(denied)
         except Exception as error:
             self._stumble(f"the agent died and starts again: {type(error).__name__}: {error}")
             raise
+
+    def _refused(self, denied: Denied) -> AgentExit:
+        """The end of an attempt whose role is refused what it cannot do without: by a marker, or if that is refused too, by a heartbeat."""
+        code = FailureCode.UPLOAD_FAILED if self._desk.asked() else FailureCode.AGENT_ERROR
+        failure = Failure(code=code, message=f"{denied}; the instance role's policy is not the template's")
+        if not isinstance(denied, MarkerDenied):
+            try:
+                return self._fail(failure)
+            except MarkerDenied:
+                pass
+        log.error("denied: %s: %s", failure.code, failure.message)
+        self._words.upload_logs()
+        self._stumble(f"{failure.code}: {failure.message}")
+        return AgentExit.DENIED
 
     def _stumble(self, message: str) -> None:
         self._heart.note(message=message.encode("utf-8", "replace").decode()[:2000])
@@ -238,7 +253,7 @@ class Attempt:
         return self._finish(ending.reason)
 
     def _mark(self, outcome: Outcome, **facts: Any) -> None:
-        """Raises Denied, once every try was refused."""
+        """Raises MarkerDenied, once every try was refused."""
         left = DENIED_TRIES
         while True:
             try:
@@ -246,7 +261,7 @@ class Attempt:
             except Denied as denied:
                 left -= 1
                 if not left:
-                    raise
+                    raise MarkerDenied(str(denied)) from None
                 log.warning("the completion marker is refused; tried again: %s", denied)
                 self._world.sleep(self._pace.denied_s)
             else:

@@ -123,6 +123,32 @@ def test_a_checkpoint_that_s3_denies_is_not_passed_over_for_the_beginning(
         resumer.fetch()
 
 
+def test_an_attempt_that_may_not_read_its_checkpoint_says_so_in_its_marker(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.ticket()
+    assert launch().run() is AgentExit.FINISHED
+    cloud.ticket(SECOND, attempt=2, earlier_writers=(writer(FIRST),))
+    second = launch(SECOND)
+    guard(second, monkeypatch, deny(lambda method, key: method == "get_object" and key.endswith("checkpoint.json")))
+    assert second.run() is AgentExit.FINISHED
+    marker = cloud.marker(SECOND)
+    assert marker is not None
+    assert marker.failure is not None
+    assert marker.failure.code is FailureCode.AGENT_ERROR
+    assert "may not read" in marker.failure.message
+    assert second.host.starts == 0
+
+
+def test_final_files_that_are_denied_are_a_failure_with_a_marker(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.ticket()
+    instance = launch()
+    guard(instance, monkeypatch, deny(lambda method, key: method == "put_object" and "/final/" in key))
+    assert instance.run() is AgentExit.FINISHED
+    marker = cloud.marker()
+    assert marker is not None
+    assert marker.failure is not None
+    assert marker.failure.code is FailureCode.UPLOAD_FAILED
+
+
 def test_checkpoints_that_cannot_be_published_are_told_in_the_heartbeat_until_they_are(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.orders(step_s=0.02, save_every=5)
     cloud.ticket(max_steps=2000)
