@@ -20,7 +20,8 @@ BEYOND_S = 60.0 + 2 * TICK_S + 60.0
 #: Calls that one tick may make: some for itself, some for each unsettled job.
 TICK_CALLS, JOB_CALLS = 40, 60
 #: A hand-over: the notice, the grace after it, and two ticks.
-FLEET_CALLS_A_MINUTE = 4
+#: Launch plans of one job that may be called within a minute: a fall-back market, a spent token.
+PLANS_A_MINUTE = 3
 HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
 
 
@@ -50,7 +51,7 @@ class Checks:
         self._ended_s: dict[str, float] = {}
         self._deleted_s: dict[str, float] = {}
         self._finished: set[str] = set()
-        self._fleet_calls: dict[str, list[float]] = {}
+        self._fleet_calls: dict[str, dict[str, float]] = {}
         #: E-mails sent twice for that reason; the metric NoticesDoubled counts them in production.
         self.doubled = 0
 
@@ -67,13 +68,13 @@ class Checks:
         """A box wrote a true marker, its files before it."""
         self._finished.add(instance_id)
 
-    def on_fleet_call(self, job_id: str) -> None:
-        """I14: refusals are waited out, not hammered."""
+    def on_fleet_call(self, job_id: str, token: str) -> None:
+        """I14: refusals are waited out, not hammered. Drivers may repeat one plan's call, which starts nothing new."""
         now = self._world.scheduler.now
-        lately = [at for at in self._fleet_calls.get(job_id, []) if now - at < 60.0]
-        self._fleet_calls[job_id] = [*lately, now]
-        if len(lately) >= FLEET_CALLS_A_MINUTE:
-            self._world.fail("I14", f"{len(lately) + 1} fleet calls for {job_id} within a minute")
+        lately = {one: at for one, at in self._fleet_calls.get(job_id, {}).items() if now - at < 60.0}
+        self._fleet_calls[job_id] = {token: now} | lately
+        if len(self._fleet_calls[job_id]) > PLANS_A_MINUTE:
+            self._world.fail("I14", f"{len(lately) + 1} plans were called for {job_id} within a minute")
 
     def on_write(self, pk: str, item: dict[str, Any] | None) -> None:
         """I5, I6: ends absorb, versions grow by one, a plan is on record before its call."""
@@ -310,7 +311,8 @@ class Checks:
         says_quota = "MaxSpotInstanceCountExceeded" in job.wait.reason and "on-demand next" not in job.wait.reason
         if says_quota and (job.wait.kind is not WaitKind.QUOTA or not any(n.kind is NoticeKind.QUOTA for n in job.notices)):
             self._world.fail("E1", f"{job.job_id} waits for a quota as for {job.wait.kind}, and nobody is told")
-        if "RequestLimitExceeded" in job.wait.reason and "Insufficient" not in job.wait.reason and job.wait.kind is not WaitKind.THROTTLE:
+        others = ("Insufficient", "Unfulfillable", "Unsupported", "MaxSpot")
+        if "RequestLimitExceeded" in job.wait.reason and not any(code in job.wait.reason for code in others) and job.wait.kind is not WaitKind.THROTTLE:
             self._world.fail("E1", f"{job.job_id} takes a throttle for {job.wait.kind}")
 
     def _stands_beside_nobody(self, job: Job) -> None:

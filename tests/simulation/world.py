@@ -396,7 +396,7 @@ class World:
             raise Died("a dead function cannot call")
         one.calls += 1
         if operation == "ec2.create_fleet":
-            self.checks.on_fleet_call(subject)
+            self.checks.on_fleet_call(subject, self.account.ec2.fleet_requests[-1].get("ClientToken", ""))
             self.account.ec2.extra_instances = int(self.launches in self.scenario.too_many)
         who = f"{one.function} {one.number}"
         fault = self._fault(operation)

@@ -1,0 +1,52 @@
+"""Scenarios with a name: the base of the exhaustive parts. Short ones, for every call of each is broken in every way.
+
+``CORE`` are the five in which two faults are tried together, every pair of them.
+"""
+
+from dataclasses import replace
+
+from tests.simulation.scenario import BoxPlan, Drought, JobPlan, Outage, Scenario
+
+#: A job of less than a minute: manifest, launch, two saves, marker, end.
+SHORT = JobPlan(steps=3, step_s=10.0, save_every_s=12.0)
+LONG = replace(SHORT, steps=20)
+QUICK = BoxPlan(boot_s=5.0, ending_s=2.0, save_s=3.0)
+_WARNED = replace(QUICK, interrupted_s=30.0, notice_s=39.0)
+
+CORE: dict[str, Scenario] = {
+    "one job, start to end": Scenario(jobs=(SHORT,), boxes=(QUICK,)),
+    "an interruption with notice": Scenario(jobs=(SHORT,), boxes=(_WARNED, QUICK)),
+    "a silent death": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, fault="dies", at_s=15.0), QUICK)),
+    "a cancellation while it runs": Scenario(jobs=(replace(SHORT, actions=((40.0, "delete"),)),), boxes=(QUICK,)),
+    "no spot, then on-demand": Scenario(
+        jobs=(replace(SHORT, market="cheapest"),), boxes=(QUICK,), droughts=(Drought(0.0, 600.0, "spot", "InsufficientInstanceCapacity"),)
+    ),
+}
+
+MORE: dict[str, Scenario] = {
+    "an interruption without notice": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, notice_s=0.0), QUICK)),
+    "a notice that only the metadata tells": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, event=False), QUICK)),
+    "a notice that only the bus tells": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, imds=False), QUICK)),
+    "two interruptions": Scenario(jobs=(LONG,), boxes=(_WARNED, _WARNED, QUICK)),
+    "it finishes in its notice": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, interrupted_s=35.0, notice_s=120.0, imds=False), QUICK)),
+    "cancelled before its launch": Scenario(jobs=(replace(SHORT, actions=((0.2, "delete"),)),), boxes=(QUICK,)),
+    "an unreadable manifest": Scenario(jobs=(replace(SHORT, valid=False),)),
+    "put over an active job": Scenario(jobs=(replace(SHORT, actions=((30.0, "overwrite"), (34.0, "spoil"))),), boxes=(QUICK, QUICK)),
+    "the money is up": Scenario(jobs=(replace(LONG, steps=40, budget_usd=0.03),), boxes=(QUICK,)),
+    "the time is up": Scenario(jobs=(replace(LONG, max_runtime_s=120),), boxes=(QUICK,)),
+    "the deadline is past": Scenario(jobs=(replace(LONG, deadline_s=130),), boxes=(QUICK,)),
+    "a quota": Scenario(jobs=(replace(SHORT, max_wait_s=300),), droughts=(Drought(0.0, 900.0, "spot", "MaxSpotInstanceCountExceeded"),)),
+    "a dead box": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, fault="user data fails"), QUICK)),
+    "a failure for good": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, fault="fails for good", at_s=10.0),)),
+    "a failure that may do better elsewhere": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, fault="fails, may do better elsewhere", at_s=10.0), QUICK)),
+    "a marker with a wrong hash": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, fault="marker with a wrong hash"), QUICK)),
+    "one instance too many": Scenario(jobs=(SHORT,), boxes=(QUICK, QUICK), too_many=(0,)),
+    "two jobs, one turn": Scenario(jobs=(SHORT, replace(SHORT, priority="high")), boxes=(QUICK, QUICK), max_concurrent_jobs=1),
+    "three jobs at once": Scenario(jobs=(SHORT, SHORT, SHORT), boxes=(QUICK, QUICK, QUICK), max_concurrent_jobs=2),
+    "seen late": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, hidden_s=70.0), QUICK), index_lag_s=20.0),
+    "no tick for a while": Scenario(jobs=(SHORT,), boxes=(_WARNED, QUICK), outages=(Outage(30.0, 400.0, "tick"),)),
+    "no event at all": Scenario(jobs=(SHORT,), boxes=(QUICK,), outages=(Outage(0.5, 3600.0, "events"),)),
+    "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
+}
+
+ALL = CORE | MORE
