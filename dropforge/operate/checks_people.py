@@ -132,4 +132,24 @@ def instances(stack: Deployment) -> Iterator[Finding]:
         yield ok("instances", f"{len(live)} live, none past its deadline.")
 
 
-CHECKS = (Check("e-mail", email), Check("budget", budget), Check("hold", hold), Check("instances", instances))
+#: Whom GitHub's tokens must be made out to (IAM guide, "Create an OpenID Connect identity provider").
+AUDIENCE = "sts.amazonaws.com"
+
+
+def github(stack: Deployment) -> Iterator[Finding]:
+    """Whether GitHub's workflows can push and deploy, where the stack was told of a repository."""
+    repository = stack.parameters.get("GitHubRepository", "")
+    if not repository:
+        yield ok("github", "No GitHub repository is connected: image and stack are pushed and deployed by hand.")
+        return
+    own = next((item.physical_id for item in stack.of_kind("AWS::IAM::OIDCProvider")), "")
+    arn = stack.parameters.get("GitHubOidcProviderArn") or own
+    provider = stack.client("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+    if AUDIENCE not in provider.get("ClientIDList", []):
+        mend = f"aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn {arn} --client-id {AUDIENCE}"
+        yield broken("github", f"The identity provider {arn} does not take tokens for {AUDIENCE}: workflows of {repository} cannot sign in.", mend)
+    else:
+        yield ok("github", f"Workflows of {repository} can sign in, each to the role that its branch or environment allows.")
+
+
+CHECKS = (Check("e-mail", email), Check("budget", budget), Check("hold", hold), Check("instances", instances), Check("github", github))

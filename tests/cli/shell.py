@@ -29,9 +29,11 @@ GLOBAL_OPTIONS = {
     "--endpoint-url": True,
     "--no-cli-pager": False,
     "--no-paginate": False,
+    "--max-items": True,
 }
 #: Commands that are no API operations (AWS CLI reference), their options (True: a value follows) and how many plain words they take.
 HIGH_LEVEL: dict[tuple[str, ...], tuple[dict[str, bool], range]] = {
+    ("s3", "mb"): ({}, range(1, 2)),
     ("s3", "cp"): ({"--recursive": False, "--sse": True, "--dryrun": False}, range(2, 3)),
     ("s3", "ls"): ({"--recursive": False}, range(2)),
     ("s3", "rm"): ({"--recursive": False, "--dryrun": False}, range(1, 2)),
@@ -69,7 +71,8 @@ def commands_of(page: Path) -> Iterator[str]:
         if language in ("", "sh", "bash", "console"):
             for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
                 if re.match(r"\s*(?:[A-Z_]+=\S+ )?(?:eval |sudo )?[\"$(]*(?:aws|dropforge|sam|\.venv/bin/dropforge) ", line):
-                    yield line.strip()
+                    # A word of explanation may stand well to the right of the command.
+                    yield re.split(r"\s{3,}", line.strip())[0]
     prose = re.sub(r"^[ ]*```.*?^[ ]*```", "", text, flags=re.MULTILINE | re.DOTALL)
     yield from re.findall(r"`((?:aws|dropforge) [^`]+)`", prose)
 
@@ -119,9 +122,12 @@ def read_aws(words: list[str]) -> AwsCommand | None:
     operation = model.operation_model(found)
     parameters = dict(_parameters(operation, words[3:]))
     if operation.input_shape is not None:
-        report = ParamValidator().validate(parameters, operation.input_shape)
-        if report.has_errors():
-            raise NotACommand(f"{service} {verb}: {report.generate_report()}")
+        from_files = {name for name, value in parameters.items() if isinstance(value, str) and value.startswith("file://")}
+        readable = {name: value for name, value in parameters.items() if name not in from_files}
+        report = ParamValidator().validate(readable, operation.input_shape).generate_report()
+        complaints = [line for line in report.splitlines() if not any(line.endswith(f'input: "{name}"') for name in from_files)]
+        if complaints:
+            raise NotACommand(f"{service} {verb}: {complaints}")
     return AwsCommand(service, found, parameters)
 
 
@@ -172,6 +178,8 @@ def _value(option: str, shape: Shape, words: list[str]) -> Any:
         return True
     if not words:
         raise NotACommand(f"{option} wants a value")
+    if words[0].startswith("file://"):
+        return words[0]
     if words[0].lstrip().startswith(("[", "{")) and shape.type_name in ("list", "structure", "map"):
         return json.loads(words[0])
     if isinstance(shape, ListShape):
@@ -195,7 +203,7 @@ def _one(option: str, shape: Shape, word: str) -> Any:
         case "blob":
             return word.encode()
         case "timestamp":
-            return word
+            return "2026-01-01T00:00:00Z" if "YYYY" in word else word
     return word
 
 

@@ -340,6 +340,35 @@ def test_an_instance_past_its_own_deadline_is_broken(site: Site) -> None:
     assert found.verdict is Verdict.OK
 
 
+def _connected_to_github(site: Site, audiences: list[str]) -> None:
+    formation = site.client("cloudformation")
+    real = formation.describe_stacks(StackName="well")["Stacks"][0]
+    site.answers.give("DescribeStacks", {"Stacks": [real | {"Parameters": [{"ParameterKey": "GitHubRepository", "ParameterValue": "us/forge"}]}]})
+    provider = {
+        "LogicalResourceId": "OidcProvider",
+        "ResourceType": "AWS::IAM::OIDCProvider",
+        "PhysicalResourceId": "arn:aws:iam::123456789012:oidc-provider/x",
+        "LastUpdatedTimestamp": datetime.now(UTC),
+        "ResourceStatus": "CREATE_COMPLETE",
+    }
+    found = formation.list_stack_resources(StackName="well")["StackResourceSummaries"]
+    site.answers.give("ListStackResources", {"StackResourceSummaries": [*found, provider]})
+    site.answers.give("GetOpenIDConnectProvider", {"Url": "token.actions.githubusercontent.com", "ClientIDList": audiences})
+
+
+def test_a_provider_that_does_not_take_the_tokens_is_broken_where_github_is_connected(site: Site) -> None:
+    _connected_to_github(site, ["sigstore"])
+    status, findings = site.doctor()
+    (found,) = of(findings, "github")
+    assert (status, found.verdict) == (1, Verdict.BROKEN)
+    call = read_aws(shlex.split(found.mend))
+    assert call is not None
+    assert call.parameters == {"OpenIDConnectProviderArn": "arn:aws:iam::123456789012:oidc-provider/x", "ClientID": "sts.amazonaws.com"}
+    _connected_to_github(site, ["sts.amazonaws.com"])
+    (found,) = of(site.doctor()[1], "github")
+    assert (found.verdict, "us/forge can sign in" in found.means) == (Verdict.OK, True)
+
+
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
