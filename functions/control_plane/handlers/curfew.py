@@ -3,12 +3,20 @@
 from typing import Any
 
 from control_plane.curfew import end_overdue
-from control_plane.handlers.door import door
+from control_plane.handlers.door import PartlyDone, door
 from control_plane.handlers.rooms import Rooms
 
 
+class NotEnded(PartlyDone):
+    """Some overdue instances could not be asked to end."""
+
+
 def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
-    return {"metrics": {"OverdueInstances": end_overdue(rooms.fleet, rooms.settings.project, rooms.now())}}
+    overdue, failures = end_overdue(rooms.fleet, rooms.settings.project, rooms.now())
+    counts = {"OverdueInstances": overdue}
+    if failures:
+        raise NotEnded(failures, counts)
+    return {"metrics": counts}
 
 
 handler = door(handle)

@@ -39,6 +39,14 @@ def rooms() -> Rooms:
     return Rooms(settings_from(), client, _now)
 
 
+class PartlyDone(Exception):
+    """A round did what it could, and some of it failed: what is owed is on record or seen anew, and the next round does it."""
+
+    def __init__(self, failures: list[str], counts: dict[str, int]) -> None:
+        super().__init__("; ".join(failures[:5]))
+        self.counts = counts
+
+
 class Handle(Protocol):
     """What a door does with an event. A dict's ``metrics`` are counted, the rest of it is logged."""
 
@@ -60,6 +68,8 @@ def door(handle: Handle) -> Any:
             facts |= _told(handle(event, context, rooms()))
         except Exception as error:
             facts |= {"outcome": "raised", "error": type(error).__name__}
+            if isinstance(error, PartlyDone):
+                facts["metrics"] = error.counts
             raise
         finally:
             counts = facts.pop("metrics", {})

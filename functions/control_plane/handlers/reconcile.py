@@ -3,7 +3,7 @@
 from typing import Any
 
 from control_plane.census import census
-from control_plane.handlers.door import door
+from control_plane.handlers.door import PartlyDone, door
 from control_plane.handlers.rooms import Rooms
 from control_plane.submission import Submission
 from control_plane.tick import tick
@@ -12,8 +12,8 @@ from control_plane.tick import tick
 SWEEP_MS = 15_000
 
 
-class TickFailed(Exception):
-    """Part of the tick failed; what it owes is on record, and the next tick does it."""
+class TickFailed(PartlyDone):
+    """Part of the tick failed."""
 
 
 def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
@@ -22,8 +22,6 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
 
     result = tick(rooms.driver, rooms.bus, stray_grace_s=rooms.settings.stray_grace_s, has_time=has_time)
     found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time)
-    if result.failures or failures:
-        raise TickFailed("; ".join([*result.failures, *failures][:5]))
     counts = {
         "JobsDriven": result.driven,
         "JobsLeft": result.left,
@@ -31,6 +29,8 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         "StraysEnded": result.strays_ended,
         "ManifestsFound": found,
     }
+    if result.failures or failures:
+        raise TickFailed([*result.failures, *failures], counts)
     return {"metrics": counts}
 
 
