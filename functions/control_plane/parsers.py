@@ -132,6 +132,10 @@ def _notes(event: Any) -> list[dict[str, Any]]:
     return [note for note in notes if isinstance(note, dict)]
 
 
+#: As ``core.closing.owe`` makes them: the job, the kind, and the attempt where it speaks of one. A letter of the project's has a time there.
+_JOBS_NOTICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}#[a-z]+(#[0-9]{1,6})?")
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A notice that the topic delivered; ``message_id`` is SNS's own, the same for every delivery of one publish."""
@@ -148,7 +152,7 @@ def parse_published(event: Any) -> tuple[Published, ...]:
         attribute = attributes.get("notice_id") if isinstance(attributes, dict) else None
         notice_id = attribute.get("Value") if isinstance(attribute, dict) else None
         message_id = note.get("MessageId")
-        if isinstance(notice_id, str) and isinstance(message_id, str) and 0 < len(notice_id) <= 300 and 0 < len(message_id) <= 100:
+        if isinstance(notice_id, str) and _JOBS_NOTICE.fullmatch(notice_id) and isinstance(message_id, str) and 0 < len(message_id) <= 100:
             found.append(Published(notice_id, message_id))
     return tuple(found)
 
