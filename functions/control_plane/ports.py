@@ -1,4 +1,4 @@
-"""What the driver needs of the world, in small protocols. ``adapters`` has each twice: on AWS and in memory.
+"""What the driver needs of the world, in small protocols. ``adapters`` has them on AWS.
 
 Errors that a caller must tell apart are named here; anything else that an adapter raises is a passing fault, and the
 event that led to it is delivered again.

@@ -1,4 +1,4 @@
-"""What SNS takes as an e-mail, checked before either post office sees it (SNS API reference, Publish)."""
+"""What SNS takes as an e-mail, checked before it is asked (SNS API reference, Publish)."""
 
 from control_plane.ports import Letter
 

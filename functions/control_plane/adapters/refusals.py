@@ -1,4 +1,4 @@
-"""From EC2's errors for each pool to one answer: the same reading for the real fleet and the one in memory."""
+"""From EC2's errors for each pool to one answer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
