@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from control_plane.core.state import JobState
-from control_plane.curfew import NotEnded
+from control_plane.handlers.curfew import NotEnded
 from control_plane.handlers.reconcile import TickFailed
 from jobspec import tags
 from tests.driver.faults import lost, refused

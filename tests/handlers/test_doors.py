@@ -1,8 +1,9 @@
-"""The seven doors as Lambda calls them: real events, the real adapters, moto's account behind them."""
+"""The nine doors as Lambda calls them: real events, the real adapters, moto's account behind them."""
 
 import copy
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,13 @@ import yaml
 from moto import mock_aws
 
 from control_plane.core.state import JobState
-from control_plane.handlers import budget, budget_relay, completion, door, instance_state, interruption, reconcile, submit
+from control_plane.handlers import budget, budget_relay, completion, curfew, door, instance_state, interruption, publish_ledger, reconcile, submit
 from control_plane.settings import MissingSetting, settings_from
 from jobspec import keys, wire
 from jobspec.base import FileDigest
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Outcome, Results
+from tests.contract.sides import MotoSide
 from tests.driver.house import MANIFEST
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -35,8 +37,7 @@ CONTEXT = SimpleNamespace(
 def sample(name: str, **detail: Any) -> dict[str, Any]:
     """A committed sample event, with parts of its detail replaced."""
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
-    event["detail"] = {**event.get("detail", {}), **detail}
-    return event
+    return event | {"detail": event["detail"] | detail} if detail else event
 
 
 @pytest.fixture
@@ -53,20 +54,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         for bucket in (DATA, OUTPUTS):
             s3.create_bucket(Bucket=bucket)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        attribute = {"AttributeName": "pk", "AttributeType": "S"}
-        boto3.client("dynamodb").create_table(
-            TableName="jobs",
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-            AttributeDefinitions=[attribute, {"AttributeName": "open", "AttributeType": "S"}],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": "open",
-                    "KeySchema": [{"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "pk", "KeyType": "RANGE"}],
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
-                }
-            ],
-        )
+        MotoSide().job_table()
         subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
         image = ec2.register_image(Name="gpu", RootDeviceName="/dev/sda1")["ImageId"]
         template = ec2.create_launch_template(LaunchTemplateName="lt", LaunchTemplateData={"ImageId": image, "InstanceType": "g5.xlarge"})["LaunchTemplate"]
@@ -86,12 +74,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
             "HEARTBEAT_SECONDS": "30",
             "NOTICE_SECONDS": "120",
             "STRAY_GRACE_SECONDS": "300",
+            "MAX_CONCURRENT_JOBS": "10",
             "BUDGET_ACTION": "pause",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        for cached in (door.settings, door.holds, door.bus, door.driver):
-            cached.cache_clear()
+        door.rooms.cache_clear()
 
         def inbox() -> list[dict[str, Any]]:
             found = []
@@ -108,6 +96,13 @@ def put_manifest(account: SimpleNamespace, key: str = "jobs/tiny.yaml", **change
     account.s3.put_object(Bucket=DATA, Key=key, Body=yaml.safe_dump({**MANIFEST, **changes}).encode())
     answer: dict[str, Any] = submit.handler(sample("manifest-created", object={"key": key}), CONTEXT)
     return answer
+
+
+def counts(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """The metrics of the last invocation, as CloudWatch reads them out of the log (its embedded metric format)."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    names = [metric["Name"] for metric in lines[-1]["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+    return {name: float(lines[-1][name][0]) for name in names}
 
 
 def live(account: SimpleNamespace) -> list[str]:
@@ -141,7 +136,7 @@ def test_one_job_through_every_door(account: SimpleNamespace) -> None:
     writer = keys.writer_of("AROAEXAMPLEID", first)
     beat = Heartbeat(job_id=job_id, attempt=1, instance_id=first, seq=1, at="2026-11-01T00:00:00Z", phase=Phase.TRAINING, step=5, total_steps=9)
     account.s3.put_object(Bucket=OUTPUTS, Key=keys.heartbeat_key(job_id, writer), Body=wire.dump(beat))
-    assert reconcile.handler(sample("tick"), CONTEXT)["driven"] == 1
+    assert reconcile.handler(sample("tick"), CONTEXT)["JobsDriven"] == 1
     interruption.handler(sample("spot-interruption-warning", **{"instance-id": first}), CONTEXT)
     assert len(live(account)) == 2
     second = next(i for i in live(account) if i != first)
@@ -153,7 +148,7 @@ def test_one_job_through_every_door(account: SimpleNamespace) -> None:
     assert live(account) == []
     for _ in range(2):
         reconcile.handler(sample("tick"), CONTEXT)
-    assert reconcile.handler(sample("tick"), CONTEXT)["driven"] == 0, "settled"
+    assert reconcile.handler(sample("tick"), CONTEXT)["JobsDriven"] == 0, "settled"
     (mail,) = account.inbox()
     assert "finished" in mail["Subject"]
     status = json.loads(account.s3.get_object(Bucket=DATA, Key="status/tale.json")["Body"].read())
@@ -192,7 +187,7 @@ NOT_EVENTS: tuple[Any, ...] = (
 
 
 def test_an_event_that_is_none_is_ignored_and_never_raises(account: SimpleNamespace) -> None:
-    for module in (submit, interruption, instance_state, completion, budget, budget_relay):
+    for module in (submit, interruption, instance_state, completion, budget, budget_relay, publish_ledger):
         for event in NOT_EVENTS:
             assert module.handler(copy.deepcopy(event), CONTEXT)["outcome"] == "ignored", (module.__name__, event)
 
@@ -213,7 +208,7 @@ def test_a_forged_marker_of_an_instance_under_another_job_is_ignored(account: Si
 
 
 def test_aws_budgets_mail_holds_new_launches_through_the_bus(account: SimpleNamespace) -> None:
-    relayed = budget_relay.handler(json.loads((EVENTS / "budget-mail-sns.json").read_text()), CONTEXT)
+    relayed = budget_relay.handler(sample("budget-mail-sns"), CONTEXT)
     assert relayed["relayed"] == 1
     assert "held" in budget.handler(sample("budget-alert"), CONTEXT)["did"]
     assert put_manifest(account)["state"] == JobState.WAITING
@@ -225,15 +220,19 @@ def test_another_projects_budget_is_ignored(account: SimpleNamespace) -> None:
     assert budget.handler(sample("budget-alert", project="other"), CONTEXT)["outcome"] == "ignored"
 
 
-def test_a_tick_that_fails_in_part_does_the_rest_and_raises(account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_that_fails_in_part_does_the_rest_counts_it_and_raises(
+    account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     put_manifest(account)
-    monkeypatch.setattr(door.driver().fleet, "launch", lambda *_: (_ for _ in ()).throw(ConnectionError("no answer")))
+    monkeypatch.setattr(door.rooms().driver.fleet, "launch", lambda *_: (_ for _ in ()).throw(ConnectionError("no answer")))
     account.s3.put_object(Bucket=DATA, Key="jobs/two.yaml", Body=yaml.safe_dump({**MANIFEST, "name": "two"}).encode())
     with pytest.raises(Exception, match="no answer"):
         submit.handler(sample("manifest-created", object={"key": "jobs/two.yaml"}), CONTEXT)
+    capsys.readouterr()
     with pytest.raises(reconcile.TickFailed, match="two-"):
         reconcile.handler(sample("tick"), CONTEXT)
-    monkeypatch.undo()
+    counted = counts(capsys)
+    assert (counted["JobsDriven"], counted["LiveInstances"], counted["OutcomeRaised"]) == (1, 1, 1), "what a failing tick did is counted too"
 
 
 def test_a_missing_setting_is_named(account: SimpleNamespace) -> None:
@@ -245,3 +244,98 @@ def test_no_log_line_holds_what_a_stranger_wrote(account: SimpleNamespace, capsy
     event = sample("manifest-created", object={"key": "jobs/x.yaml"}, note="canary-7f3a")
     submit.handler(event, CONTEXT)
     assert "canary-7f3a" not in capsys.readouterr().out
+
+
+def note_of(mail: dict[str, Any]) -> dict[str, Any]:
+    """What the topic's second subscriber is given for a mail that the first one got."""
+    event = sample("published-notice-sns")
+    event["Records"][0]["Sns"] |= {key: mail[key] for key in ("MessageId", "Subject", "Message", "MessageAttributes")}
+    return event
+
+
+def test_a_published_notice_is_noted_once_however_often_it_is_delivered(account: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    account.s3.put_object(Bucket=DATA, Key="jobs/tiny.yaml", Body=b"\x00")
+    job_id = submit.handler(sample("manifest-created"), CONTEXT)["job_id"]
+    (mail,) = account.inbox()
+    ledger = door.rooms().ledger
+    assert not ledger.knows(f"{job_id}#end")
+    capsys.readouterr()
+    for _ in range(2):
+        assert publish_ledger.handler(note_of(mail), CONTEXT)["noted"] == 1
+        assert counts(capsys)["NoticesDoubled"] == 0
+    assert ledger.knows(f"{job_id}#end")
+    publish_ledger.handler(note_of({**mail, "MessageId": "another-publish"}), CONTEXT)
+    assert counts(capsys)["NoticesDoubled"] == 1, "two e-mails went out: somebody must know"
+
+
+def test_the_sample_of_a_published_notice_is_noted(account: SimpleNamespace) -> None:
+    event = sample("published-notice-sns")
+    assert publish_ledger.handler(event, CONTEXT)["noted"] == 1
+    assert door.rooms().ledger.knows(event["Records"][0]["Sns"]["MessageAttributes"]["notice_id"]["Value"])
+
+
+def test_two_budget_letters_in_one_hour_are_no_doubled_notice(account: SimpleNamespace) -> None:
+    for _ in range(2):
+        budget.handler(sample("budget-alert"), CONTEXT)
+    first, second = account.inbox()
+    for mail in (first, second):
+        assert publish_ledger.handler(note_of(mail), CONTEXT)["outcome"] == "ignored", "the project's letters are no job's notices"
+
+
+def overdue_instance(account: SimpleNamespace, **own_tags: str) -> str:
+    known = {"dropforge:project": "dropforge", "dropforge:deadline": "1"} | own_tags
+    spec = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in known.items()]}]
+    answer = account.ec2.run_instances(ImageId="ami-0123456789abcdef0", MinCount=1, MaxCount=1, InstanceType="g5.xlarge", TagSpecifications=spec)
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def test_the_curfew_ends_what_is_overdue_and_counts_it(account: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    overdue_instance(account)
+    foreign = overdue_instance(account, **{"dropforge:project": "somebody-else"})
+    timely = overdue_instance(account, **{"dropforge:deadline": "9999999999"})
+    assert curfew.handler(sample("curfew"), CONTEXT)["OverdueInstances"] == 1
+    assert counts(capsys)["OverdueInstances"] == 1
+    assert set(live(account)) == {foreign, timely}
+    assert curfew.handler(sample("curfew"), CONTEXT)["OverdueInstances"] == 0
+
+
+def test_an_overdue_instance_that_cannot_be_ended_is_counted_and_raised(
+    account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance_id = overdue_instance(account)
+    monkeypatch.setattr(door.rooms().fleet, "terminate", lambda _: (_ for _ in ()).throw(ConnectionError("no answer")))
+    with pytest.raises(curfew.NotEnded, match=f"{instance_id}: ConnectionError: no answer"):
+        curfew.handler(sample("curfew"), CONTEXT)
+    assert counts(capsys)["OverdueInstances"] == 1, "the alarm on this count must not fall silent in the worst case"
+
+
+def test_the_curfew_asks_for_nothing_but_ec2(account: SimpleNamespace) -> None:
+    curfew.handler(sample("curfew"), CONTEXT)
+    assert set(vars(door.rooms())) == {"settings", "now", "_client", "fleet"}
+
+
+@pytest.fixture
+def at_the_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next quarter of an hour that is at least as far away as an event needs to arrive."""
+    soon = datetime.now(UTC) + timedelta(minutes=18)
+    monkeypatch.setattr(door, "_now", lambda: soon.replace(minute=soon.minute // 15 * 15, second=7))
+
+
+@pytest.mark.usefixtures("at_the_quarter")
+def test_a_manifest_whose_event_was_lost_is_taken_up_by_the_tick(account: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    door.rooms.cache_clear()
+    account.s3.put_object(Bucket=DATA, Key="jobs/tiny.yaml", Body=yaml.safe_dump(MANIFEST).encode())
+    assert reconcile.handler(sample("tick"), CONTEXT)["ManifestsFound"] == 1
+    assert counts(capsys)["ManifestsFound"] == 1
+    assert len(live(account)) == 1
+    assert reconcile.handler(sample("tick"), CONTEXT)["ManifestsFound"] == 0
+
+
+@pytest.mark.usefixtures("at_the_quarter")
+def test_a_tick_without_time_takes_up_nothing_and_says_what_it_left(account: SimpleNamespace) -> None:
+    put_manifest(account)
+    account.s3.put_object(Bucket=DATA, Key="jobs/two.yaml", Body=yaml.safe_dump({**MANIFEST, "name": "two"}).encode())
+    door.rooms.cache_clear()
+    late = SimpleNamespace(**vars(CONTEXT) | {"get_remaining_time_in_millis": lambda: 15_000})
+    answer = reconcile.handler(sample("tick"), late)
+    assert (answer["JobsLeft"], answer["JobsDriven"], answer["ManifestsFound"]) == (1, 0, 0)
