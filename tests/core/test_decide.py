@@ -504,34 +504,6 @@ def test_a_success_terminates_mails_once_writes_its_status_and_settles() -> None
     assert story.look(100) == ()
 
 
-def test_a_claimed_e_mail_that_nobody_marked_is_published_again_later() -> None:
-    story = Story(new_job())
-    story.running()
-    story.look(60, markers={FIRST: marker(story.job, FIRST)})
-    story.tell(TerminationAnswered(FIRST, "shutting-down"), 61)
-    assert not of(Publish, story.look(61 + 890))
-    assert of(Publish, story.look(61 + 901))
-
-
-def test_the_last_e_mail_does_not_wait_for_ever() -> None:
-    story = Story(new_job())
-    story.running()
-    assert not of(Publish, story.look(60, markers={FIRST: marker(story.job, FIRST)}))
-    assert of(Publish, story.look(661))
-
-
-def test_e_mails_by_choice_are_owed_only_when_chosen() -> None:
-    quiet, loud = Story(new_job(notify={"on": []})), Story(new_job(notify={"on": ["interrupted", "relaunched"]}))
-    for story in (quiet, loud):
-        story.running()
-        story.tell(InterruptionWarned(FIRST), 100)
-        story.look(100)
-        story.launch(101, SECOND)
-        story.tell(BudgetAlerted(), 102)
-    assert quiet.job.notices == ()
-    assert [n.kind for n in loud.job.notices] == [NoticeKind.INTERRUPTED, NoticeKind.RELAUNCHED]
-
-
 @pytest.mark.parametrize("end", sorted(ENDS))
 def test_ends_absorb_whatever_comes(end: JobState) -> None:
     story = Story(new_job())
