@@ -20,6 +20,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
     ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", "dropforge/local/shims/docker", "dropforge/local/shims/shutdown", "dropforge/local/shims/aws"]),
     ("template", [PYTHON, "-m", "tools.lint_template"]),
+    ("security", [PYTHON, "-m", "tools.lint_security"]),
 )
 
 

@@ -3,6 +3,7 @@
 * ``.venv``         tests, command line, trainer, benchmarks (requirements/dev.txt)
 * ``.venv-cloud``   the local cloud's emulator, which pins its own boto3 (requirements/cloud.txt)
 * ``.venv-lambda``  exactly what the Lambda functions have (requirements/lambda.txt), on Python 3.13 where there is one
+* ``.venv-lint``    security linters that pin what the others need newer (requirements/lint.txt); only with ``lint`` or ``all``
 * ``.venv-sam``     the SAM CLI, for linting and deploying (requirements/sam.txt); only with ``lint`` or ``all``
 
 Each is made once and made anew when its requirements change; nothing outside this folder is touched. Packages come from the
@@ -40,9 +41,10 @@ ENVIRONMENTS = {
     "dev": Environment(".venv", "requirements/dev.txt", "tests, command line, trainer", first=("torch",), with_project=True),
     "cloud": Environment(".venv-cloud", "requirements/cloud.txt", "the local cloud's emulator"),
     "lambda": Environment(".venv-lambda", "requirements/lambda.txt", "the Lambda functions", pythons=("python3.13", "python3.12", "python3.11")),
+    "lint": Environment(".venv-lint", "requirements/lint.txt", "security linters"),
     "sam": Environment(".venv-sam", "requirements/sam.txt", "the SAM CLI"),
 }
-GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam"), "all": tuple(ENVIRONMENTS)}
+GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam", "lint"), "all": tuple(ENVIRONMENTS)}
 
 
 def _works(python: str) -> bool:

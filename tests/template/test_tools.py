@@ -9,6 +9,8 @@ import pytest
 from tests.template.stack import ROOT
 from tools import embed_bootstrap, lint_template, translate
 from tools.embed_bootstrap import BEGIN, END, SCRIPT_LIMIT_BYTES, NotEmbeddable, embed
+from tools.lint_security import ACCEPTED, Accepted, Finding, unaccepted
+from tools.stack import Stack, arns_for
 
 TEMPLATE = f"a: |\n  head\n  {BEGIN}\n  old\n  {END}\nb: 1\n"
 
@@ -102,3 +104,23 @@ Resources:
 def test_user_data_is_a_shell_script_that_bash_can_parse() -> None:
     done = subprocess.run(["bash", "-n", str(ROOT / "agent/bootstrap.sh")], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_acceptance_that_nothing_needs_is_a_finding_and_so_is_what_nothing_accepts() -> None:
+    accepted = (Accepted("tool", "R1", "Data*", "because"), Accepted("tool", "R2", "Gone", "because"))
+    found = [Finding("tool", "R1", "DataBucket"), Finding("tool", "R1", "Other"), Finding("other", "R1", "DataBucket")]
+    assert unaccepted(found, accepted) == [
+        "other R1: DataBucket",
+        "tool R1: Other",
+        "tool R2: accepted for Gone, and not found there any more: remove it",
+    ]
+
+
+def test_every_acceptance_says_why() -> None:
+    assert [a for a in ACCEPTED if len(a.reason) < 30 and a.reason != "as above"] == []
+
+
+def test_what_policy_linters_read_is_shaped_as_aws_shapes_it() -> None:
+    stack = Stack()
+    shaped = arns_for(stack, {"a": "<DataBucket.Arn>/jobs/*", "b": ["<Topic>", "<LaunchTemplate>"]})
+    assert shaped == {"a": "arn:aws:s3:::databucket/jobs/*", "b": ["arn:aws:sns:eu-west-1:111122223333:topic", "launchtemplate"]}
