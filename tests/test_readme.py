@@ -12,7 +12,7 @@ from jobspec.reading import read_manifest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"dropforge ((?:local )?[a-z]+)", README)))
+COMMANDS = sorted(set(re.findall(r"dropforge ((?:local )?[a-z-]+)", README)))
 
 
 def test_the_manifest_in_the_readme_is_valid_and_is_the_minimal_example() -> None:

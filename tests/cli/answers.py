@@ -33,6 +33,10 @@ class Answers:
     def refuse(self, operation: str, code: str, message: str = "as the test wishes") -> None:
         self._refused[operation] = (code, message)
 
+    def leave(self, operation: str) -> None:
+        """To the real thing."""
+        self._given.pop(operation, None)
+
     def allow(self, operation: str) -> None:
         self._refused.pop(operation, None)
 

@@ -13,7 +13,7 @@ from dropforge.operate.doctor import CHECKS
 from dropforge.operate.findings import Finding, Verdict
 from jobspec import tags
 from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
-from tests.cli.conftest import IMAGE, Site, an_account_with_quota, offering
+from tests.cli.conftest import BY_A_TEST, IMAGE, Site, an_account_with_quota, offering
 from tests.cli.shell import read_aws
 
 pytestmark = pytest.mark.local_cloud
@@ -40,7 +40,8 @@ def test_a_stack_as_it_was_deployed_is_well_in_every_line(site: Site) -> None:
 
 
 def test_what_the_local_cloud_cannot_answer_is_unknown_and_not_ok(site: Site) -> None:
-    site.answers.forget()
+    for operation in ("GetServiceQuota", "DescribeInstanceTypeOfferings"):
+        site.answers.leave(operation)
     status, findings = site.doctor()
     assert {finding.check for finding in findings if finding.verdict is Verdict.UNKNOWN} == {"quota", "zones"}
     assert {finding.verdict for finding in findings if finding.check not in ("quota", "zones")} == {Verdict.OK}
@@ -189,8 +190,14 @@ BREAKS = {
     "alarm rings": Break(
         "alarms",
         "DeadLettersAlarm",
-        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="ALARM", StateReason="test"),
-        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="OK", StateReason="test"),
+        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="ALARM", StateReason=BY_A_TEST),
+        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="OK", StateReason="over"),
+    ),
+    "alarm gone": Break(
+        "alarms",
+        "1 alarm(s) of the stack were removed by hand",
+        lambda site: site.alarm("IdleGpusAlarm", delete=True),
+        lambda site: site.alarm("IdleGpusAlarm", delete=False),
     ),
     "alarm muted": Break(
         "alarms", "is muted", lambda site: site.client("cloudwatch").disable_alarm_actions(AlarmNames=[site.id("DeadLettersAlarm")]), verdict=Verdict.WARNING
@@ -393,8 +400,7 @@ def test_a_right_that_is_missing_makes_its_check_unknown_and_no_other(site: Site
     operations = {operation for _, operation in site.answers.calls} - {"DescribeStacks"}
     assert len(operations) > 15
     for operation in sorted(operations):
-        site.answers.forget()
-        an_account_with_quota(site.answers)
+        site.as_usual()
         code = "UnauthorizedOperation" if operation.startswith(("Describe", "RunInstances")) else "AccessDeniedException"
         site.answers.refuse(operation, code)
         status, findings = site.doctor()
