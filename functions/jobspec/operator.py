@@ -2,8 +2,8 @@
 
 The command line puts it, the control plane's operator door takes it, so that a person's word goes the way of every other
 one: into the record, logged, under the functions' own rights. A rule matches it by ``SOURCE``, ``DETAIL_TYPE`` and
-``detail.project``; who may put it is a matter of IAM (``events:PutEvents`` with the conditions ``events:source`` and
-``events:detail-type``).
+``detail.project``; who may put it is a matter of IAM (``events:PutEvents`` with the condition
+``events:source``).
 
 The bus keeps no order, may deliver twice and tries again for a day, so a request carries the time at which it was asked:
 a door drops one that nobody waits for any more (``is_stale``), and one that a newer pause has overtaken (``is_older_than``).
