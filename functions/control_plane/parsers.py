@@ -36,7 +36,7 @@ class Mail:
 
 def _named(value: Any) -> str:
     """A value as a log line may hold it; what is no text is named by its kind, whatever it holds."""
-    return shown(value[:60]) if isinstance(value, str) else type(value).__name__
+    return shown(value)[:60] if isinstance(value, str) else type(value).__name__
 
 
 def _detail(event: Any, source: str, *detail_types: str) -> dict[str, Any] | Ignored:
