@@ -1,0 +1,19 @@
+"""docs/security.md and docs/github.md: the tests they name are there, and so are the outputs and variables."""
+
+import re
+
+from tests.template.stack import ROOT, Stack
+
+
+def test_every_test_that_a_control_names_is_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs/security.md").read_text())
+    assert len(named) >= 15
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / "tests/template" / file).read_text()] == []
+
+
+def test_the_variables_and_outputs_of_the_github_page_are_those_of_workflows_and_stack() -> None:
+    rows = dict(re.findall(r"\| `([A-Z_]+)` \| (.*) \|", (ROOT / "docs/github.md").read_text()))
+    used = {name for path in (ROOT / ".github/workflows").glob("*.yml") for name in re.findall(r"vars\.([A-Z_]+)", path.read_text())}
+    assert rows.keys() == used
+    outputs = {name for value in rows.values() for name in re.findall(r"output `(\w+)`", value)}
+    assert outputs <= Stack().template["Outputs"].keys()
