@@ -3,7 +3,8 @@
 from control_plane.core.budget import BudgetAlert, next_month
 from control_plane.core.events import BudgetAlerted
 from control_plane.driver import Driver
-from control_plane.ports import Hold, HoldStore, Letter
+from control_plane.ports import HoldStore, Letter
+from jobspec.operator import Hold
 
 
 def take_up(alert: BudgetAlert, driver: Driver, holds: HoldStore, *, pause: bool) -> str:

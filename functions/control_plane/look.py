@@ -65,7 +65,7 @@ class Watcher:
 
     def _hold(self, now: datetime) -> tuple[str | None]:
         hold = self.holds.current()
-        return (hold.reason if hold is not None and (hold.until is None or now < hold.until) else None,)
+        return (hold.reason if hold is not None and hold.holds_at(now) else None,)
 
     def _heartbeat(self, job: Job, attempt: Attempt) -> Heartbeat | None:
         key = keys.heartbeat_key(job.job_id, attempt.writer)

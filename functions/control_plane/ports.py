@@ -11,7 +11,7 @@ from typing import Protocol
 
 from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.state import Job, LaunchPlan
-from jobspec.base import Document, UtcTime
+from jobspec.operator import Hold
 
 
 class StaleVersion(Exception):
@@ -40,14 +40,6 @@ class Held:
 
     by: Job
     what: str
-
-
-class Hold(Document):
-    """The project starts nothing new until ``until`` (None: until a person resumes it)."""
-
-    reason: str
-    since: UtcTime
-    until: UtcTime | None = None
 
 
 class JobStore(Protocol):

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
 from control_plane.adapters.errors import JobTooLarge
 from control_plane.core.state import JobState
-from control_plane.ports import Held, Hold, StaleVersion
+from control_plane.ports import Held, StaleVersion
+from jobspec.operator import Hold
 from tests.contract.samples import NOW, attempt, changed, instance_id, job, plan, pool
 from tests.contract.sides import TABLE, MotoSide
 

@@ -9,7 +9,8 @@ import pytest
 from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.errors import InstanceTaken
 from control_plane.core.state import Job, JobState, Wait, WaitKind
-from control_plane.ports import Held, Hold, HoldStore, JobStore, NoTurn, PublishLedger, StaleVersion
+from control_plane.ports import Held, HoldStore, JobStore, NoTurn, PublishLedger, StaleVersion
+from jobspec.operator import Hold
 from jobspec.status import ProblemLine
 from tests.contract.samples import NOW, attempt, changed, instance_id, job, manifest, plan
 

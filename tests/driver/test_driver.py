@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from control_plane.core.state import JobState, Market
-from control_plane.ports import Hold
 from jobspec import keys, tags
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode
+from jobspec.operator import Hold
 from tests.driver.house import DATA, OUTPUTS, House
 
 

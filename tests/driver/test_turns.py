@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from control_plane.core.state import Job, JobState, WaitKind
-from control_plane.ports import Hold
+from jobspec.operator import Hold
 from tests.driver.faults import lost, meanwhile
 from tests.driver.house import House
 

@@ -26,7 +26,8 @@ from botocore.exceptions import ClientError
 from control_plane.adapters.errors import InstanceTaken, JobTooLarge
 from control_plane.core.state import Job, JobState
 from control_plane.core.turns import WAITING, place_of, turn_of
-from control_plane.ports import Held, Hold, NoTurn, StaleVersion
+from control_plane.ports import Held, NoTurn, StaleVersion
+from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
 
 OPEN_INDEX = "open"
 #: A DynamoDB item ends at 400 KB; the rest is for the other attributes (a hundred instance ids are 3 KB).
@@ -207,16 +208,15 @@ class DynamoHolds:
         self._table = table_name
 
     def current(self) -> Hold | None:
-        item = _get(self._dynamodb, self._table, "PROJECT#hold")
-        return None if item is None else Hold.model_validate_json(item["body"]["S"])
+        item = _get(self._dynamodb, self._table, HOLD_KEY["pk"]["S"])
+        return None if item is None else Hold.model_validate_json(item[HOLD_ATTRIBUTE]["S"])
 
     def put(self, hold: Hold | None) -> None:
         """Unconditional: the last word counts, whoever speaks it."""
-        pk = {"pk": {"S": "PROJECT#hold"}}
         if hold is None:
-            self._dynamodb.delete_item(TableName=self._table, Key=pk)
+            self._dynamodb.delete_item(TableName=self._table, Key=HOLD_KEY)
         else:
-            self._dynamodb.put_item(TableName=self._table, Item=pk | {"body": {"S": hold.model_dump_json()}})
+            self._dynamodb.put_item(TableName=self._table, Item=HOLD_KEY | {HOLD_ATTRIBUTE: {"S": hold.model_dump_json()}})
 
 
 def _job_pk(job_id: str) -> str:
