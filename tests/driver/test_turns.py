@@ -127,6 +127,22 @@ def test_a_launch_that_may_have_happened_keeps_its_turn(house: House) -> None:
     assert len(house.live()) == 1
 
 
+def test_who_comes_when_a_turn_is_free_does_not_overtake_those_who_wait(house: House) -> None:
+    """An event drives the newcomer before the tick comes round to the first in line."""
+    put(house, "one")
+    house.wait(10)
+    put(house, "patient")
+    house.finish(job=house.named("one"))
+    house.rooms.driver.drive(house.named("one").job_id)
+    assert house.live() == []
+    house.wait(10)
+    put(house, "newcomer")
+    assert waits_for_its_turn(house.named("newcomer"))
+    house.tick()
+    assert house.named("patient").state is JobState.LAUNCHED
+    assert waits_for_its_turn(house.named("newcomer"))
+
+
 def _two_held_jobs(house: House) -> None:
     house.rooms.holds.put(Hold(reason="paused", since=house.now))
     put(house, "one")
@@ -134,6 +150,7 @@ def _two_held_jobs(house: House) -> None:
     house.rooms.holds.put(None)
 
 
+@pytest.mark.parametrize("turns_were_taken_before", [False, True])
 @pytest.mark.parametrize(
     ("operation", "about", "skip"),
     [
@@ -142,7 +159,10 @@ def _two_held_jobs(house: House) -> None:
         ("dynamodb.get_item", "PROJECT#turns", 1),
     ],
 )
-def test_of_two_that_see_the_last_turn_free_one_gets_it(house: House, operation: str, about: str, skip: int) -> None:
+def test_of_two_that_see_the_last_turn_free_one_gets_it(house: House, operation: str, about: str, skip: int, turns_were_taken_before: bool) -> None:
+    if turns_were_taken_before:
+        put(house, "zero")
+        complete(house, "zero")
     _two_held_jobs(house)
     one, two = house.named("one").job_id, house.named("two").job_id
     house.wait(120)
