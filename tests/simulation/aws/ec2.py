@@ -102,7 +102,11 @@ class Ec2:
         wanted = {entry["Name"].removeprefix("tag:"): entry["Values"] for entry in Filters}
 
         def read() -> dict[str, Any]:
-            seen = [one for one in self.instances.values() if not (one.hidden or one.forgotten) and all(one.tags.get(key) in values for key, values in wanted.items())]
+            seen = [
+                one
+                for one in self.instances.values()
+                if not (one.hidden or one.forgotten) and all(one.tags.get(key) in values for key, values in wanted.items())
+            ]
             page = [_described(one) for one in seen[_start : _start + _PAGE]]
             return {"Reservations": [{"Instances": page}] if page else [], "_next": _start + _PAGE if len(seen) > _start + _PAGE else None}
 
