@@ -39,10 +39,14 @@ class Watcher:
         if instances is None and (job.attempts or job.plan is not None):
             instances = _known("instances", lambda: self.fleet.instances(job.job_id))
         still_open = job.open_attempts()
-        heartbeats = {a.instance_id: beat for a in still_open if (beat := self._heartbeat(job, a)) is not None}
+        heartbeats: dict[str, Heartbeat | None] = {}
         markers: dict[str, MarkerSight | None] = {}
+        # In tuples, for "there is none" and "could not be read" are two answers.
         for attempt in still_open:
-            # In a tuple, for "there is none" and "could not be read" are two answers.
+            beat = _known("heartbeat", partial(self._heartbeat_read, job, attempt))
+            if beat is not None:
+                heartbeats[attempt.instance_id] = beat[0]
+        for attempt in still_open:
             read = _known("marker", partial(self._marker_read, job, attempt))
             if read is not None:
                 markers[attempt.instance_id] = read[0]
@@ -67,9 +71,12 @@ class Watcher:
         hold = self.holds.current()
         return (hold.reason if hold is not None and hold.holds_at(now) else None,)
 
+    def _heartbeat_read(self, job: Job, attempt: Attempt) -> tuple[Heartbeat | None]:
+        return (self._heartbeat(job, attempt),)
+
     def _heartbeat(self, job: Job, attempt: Attempt) -> Heartbeat | None:
         key = keys.heartbeat_key(job.job_id, attempt.writer)
-        found = _known("heartbeat", lambda: self.objects.get(self.outputs_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES))
+        found = self.objects.get(self.outputs_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES)
         if found is None:
             return None
         try:

@@ -111,6 +111,7 @@ class Story:
         )
         known: dict[str, Any] = {
             "instances": instances,
+            "heartbeats": {a.instance_id: None for a in self.job.open_attempts()} | facts.pop("heartbeats", {}),
             "markers": {a.instance_id: None for a in self.job.open_attempts()} | facts.pop("markers", {}),
             "manifest_present": True,
             "offers": OFFERS,

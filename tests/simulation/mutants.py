@@ -63,12 +63,12 @@ class Patch:
             self._undo.pop()()
 
 
-_ALL: list[Mutant] = []
+EVERY: list[Mutant] = []
 
 
 def mutant(what: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     def add(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        _ALL.append(Mutant(plant.__name__.strip("_").replace("_", " "), what, plant))
+        EVERY.append(Mutant(plant.__name__.strip("_").replace("_", " "), what, plant))
         return plant
 
     return add
@@ -546,6 +546,24 @@ def _outrun_and_acting(patch: Patch) -> None:
     patch.set(dynamodb.DynamoStore, "save", save)
 
 
+@mutant("a driver that was outrun decides again on what it saw before")
+def _old_look_on_a_newer_job(patch: Patch) -> None:
+    def save(self: Any, job: Job, event: Any) -> Any:
+        for _ in range(8):
+            decision = driver_room.decide(job, event, self.clock())
+            if decision.job == job:
+                return job, decision.actions
+            try:
+                return self.store.save(decision.job), decision.actions
+            except StaleVersion:
+                job = self.store.load(job.job_id) or job
+            except driver_room.NoTurn as taken:
+                event = replace(event, turn=str(taken))
+        raise StaleVersion("outrun")
+
+    patch.set(driver_room.Driver, "_save", save)
+
+
 @mutant("each delivery of an event makes a job of its own")
 def _a_job_for_each_delivery(patch: Patch) -> None:
     count = iter(range(10**9))
@@ -697,6 +715,11 @@ def _told_before_it_is_true(patch: Patch) -> None:
     patch.set(driver_room.Driver, "_save", save)
 
 
+def named(name: str) -> Mutant:
+    """Raises KeyError for a name that no planted bug has."""
+    return {one.name: one for one in EVERY}[name]
+
+
 # --- the hunt --------------------------------------------------------------------------------------------------------
 
 
@@ -717,16 +740,16 @@ def _try(arguments: tuple[int, int]) -> tuple[int, tuple[int, str] | None, float
     number, seeds = arguments
     logging.disable(logging.CRITICAL)
     started = time.monotonic()
-    return number, first_catch(_ALL[number], seeds), time.monotonic() - started
+    return number, first_catch(EVERY[number], seeds), time.monotonic() - started
 
 
 def hunt(seeds: int, jobs: int, only: str) -> int:
     """Plant each bug. 1 if one escapes."""
-    wanted = [(number, seeds) for number, one in enumerate(_ALL) if only in one.name]
+    wanted = [(number, seeds) for number, one in enumerate(EVERY) if only in one.name]
     caught: list[int] = []
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         for number, found, took_s in pool.imap_unordered(_try, wanted):
-            one = _ALL[number]
+            one = EVERY[number]
             if found is not None:
                 caught.append(found[0])
             told = f"seed {found[0]:>5}: {found[1][:110]}" if found is not None else f"ESCAPED {seeds} seeds"

@@ -45,7 +45,7 @@ MORE: dict[str, Scenario] = {
     "three jobs at once": Scenario(jobs=(SHORT, SHORT, SHORT), boxes=(QUICK, QUICK, QUICK), max_concurrent_jobs=2),
     "seen late": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, hidden_s=70.0), QUICK), index_lag_s=20.0),
     "no tick for a while": Scenario(jobs=(SHORT,), boxes=(_WARNED, QUICK), outages=(Outage(30.0, 400.0, "tick"),)),
-    "no event at all": Scenario(jobs=(SHORT,), boxes=(QUICK,), outages=(Outage(0.5, 3600.0, "events"),)),
+    "no event at all": Scenario(jobs=(SHORT,), boxes=(QUICK,), outages=(Outage(0.5, 1000.0, "events"),)),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 

@@ -174,6 +174,9 @@ def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> st
         return "its deadline is past"
     if any(sight.instance_id == attempt.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
         return "it was stopped, which keeps its volume billed"
+    if attempt.instance_id not in look.heartbeats:
+        # Not to hear is not the same as silence: while S3 does not answer us, the instance may well go on writing.
+        return ""
     if attempt.heartbeat_seen_at is None:
         return "no heartbeat since its launch" if now - attempt.launched_at >= timedelta(seconds=look.rules.boot_s) else ""
     return "its heartbeat stopped" if now - attempt.heartbeat_seen_at >= timedelta(seconds=look.rules.stale_s) else ""

@@ -67,8 +67,8 @@ class Looked:
     """
 
     instances: tuple[InstanceSight, ...] | None
-    #: By instance id, for the attempts that are still open.
-    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    #: By instance id, for the attempts that are still open: None where none is there, no entry where it could not be read.
+    heartbeats: dict[str, Heartbeat | None] = field(default_factory=dict)
     #: By instance id: None where the marker was looked for and is not there.
     markers: dict[str, MarkerSight | None] = field(default_factory=dict)
     manifest_present: bool | None = None
