@@ -6,7 +6,7 @@ times already; what even the census missed lies in the dead-letter queue and is 
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from control_plane.core.state import Job
 from control_plane.submission import Submission
@@ -22,18 +22,23 @@ LATELY = timedelta(hours=6)
 SETTLES = timedelta(minutes=2)
 
 
-def census(submission: Submission, bucket: str, has_time: Callable[[], bool]) -> tuple[int, list[str]]:
-    """Take up what has no job yet. How many were found, and what failed; the next census tries that again."""
+def census(submission: Submission, bucket: str, has_time: Callable[[], bool], *, tick_began: datetime) -> tuple[int, list[str]]:
+    """Take up what has no job yet. How many were found, and what failed; the next census tries that again.
+
+    ``tick_began`` decides whether it is due: by the time a long tick has driven its jobs, the minute may be over, each time.
+    """
+    if tick_began.minute % EVERY_MIN:
+        return 0, []
     driver = submission.driver
     now = driver.clock()
-    if now.minute % EVERY_MIN:
-        return 0, []
     found, failures = 0, []
     try:
         listed = [one for one in driver.objects.list(bucket, keys.MANIFEST_PREFIX) if SETTLES <= now - one.modified_at <= LATELY]
     except Exception as error:
         return 0, [f"census: {type(error).__name__}: {str(error)[:200]}"]
-    for one in listed:
+    # Each census begins elsewhere: where time is short, no manifest stands behind the same slow ones for ever.
+    first = int(tick_began.timestamp()) // (60 * EVERY_MIN) % max(len(listed), 1)
+    for one in listed[first:] + listed[:first]:
         if not has_time():
             break
         try:

@@ -120,7 +120,8 @@ class Checks:
         if missing:
             world.fail("I4", f"{instance.instance_id} was born without {', '.join(missing)}")
         if extra:
-            self._extra.add(instance.instance_id)
+            # Which of the two becomes the attempt is the control plane's choice; the other is to go.
+            self._extra |= {one.instance_id for one in self._live(job_id) if one.client_token == instance.client_token}
             return
         token = instance.client_token
         if not token or token not in self._plans:
@@ -150,11 +151,30 @@ class Checks:
         box, job = world.boxes[instance_id], self.jobs.get(instance.tags.get(tags.JOB, ""))
         if job is None:
             return
-        if job.ending is not None and not box.marked and box.ticket is not None and world.account.s3.read(world.data_bucket, keys.stop_key(box.writer)) is None:
+        calm = self._slack_s() < TICK_S
+        if (
+            calm
+            and job.ending is not None
+            and not box.marked
+            and box.ticket is not None
+            and world.account.s3.read(world.data_bucket, keys.stop_key(box.writer)) is None
+        ):
             attempt = job.attempt_of(instance_id)
-            if attempt is not None and attempt.warned_at is None and world.scheduler.now < world.seconds(attempt.plan.deadline_at) + 60.0 and job.state is job.ending.state:
+            if (
+                attempt is not None
+                and attempt.warned_at is None
+                and world.scheduler.now < world.seconds(attempt.plan.deadline_at) + 60.0
+                and job.state is job.ending.state
+            ):
                 world.fail("H4", f"{instance_id} was terminated without having been asked for a last save")
-        if box.warned_s is not None and box.plan.notice_s and not job.ended and job.ending is None and not box.marked and world.scheduler.now < box.warned_s + box.plan.notice_s:
+        if (
+            box.warned_s is not None
+            and box.plan.notice_s
+            and not job.ended
+            and job.ending is None
+            and not box.marked
+            and world.scheduler.now < box.warned_s + box.plan.notice_s
+        ):
             attempt = job.attempt_of(instance_id)
             if attempt is not None and attempt.warned_at is not None and world.clock() < attempt.plan.deadline_at:
                 world.fail("H2", f"{instance_id} was terminated in its notice, while it saved")
@@ -286,8 +306,12 @@ class Checks:
             return BEYOND_S + self._slack_s()
         dead_tick = any(o.part == "tick" for o in scenario.outages) or any(s.service != "sns" for s in scenario.storms)
         quiet_s = 300.0 * sum(fault.operation.startswith("ec2.") for fault in scenario.calls)
-        return (2 * 60.0 + 300.0 + 60.0 if dead_tick else BEYOND_S) + quiet_s + 3 * TICK_S * len(scenario.calls) + 60 * scenario.latency_s + max(
-            (box.hidden_s for box in scenario.boxes), default=0.0
+        return (
+            (2 * 60.0 + 300.0 + 60.0 if dead_tick else BEYOND_S)
+            + quiet_s
+            + 3 * TICK_S * len(scenario.calls)
+            + 60 * scenario.latency_s
+            + max((box.hidden_s for box in scenario.boxes), default=0.0)
         )
 
     def _is_cared_for(self, one: Instance, job: Job | None, slack_s: float) -> None:

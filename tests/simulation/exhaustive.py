@@ -37,7 +37,9 @@ def pairs_of_faults(scenarios: dict[str, Scenario] = named.CORE) -> Iterator[Cas
     for name, scenario in scenarios.items():
         for one, other in combinations(_faults(scenario), 2):
             if (one.operation, one.nth) != (other.operation, other.nth):
-                yield Case(f"{name}: {one.kind} at {one.operation} {one.nth}, {other.kind} at {other.operation} {other.nth}", replace(scenario, calls=(one, other)))
+                yield Case(
+                    f"{name}: {one.kind} at {one.operation} {one.nth}, {other.kind} at {other.operation} {other.nth}", replace(scenario, calls=(one, other))
+                )
 
 
 def _faults(scenario: Scenario) -> list[CallFault]:

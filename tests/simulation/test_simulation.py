@@ -84,7 +84,16 @@ def test_two_drivers_of_one_job_interleave() -> None:
 
 
 @pytest.mark.parametrize(
-    "bug", ["no client token", "latest template", "replacement beside a serving instance", "marker unverified", "unconditional put", "no budget", "no earlier writers"]
+    "bug",
+    [
+        "no client token",
+        "latest template",
+        "replacement beside a serving instance",
+        "marker unverified",
+        "unconditional put",
+        "no budget",
+        "no earlier writers",
+    ],
 )
 def test_a_planted_bug_is_caught(bug: str) -> None:
     assert mutants.first_catch(mutants.named(bug), 400) is not None
@@ -100,7 +109,10 @@ def test_a_planted_bug_leaves_no_trace() -> None:
 
 def test_a_failing_scenario_is_shrunk_to_what_the_failure_needs() -> None:
     busy = Scenario(
-        jobs=(JobPlan(), JobPlan(put_s=30.0, notify=("accepted",))), boxes=(BoxPlan(), BoxPlan(fault="dies")), calls=(CallFault("s3.put_object", 3, "throttled"),), latency_s=0.5
+        jobs=(JobPlan(), JobPlan(put_s=30.0, notify=("accepted",))),
+        boxes=(BoxPlan(), BoxPlan(fault="dies")),
+        calls=(CallFault("s3.put_object", 3, "throttled"),),
+        latency_s=0.5,
     )
     with mutants.planted(mutants.named("no tags at birth")):
         small = shrunk(busy, 0, "I4")

@@ -20,8 +20,9 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
     def has_time() -> bool:
         return bool(context.get_remaining_time_in_millis() > SWEEP_MS)
 
+    began = rooms.now()
     result = tick(rooms.driver, rooms.bus, stray_grace_s=rooms.settings.stray_grace_s, has_time=has_time)
-    found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time)
+    found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time, tick_began=began)
     counts = {
         "JobsDriven": result.driven,
         "JobsLeft": result.left,
