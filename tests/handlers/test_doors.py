@@ -14,7 +14,7 @@ import yaml
 from moto import mock_aws
 
 from control_plane.core.state import JobState
-from control_plane.handlers import budget, budget_relay, completion, curfew, door, instance_state, interruption, publish_ledger, reconcile, submit
+from control_plane.handlers import budget, budget_relay, completion, curfew, door, instance_state, interruption, operator, publish_ledger, reconcile, submit
 from control_plane.settings import MissingSetting, settings_from
 from jobspec import keys, wire
 from jobspec.base import FileDigest
@@ -339,3 +339,28 @@ def test_a_tick_without_time_takes_up_nothing_and_says_what_it_left(account: Sim
     late = SimpleNamespace(**vars(CONTEXT) | {"get_remaining_time_in_millis": lambda: 15_000})
     answer = reconcile.handler(sample("tick"), late)
     assert (answer["JobsLeft"], answer["JobsDriven"], answer["ManifestsFound"]) == (1, 0, 0)
+
+
+def test_a_person_holds_and_lifts_launches(account: SimpleNamespace) -> None:
+    now = datetime.now(UTC)
+    ask = {"asked_at": now.isoformat()}
+    assert operator.handler(sample("operator-request", **ask), CONTEXT)["did"] == "pause"
+    assert put_manifest(account)["state"] == JobState.WAITING
+    assert live(account) == []
+    assert operator.handler(sample("operator-request", **ask, action="resume"), CONTEXT)["did"] == "resume"
+    reconcile.handler(sample("tick"), CONTEXT)
+    assert len(live(account)) == 1
+
+
+def test_a_request_that_nobody_waits_for_or_that_a_newer_pause_overtook_changes_nothing(account: SimpleNamespace) -> None:
+    now = datetime.now(UTC)
+    old = operator.handler(sample("operator-request", asked_at=(now - timedelta(hours=1)).isoformat()), CONTEXT)
+    assert (old["outcome"], "nobody waits" in old["reason"]) == ("ignored", True)
+    operator.handler(sample("operator-request", asked_at=now.isoformat()), CONTEXT)
+    late = operator.handler(sample("operator-request", asked_at=(now - timedelta(seconds=30)).isoformat(), action="resume"), CONTEXT)
+    assert late["outcome"] == "ignored"
+    assert put_manifest(account)["state"] == JobState.WAITING
+
+
+def test_another_projects_request_is_ignored(account: SimpleNamespace) -> None:
+    assert operator.handler(sample("operator-request", project="another"), CONTEXT)["outcome"] == "ignored"

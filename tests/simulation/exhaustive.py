@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
@@ -85,7 +85,7 @@ def run(pairs: bool, jobs: int) -> int:
     """Try everything; 1 if a promise was broken."""
     logging.disable(logging.CRITICAL)
     found = 0
-    parts: list[tuple[str, Iterable[Case], object]] = [
+    parts: list[tuple[str, Iterable[Case], Callable[[Case], str]]] = [
         (f"every fault at every call of {len(named.ALL)} scenarios", single_faults(), broken),
         (f"every order of {MOST_HINTS} hints", orders_of_hints(), _other_end),
     ]
@@ -96,11 +96,11 @@ def run(pairs: bool, jobs: int) -> int:
     return 1 if found else 0
 
 
-def _tried(what: str, cases: Iterable[Case], check: object, jobs: int) -> int:
+def _tried(what: str, cases: Iterable[Case], check: Callable[[Case], str], jobs: int) -> int:
     started = said = time.monotonic()
     done = bad = 0
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        for answer in pool.imap_unordered(check, cases, chunksize=20):  # type: ignore[arg-type] # one of two functions of a Case
+        for answer in pool.imap_unordered(check, cases, chunksize=20):
             done += 1
             if answer:
                 bad += 1

@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 
-from control_plane import census as census_room
 from control_plane import curfew as curfew_room
 from control_plane import driver as driver_room
 from control_plane import look as look_room
@@ -28,7 +27,7 @@ from control_plane.core.actions import CallLaunch, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import Job, JobState
-from control_plane.handlers import publish_ledger, reconcile
+from control_plane.handlers import reconcile
 from control_plane.ports import OutcomeUnknown, StaleVersion
 from tests.simulation.checks import Violation
 from tests.simulation.scenario import random_scenario

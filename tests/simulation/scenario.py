@@ -5,7 +5,7 @@ A scenario is JSON, so that a failing one can be shrunk part by part, kept for e
 
 import json
 import random
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 #: What may become of one AWS call. Every kind can hit every call.
@@ -142,8 +142,9 @@ class Scenario:
     @property
     def healed_s(self) -> float:
         """From here on nothing is broken any more."""
-        ends = [0.0, *(s.end_s for s in (*self.storms, *self.droughts, *self.outages)), *(e.delay_s for e in self.events)]
-        return max(ends)
+        return max(
+            (0.0, *(s.end_s for s in self.storms), *(d.end_s for d in self.droughts), *(o.end_s for o in self.outages), *(e.delay_s for e in self.events))
+        )
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -366,6 +367,10 @@ def _box(rng: random.Random, badness: float) -> BoxPlan:
     )
 
 
+def _changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
+    return replace(scenario, **changes)
+
+
 def without(scenario: Scenario) -> list[Scenario]:
     """Every scenario that has one part less: what shrinking tries, largest parts first."""
     smaller: list[Scenario] = []
@@ -377,13 +382,13 @@ def without(scenario: Scenario) -> list[Scenario]:
             # The order of boxes matters: a box is made ordinary, not taken away.
             smaller += [replace(scenario, boxes=(*parts[:n], BoxPlan(), *parts[n + 1 :])) for n in range(len(parts)) if parts[n] != BoxPlan()]
         else:
-            smaller += [replace(scenario, **{name: (*parts[:n], *parts[n + 1 :])}) for n in range(len(parts))]
+            smaller += [_changed(scenario, {name: (*parts[:n], *parts[n + 1 :])}) for n in range(len(parts))]
     plain = Scenario()
     for name in ("max_concurrent_jobs", "latency_s", "index_lag_s", "skew_s", "deploy_s", "strangers"):
         if getattr(scenario, name) != getattr(plain, name):
-            smaller.append(replace(scenario, **{name: getattr(plain, name)}))
+            smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):
         for change in ({"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}):
             if any(getattr(job, key) != value for key, value in change.items()):
-                smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))  # type: ignore[arg-type] # replace() is typed by field
+                smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))
     return smaller

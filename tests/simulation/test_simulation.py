@@ -1,5 +1,6 @@
 """The simulator itself: it repeats itself exactly, sees what it must see, and tells it well. Long runs: docs/reliability.md."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -79,7 +80,7 @@ def test_two_drivers_of_one_job_interleave() -> None:
     world = World(random_scenario(39), 39, traced=True).run()
     assert world.trace is not None
     who = [line.split()[1:3] for line in world.trace if "JOB#" in line]
-    switches = sum(a != b and a in who[n + 2 :] for n, (a, b) in enumerate(zip(who, who[1:], strict=False)))
+    switches = sum(a != b and a in who[n + 2 :] for n, (a, b) in enumerate(itertools.pairwise(who)))
     assert switches > 5
 
 

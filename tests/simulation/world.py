@@ -5,14 +5,15 @@ job interleave, a call lands after its caller has given up, and a function dies 
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
 from botocore.exceptions import ClientError
 from greenlet import getcurrent
 
@@ -102,9 +103,9 @@ class World:
     def run(self) -> "World":
         """Run to quiet. Raises Violation."""
         for n, plan in enumerate(self.scenario.jobs):
-            self._at(plan.put_s, lambda n=n, plan=plan: self._put(n, plan))
+            self._at(plan.put_s, partial(self._put, n, plan))
             for at_s, what in plan.actions:
-                self._at(plan.put_s + at_s, lambda n=n, plan=plan, what=what: self._user(n, plan, what))
+                self._at(plan.put_s + at_s, partial(self._user, n, plan, what))
         if self.scenario.deploy_s is not None:
             self._at(self.scenario.deploy_s, self._deploy)
         for drought in self.scenario.droughts:
@@ -186,7 +187,7 @@ class World:
             "notify": {"on": list(plan.notify)},
             "priority": plan.priority,
         }
-        body = text if text is not None else yaml.safe_dump(manifest).encode() if plan.valid else b"name: [tale"
+        body = text if text is not None else json.dumps(manifest).encode() if plan.valid else b"name: [tale"
         self.note("a user", f"puts {key}")
         version_id = self.account.s3.write(DATA, key, body)
         job_id = job_id_of(name, ManifestRef(bucket=DATA, key=key, version_id=version_id))
@@ -219,7 +220,7 @@ class World:
             one = Instance(f"i-{number:017x}", "g5.xlarge", "us-east-1a", "spot", marks, self.clock(), 0.3, "1")
             self.account.ec2.place(one)
             for at_s in (30.0, 90.0):
-                self.scheduler.later(at_s, lambda one=one: self.account.ec2.warn(one.instance_id))
+                self.scheduler.later(at_s, partial(self.account.ec2.warn, one.instance_id))
 
     # AWS.
 
@@ -304,7 +305,7 @@ class World:
             function, event = self._hints[self.scenario.hints[self._hints_told]]
             self._hints_told += 1
             self.pending_events += 1
-            self.scheduler.later(0.5, lambda function=function, event=event: self._deliver(function, event))
+            self.scheduler.later(0.5, partial(self._deliver, function, event))
 
     def _deliver(self, function: str, event: dict[str, Any]) -> None:
         self.pending_events -= 1

@@ -11,7 +11,7 @@ from jobspec.tags import REQUIRED, STRAY_SINCE
 from tests.template.stack import ROOT, Stack, allowed, listed, role_statements, statements
 
 DRIVERS = ["SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole"]
-FUNCTION_ROLES = [*DRIVERS, "BudgetRelayRole", "PublishLedgerRole", "CurfewRole"]
+FUNCTION_ROLES = [*DRIVERS, "BudgetRelayRole", "OperatorRole", "PublishLedgerRole", "CurfewRole"]
 EC2 = "arn:aws:ec2:eu-west-1:111122223333:"
 #: Actions that know no resource (service authorization reference), and so the only ones that may be allowed on "*".
 WITHOUT_RESOURCE = {

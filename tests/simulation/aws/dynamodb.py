@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.aws.faults import aws_error
@@ -42,10 +42,10 @@ class DynamoDb:
         return self._call("get_item", pk, read)
 
     def put_item(self, *, TableName: str, Item: Item) -> Item:
-        return self._call("put_item", Item["pk"]["S"], lambda: self._write(Item["pk"]["S"], Item) or {})
+        return self._call("put_item", Item["pk"]["S"], partial(self._written, Item["pk"]["S"], Item))
 
     def delete_item(self, *, TableName: str, Key: Item) -> Item:
-        return self._call("delete_item", Key["pk"]["S"], lambda: self._write(Key["pk"]["S"], None) or {})
+        return self._call("delete_item", Key["pk"]["S"], partial(self._written, Key["pk"]["S"], None))
 
     def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, ExpressionAttributeValues: Item, ReturnValues: str) -> Item:
         """The ledger's one form: add to a set of strings, set a number."""
@@ -97,18 +97,26 @@ class DynamoDb:
         _known_query(request, _OPEN)
         last = ""
         while True:
-            rows = self._call("query", "open", lambda after=last: sorted((place, pk) for pk, place in self._index.items() if place > after)[: _PAGE + 1])
+            rows = self._call("query", "open", partial(self._rows_after, last))["rows"]
             yield {"Items": [{"pk": {"S": pk}} for _, pk in rows[:_PAGE]]}
             if len(rows) <= _PAGE:
                 return
             last = rows[_PAGE - 1][0]
 
-    def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
-        return self._account.call(f"dynamodb.{operation}", subject, effect)
+    def _rows_after(self, last: str) -> dict[str, Any]:
+        return {"rows": sorted((place, pk) for pk, place in self._index.items() if place > last)[: _PAGE + 1]}
+
+    def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Item:
+        answer: Item = self._account.call(f"dynamodb.{operation}", subject, effect)
+        return answer
 
     def _holds(self, put: Item) -> bool:
         item = self.items.get(put["Item"]["pk"]["S"])
         return _condition(put["ConditionExpression"])(item, put.get("ExpressionAttributeValues", {}))
+
+    def _written(self, pk: str, item: Item | None) -> Item:
+        self._write(pk, item)
+        return {}
 
     def _write(self, pk: str, item: Item | None) -> None:
         if item is None:

@@ -186,8 +186,9 @@ class Ec2:
         on_demand = GPU_INSTANCES[instance_type].on_demand_usd_per_h
         return on_demand if market != "spot" else self.spot_usd_per_h.get((instance_type, zone), round(on_demand * self.spot_share, 4))
 
-    def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
-        return self.account.call(f"ec2.{operation}", subject, effect)
+    def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self.account.call(f"ec2.{operation}", subject, effect)
+        return answer
 
     def _of_ours(self, instance_id: str, operation: str) -> Instance:
         one = self.instances.get(instance_id)

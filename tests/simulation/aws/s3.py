@@ -129,10 +129,11 @@ class S3:
         """Keys of the objects that are there now, sorted as S3 lists them."""
         return sorted(key for key, versions in self._buckets[bucket].items() if key.startswith(prefix) and versions[-1].body is not None)
 
-    def _call(self, operation: str, bucket: str, key: str, effect: Callable[[], Any]) -> Any:
+    def _call(self, operation: str, bucket: str, key: str, effect: Callable[[], Any]) -> dict[str, Any]:
         if bucket not in self._buckets:
             raise aws_error("NoSuchBucket", f"there is no bucket {bucket!r}", operation)
-        return self._account.call(f"s3.{operation}", key, effect)
+        answer: dict[str, Any] = self._account.call(f"s3.{operation}", key, effect)
+        return answer
 
     def _current(self, bucket: str, key: str) -> Version | None:
         versions = self._buckets[bucket].get(key)
