@@ -4,12 +4,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup setup-test demo test lint generate bench clean
+.PHONY: help setup setup-test demo test simulate lint generate bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam
+setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam, .venv-lint
 	@$(PYTHON) tools/setup.py all
 
 setup-test:
@@ -22,6 +22,10 @@ test: setup-test ## Every test that runs without an account, a GPU or Docker
 	@command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 || echo "No Docker engine answers: the image is not built by these tests."
 	@$(BIN)/python -m pytest
 
+simulate: setup-test ## The promises of docs/reliability.md: 20,000 seeds, then every fault at every AWS call
+	@$(BIN)/python -m tests.simulation --seeds 20000
+	@$(BIN)/python -m tests.simulation exhaustive
+
 lint: ## Linters: ruff, mypy, import directions, shell, template, generated files
 	@$(PYTHON) tools/setup.py lint
 	@$(BIN)/python -m tools.lint
@@ -32,4 +36,4 @@ generate: ## Remake the generated files: schemas, manifest reference, state mach
 	@$(BIN)/python -m tools.embed_bootstrap
 
 clean: ## Remove environments, caches and the local cloud's state
-	rm -rf .venv .venv-cloud .venv-lambda .venv-sam .cache .dropforge .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-cloud .venv-lambda .venv-sam .venv-lint .cache .dropforge .pytest_cache .mypy_cache .ruff_cache *.egg-info
