@@ -76,7 +76,7 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
     A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
     """
     jobs: dict[str, Job | None] = {"": None}
-    for job_id in {sight.tags.get(tags.JOB, "") for sight in instances} - {""}:
+    for job_id in sorted({sight.tags.get(tags.JOB, "") for sight in instances} - {""}):
         try:
             jobs[job_id] = driver.store.load(job_id)
         except Exception as error:

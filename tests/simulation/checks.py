@@ -105,6 +105,10 @@ class Checks:
         self._heard_every_marker(job)
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
             self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
+        if job.settled:
+            alive = [a.instance_id for a in job.attempts if self._world.account.ec2.instances[a.instance_id].is_live]
+            if alive:
+                self._world.fail("L2", f"{job.job_id} is settled while {', '.join(alive)} lives")
         if job.ended and (before is None or not before.ended):
             self._ended_s[job.job_id] = self._world.scheduler.now
             if job.state is JobState.SUCCEEDED:
@@ -360,11 +364,14 @@ class Checks:
         if job.state is not JobState.CANCELLED:
             self._world.fail("C2", f"{job.job_id} ended as {job.state}, {ended_s - deleted_s:.0f} s after its manifest was deleted")
 
+    def _ran_s(self, one: Instance) -> float:
+        return ((one.gone_at or self._world.clock()) - one.launched_at).total_seconds()
+
     def _within_runtime(self, job: Job, ours: list[Instance]) -> None:
         """I10: max_runtime is the job's, over all its attempts."""
         assert job.manifest is not None
         world = self._world
-        ran_s = sum(((one.gone_at or world.clock()) - one.launched_at).total_seconds() for one in ours)
+        ran_s = sum(self._ran_s(one) for one in ours)
         warned = sum(world.boxes[one.instance_id].warned_s is not None for one in ours)
         if ran_s > job.manifest.limits.max_runtime + warned * 300.0 + 60.0 + 3 * TICK_S + self._slack_s():
             world.fail("I10", f"{job.job_id} ran {ran_s:.0f} s over {len(ours)} instances, max_runtime is {job.manifest.limits.max_runtime:.0f} s")
@@ -416,10 +423,12 @@ class Checks:
             return
         world = self._world
         ours = [one for one in world.account.ec2.instances.values() if one.tags.get(tags.JOB) == job.job_id and one.instance_id not in self._extra]
-        spent = sum(one.usd_per_h * (((one.gone_at or world.clock()) - one.launched_at).total_seconds()) / 3600 for one in ours)
+        # What EC2 takes back within its first hour is free.
+        paid = [one for one in ours if not (one.state_reason == "Server.SpotInstanceTermination" and self._ran_s(one) < 3600.0)]
+        spent = sum(one.usd_per_h * self._ran_s(one) / 3600 for one in paid)
         # A tick or two; and a hand-over has two instances for a while.
-        warned = sum(world.boxes[one.instance_id].warned_s is not None for one in ours)
-        allowance = max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + warned * 300.0 + self._slack_s()) / 3600
+        overlap_s = 300.0 if any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
+        allowance = max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + overlap_s + self._slack_s()) / 3600
         self._within_runtime(job, ours)
         if spent > job.manifest.limits.budget_usd + allowance:
             world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")

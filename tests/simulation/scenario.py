@@ -229,9 +229,9 @@ def random_scenario(seed: int) -> Scenario:
     theme = rng.random()
     if theme < 0.04:
         return _forsaken(rng, jobs)
-    if theme < 0.08:
-        return _churning(rng)
     if theme < 0.10:
+        return _churning(rng)
+    if theme < 0.13:
         return _too_many(rng, jobs)
     return Scenario(
         jobs=jobs,
@@ -307,11 +307,13 @@ def _churning(rng: random.Random) -> Scenario:
     job = JobPlan(
         steps=80,
         step_s=14.0,
-        save_every_s=rng.choice((100.0, 2000.0)),
+        save_every_s=rng.choice((60.0, 2000.0)),
         max_runtime_s=rng.choice((900, 3600)),
         max_attempts=12,
-        budget_usd=rng.choice((0.06, 0.1, 20.0)),
+        budget_usd=rng.choice((0.05, 0.06, 0.1, 20.0)),
     )
+    if rng.random() < 0.5:
+        return Scenario(jobs=(replace(job, save_every_s=60.0),), boxes=tuple(BoxPlan(fault="dies", at_s=rng.uniform(100, 300)) for _ in range(12)))
     plain = BoxPlan(notice_s=rng.choice((0.0, 0.0, 120.0)), save_s=10.0)
     return Scenario(jobs=(job,), boxes=tuple(replace(plain, interrupted_s=rng.uniform(150, 350)) for _ in range(12)))
 
@@ -321,7 +323,8 @@ def _too_many(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:
     kinds = (*CALL_FAULTS, LATE)
     calls = [CallFault("ec2.terminate_instances", n, rng.choice(kinds)) for n in range(2) if rng.random() < 0.7]
     calls += [CallFault("ec2.create_fleet", 0, rng.choice(kinds))] if rng.random() < 0.3 else []
-    return Scenario(jobs=jobs, too_many=(0, 1), calls=tuple(calls), latency_s=rng.choice((0.05, 2.0)))
+    boxes = tuple(BoxPlan(fault="dead on arrival" if n == 1 else "", hidden_s=rng.choice((0.0, 70.0))) for n in range(4))
+    return Scenario(jobs=jobs, boxes=boxes, too_many=(0, 1), calls=tuple(calls), latency_s=rng.choice((0.05, 2.0)))
 
 
 def _job(rng: random.Random, badness: float, n: int) -> JobPlan:

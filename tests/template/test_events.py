@@ -29,6 +29,7 @@ WAKES = {
     "manifest-deleted": "SubmitFunctionManifestChanged",
     "marker-created": "CompletionFunctionMarkerWritten",
     "budget-alert": "BudgetFunctionBudgetAlert",
+    "operator-request": "OperatorFunctionOperatorRequest",
 }
 #: A schedule and a subscription deliver these; no pattern does.
 WITHOUT_PATTERN = {"tick", "curfew", "budget-mail-sns", "published-notice-sns"}
