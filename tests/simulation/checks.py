@@ -45,6 +45,7 @@ class Checks:
         self._told = 0
         self._unnamed_since: dict[str, float] = {}
         self._twice_since: dict[str, float] = {}
+        self._stopped_since: dict[str, float] = {}
         self._versions: dict[str, str | None] = {}
         #: A letter to the publish ledger came later than the ledger is given: the one case in which an e-mail may be sent twice.
         self.ledger_hurt = False
@@ -99,8 +100,8 @@ class Checks:
                 self._world.fail("I5", f"{twin.job_id} and {job.job_id} came of one version of a manifest")
         if job.plan is not None:
             self._plans[job.plan.client_token] = job.job_id
-            if job.state is JobState.REJECTED and job.refused_beside is None:
-                self._stands_beside_nobody(job)
+        if before is None and job.state is JobState.REJECTED and job.refused_beside is None:
+            self._stands_beside_nobody(job)
         self._names_what_it_waits_for(job)
         self._heard_every_marker(job)
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
@@ -226,7 +227,13 @@ class Checks:
         world, now = self._world, self._world.scheduler.now
         slack_s = self._slack_s()
         for one in world.account.ec2.instances.values():
-            if not one.is_live or one.tags.get(tags.PROJECT) != world.account.project:
+            if one.tags.get(tags.PROJECT) != world.account.project:
+                continue
+            if one.state in ("stopping", "stopped"):
+                since = self._stopped_since.setdefault(one.instance_id, now)
+                if now - since > 4 * TICK_S + slack_s:
+                    world.fail("H7", f"{one.instance_id} stands stopped for {now - since:.0f} s; its volume is billed")
+            if not one.is_live:
                 continue
             job = self.jobs.get(one.tags.get(tags.JOB, ""))
             named = (
