@@ -124,7 +124,7 @@ def resume(stack_name: str, as_json: bool, dry_run: bool) -> None:
 
     stack = find_deployment(stack_name)
     held = hold.stored_hold(stack)
-    if held is None:
+    if held is None or not held.holds_at(datetime.now(UTC)):
         _say(as_json, "New launches are not held.")
         _print_json(as_json, {"sent": False, "confirmed": True})
         return

@@ -42,7 +42,9 @@ def put(stack: Deployment, request: OperatorRequest) -> None:
 
 def is_done(stack: Deployment, request: OperatorRequest) -> bool:
     held = stored_hold(stack)
-    return (held is not None and held.since >= request.asked_at) if request.action == "pause" else held is None
+    if request.action == "pause":
+        return held is not None and held.since >= request.asked_at
+    return held is None or not held.holds_at(request.asked_at)
 
 
 def confirmed(stack: Deployment, request: OperatorRequest, within_s: float = CONFIRMED_WITHIN_S) -> bool:

@@ -13,7 +13,8 @@ def take_up(alert: BudgetAlert, driver: Driver, holds: HoldStore, *, pause: bool
         job = driver.drive(alert.job_id, BudgetAlerted())
         return f"{alert.job_id} was told of its budget" if job is not None else f"no job {alert.job_id}"
     now = driver.clock()
-    held = holds.current()
+    stored = holds.current()
+    held = stored if stored is not None and stored.holds_at(now) else None
     if alert.is_spent and pause and held is None:
         reason = f"AWS Budgets: {alert.budget_name or 'the monthly budget'} is spent (${alert.amount_usd:.2f} of ${alert.budgeted_usd:.2f})"
         holds.put(Hold(reason=reason, since=now, until=next_month(now)))

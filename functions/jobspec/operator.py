@@ -67,9 +67,11 @@ class OperatorRequest(Document):
             raise ValueError("until is not after asked_at")
         return self
 
-    def hold(self) -> Hold | None:
-        """The hold to store: None lifts it."""
-        return Hold(reason=f"paused: {self.reason}", since=self.asked_at, until=self.until) if self.action == "pause" else None
+    def hold(self) -> Hold:
+        """The hold to store. A resume's is over as it begins: it stays on record, so that an older pause that comes late finds it."""
+        if self.action == "pause":
+            return Hold(reason=f"paused: {self.reason}", since=self.asked_at, until=self.until)
+        return Hold(reason="resumed", since=self.asked_at, until=self.asked_at)
 
     def is_stale(self, now: datetime) -> bool:
         return now - self.asked_at > REQUEST_LIFE

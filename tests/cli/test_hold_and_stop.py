@@ -31,6 +31,12 @@ def holds(site: Site) -> DynamoHolds:
     return DynamoHolds(site.client("dynamodb"), site.id("JobTable"))
 
 
+def lifted(site: Site) -> bool:
+    """Nothing is held; a resume stays on record, so that an older pause that comes late finds it."""
+    held = holds(site).current()
+    return held is None or not held.holds_at(datetime.now(UTC))
+
+
 def with_door(site: Site) -> list[dict[str, Any]]:
     """The control plane hears what is put on the bus (and it is put there), as its operator door shall; the entries that came."""
     came: list[dict[str, Any]] = []
@@ -39,8 +45,7 @@ def with_door(site: Site) -> list[dict[str, Any]]:
         (entry,) = asked["Entries"]
         came.append(entry)
         request = parse_request({"source": entry["Source"], "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}, "well")
-        held = request.hold()
-        holds(site).put(held)
+        holds(site).put(request.hold())
 
     site.answers.give("PutEvents", door)
     return came
@@ -82,14 +87,14 @@ def test_a_pause_is_on_record_with_its_reason_and_a_resume_lifts_it(site: Site) 
     resumed = site.run("resume")
     assert resumed.exit_code == 0, resumed.output
     assert "prices are odd" in resumed.output
-    assert holds(site).current() is None
+    assert lifted(site)
 
 
 def test_a_resume_lifts_what_a_spent_budget_set(site: Site) -> None:
     with_door(site)
     holds(site).put(Hold(reason="AWS Budgets: spent", since=datetime.now(UTC)))
     assert site.run("resume").exit_code == 0
-    assert holds(site).current() is None
+    assert lifted(site)
 
 
 def test_resume_asks_nothing_where_nothing_is_held(site: Site) -> None:
@@ -165,7 +170,7 @@ def test_stop_all_asks_first_and_a_no_changes_nothing(site: Site) -> None:
     assert f"  {instance} g5.xlarge us-east-1a" in result.stdout
     assert "a-job-1 attempt 1" in result.stdout
     assert states(site)[instance]
-    assert holds(site).current() is None
+    assert lifted(site)
 
 
 def test_stop_all_dry_run_says_what_and_does_nothing(site: Site) -> None:
@@ -174,7 +179,7 @@ def test_stop_all_dry_run_says_what_and_does_nothing(site: Site) -> None:
     result = site.run("stop-all", "--dry-run", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"held": False, "would_end": [instance]})
     assert states(site)[instance]
-    assert holds(site).current() is None
+    assert lifted(site)
 
 
 def test_an_instance_that_comes_up_meanwhile_is_ended_as_well(site: Site) -> None:
@@ -221,12 +226,9 @@ def test_one_instance_that_ec2_will_not_end_hinders_no_other_and_is_named(site: 
 
 def test_the_real_door_holds_and_lifts(site: Site) -> None:
     """With nothing played: bus, rule, function, table."""
-    resources = site.client("cloudformation").list_stack_resources(StackName="well")["StackResourceSummaries"]
-    if "OperatorFunction" not in {resource["LogicalResourceId"] for resource in resources}:
-        pytest.skip("the template has no OperatorFunction yet: nobody hears a request")
     assert site.run("pause", "--reason", "the real one").exit_code == 0
     held = holds(site).current()
     assert held is not None
     assert "the real one" in held.reason
     assert site.run("resume").exit_code == 0
-    assert holds(site).current() is None
+    assert lifted(site)

@@ -364,3 +364,13 @@ def test_a_request_that_nobody_waits_for_or_that_a_newer_pause_overtook_changes_
 
 def test_another_projects_request_is_ignored(account: SimpleNamespace) -> None:
     assert operator.handler(sample("operator-request", project="another"), CONTEXT)["outcome"] == "ignored"
+
+
+def test_an_older_pause_that_comes_after_a_resume_holds_nothing(account: SimpleNamespace) -> None:
+    """The bus keeps no order and delivers at least once: a second delivery of the pause may be the last thing to come."""
+    now = datetime.now(UTC)
+    pause = sample("operator-request", asked_at=(now - timedelta(seconds=20)).isoformat())
+    operator.handler(pause, CONTEXT)
+    operator.handler(sample("operator-request", asked_at=now.isoformat(), action="resume"), CONTEXT)
+    assert operator.handler(pause, CONTEXT)["outcome"] == "ignored"
+    assert put_manifest(account)["state"] == JobState.LAUNCHED

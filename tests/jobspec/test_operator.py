@@ -37,7 +37,9 @@ def test_a_pause_is_a_hold_with_its_reason_and_a_resume_is_none() -> None:
     hold = request(until=NOW + timedelta(hours=1)).hold()
     assert hold is not None
     assert (hold.reason, hold.since, hold.until) == ("paused: prices are odd", NOW, NOW + timedelta(hours=1))
-    assert request(action="resume").hold() is None
+    lifted = request(action="resume").hold()
+    assert not lifted.holds_at(NOW)
+    assert request(asked_at=NOW - timedelta(seconds=1)).is_older_than(lifted), "an older pause that comes late finds it"
 
 
 def test_a_hold_ends_at_its_time_and_not_before() -> None:
