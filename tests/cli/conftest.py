@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from dropforge.local.state import CloudState
 from dropforge.operate.findings import Finding, Verdict
 from jobspec.instances import GPU_INSTANCES
 from tests.cli.answers import Answers
+from tests.local.conftest import eventually as look_until
 from tests.local.conftest import free_port, needs_environments
 
 T = TypeVar("T")
@@ -30,14 +30,8 @@ IMAGE = json.dumps({"schemaVersion": 2, "layers": []})
 
 
 def eventually(look: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:
-    """The first true answer of ``look``."""
-    until = time.monotonic() + within_s
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < until, f"not within {within_s} s: {found!r}"
-        time.sleep(0.1)
+    """As the local cloud's tests wait, with the patience that a whole stack needs."""
+    return look_until(look, within_s=within_s)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from control_plane.core.actions import CallLaunch, LookAgain, Publish, Terminate
 from control_plane.core.events import (
     BudgetAlerted,
     InstanceChanged,
+    InstanceSight,
     InterruptionWarned,
     LastStatusWritten,
     LaunchedInstance,
@@ -533,3 +534,15 @@ def test_the_handed_over_word_tells_an_interruption_even_without_a_warning() -> 
     story.gone(FIRST)
     story.look(100)
     assert story.job.attempts[0].end is AttemptEnd.INTERRUPTED
+
+
+def test_a_heartbeat_that_could_not_be_read_is_no_silence() -> None:
+    """S3 may not answer us while the instance goes on writing; the first look that reads again decides."""
+    story = Story(new_job())
+    story.running()
+    instances = story.decisions[-1].job.attempts
+    (sight,) = [InstanceSight(a.instance_id, "running", {}, START, a.instance_type, a.zone, "spot") for a in instances]
+    unread = story.tell(Looked(instances=(sight,), manifest_present=True, offers=OFFERS), 4000)
+    assert of(Terminate, unread) == []
+    read = story.tell(Looked(instances=(sight,), heartbeats={FIRST: None}, markers={FIRST: None}, manifest_present=True, offers=OFFERS), 4010)
+    assert [one.instance_id for one in of(Terminate, read)] == [FIRST]
