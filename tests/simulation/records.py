@@ -1,9 +1,10 @@
 """Reading a stored job is a third of a run's time, and most reads meet a record that was read before: remembered here.
 
-The reading is the adapter's own; a job is frozen, so one copy serves all. ``install`` puts the memory into the adapter, for
-this process.
+The reading is the adapter's own; a job is frozen, so one copy serves all. The adapter has the memory only while a world runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from control_plane.adapters import dynamodb
@@ -26,5 +27,10 @@ def job_of(item: dict[str, Any]) -> Job:
     return job
 
 
-def install() -> None:
-    dynamodb._job_of = job_of
+@contextmanager
+def remembered() -> Iterator[None]:
+    before, dynamodb._job_of = dynamodb._job_of, job_of
+    try:
+        yield
+    finally:
+        dynamodb._job_of = before

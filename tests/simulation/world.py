@@ -32,7 +32,6 @@ from tests.simulation.checks import Checks, Violation
 from tests.simulation.scenario import CRASH_AFTER, CRASH_BEFORE, LATE, THROTTLED, UNKNOWN, BoxPlan, JobPlan, Scenario
 from tests.simulation.scheduler import Scheduler
 
-records.install()
 START = datetime(2026, 11, 1, 12, 0, 30, tzinfo=UTC)
 PROJECT, DATA, OUTPUTS, TABLE = "proj", "data-bucket", "outputs-bucket", "jobs"
 FUNCTION_TIMEOUT_S = 60.0
@@ -115,8 +114,9 @@ class World:
             self._place_stranger()
         self.scheduler.later(20.0, self._tick)
         self.scheduler.later(150.0, self._curfew)
-        self.scheduler.run(self._is_over, HORIZON_S)
-        self.checks.at_end(self._is_over())
+        with records.remembered():
+            self.scheduler.run(self._is_over, HORIZON_S)
+            self.checks.at_end(self._is_over())
         return self
 
     def digest(self) -> str:
