@@ -32,9 +32,10 @@ lint: ## Linters: ruff, mypy, import directions, shell, template, generated file
 	@$(PYTHON) tools/setup.py lint
 	@$(BIN)/python -m tools.lint
 
-generate: ## Remake the generated files: schemas, manifest reference, state machine, template's user data
+generate: ## Remake the generated files: schemas, manifest reference, state machine, instance types, template's user data
 	@$(BIN)/python -m tools.schema
 	@$(BIN)/python -m tools.state_machine
+	@$(BIN)/python -m tools.instance_types
 	@$(BIN)/python -m tools.embed_bootstrap
 
 clean: ## Remove environments, caches and the local cloud's state

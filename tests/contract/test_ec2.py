@@ -10,6 +10,7 @@ from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
 from control_plane.core.state import Market, Pool
 from control_plane.ports import OutcomeUnknown, Throttled
+from jobspec.instances import GPU_INSTANCES
 from tests.contract import ec2_wire
 from tests.contract.fleets import AwsWorld, plan_in, tags_of
 from tests.contract.samples import NOW, instance_id
@@ -138,7 +139,7 @@ def test_a_type_that_left_the_list_costs_the_dearest_price(world: AwsWorld) -> N
     retired = plan_in(world, market=Market.ON_DEMAND).model_copy(update={"pools": (world.pools[0].model_copy(update={"instance_type": "p2.xlarge"}),)})
     answer = world.fleet.launch(retired, tags_of(retired))
     assert isinstance(answer, LaunchSucceeded)
-    assert answer.instances[0].usd_per_h == 98.32
+    assert answer.instances[0].usd_per_h == max(offer.on_demand_usd_per_h for offer in GPU_INSTANCES.values())
 
 
 @pytest.mark.parametrize(
