@@ -27,6 +27,7 @@ from agent.store import S3_ERRORS, Denied, Store
 from agent.uploader import Uploader
 from jobspec.heartbeat import Phase, PublishedCheckpoint
 from jobspec.marker import Failure, FailureCode, Outcome
+from jobspec.methods import OPTIONS
 from jobspec.runfile import ExitCode, RunFile
 from jobspec.ticket import Ticket
 
@@ -344,8 +345,6 @@ def run_file(ticket: Ticket) -> RunFile:
         eval_file="data/eval.jsonl" if manifest.data.eval else None,
         data_format=manifest.data.format,
         eval_fraction=manifest.data.eval_fraction,
-        method=manifest.method,
-        adapter=manifest.adapter,
-        training=manifest.training,
         checkpoint=manifest.checkpoint,
+        **{name: getattr(manifest, name) for name in ("method", *OPTIONS, "adapter", "training", "evaluation")},
     )

@@ -66,8 +66,15 @@ def reference() -> str:
     """The manifest's reference page: every section, every key."""
     parts = [_INTRODUCTION, "## Top level\n", *_table((), Manifest)]
     for path, model in _sections((), Manifest):
-        parts += [f"\n## {'.'.join(path)}\n", f"{(model.__doc__ or '').strip()}\n", *_table(path, model)]
+        parts += [f"\n## {'.'.join(path)}\n", f"{(model.__doc__ or '').strip()}\n", *_table(_inside(path), model)]
     return "\n".join(parts) + "\n"
+
+
+def _inside(path: tuple[str, ...]) -> tuple[str | int, ...]:
+    """Where a section's keys stand: of a list of sections, in its first one."""
+    node = node_at(path)
+    listed = node is not None and any(choice.get("type") == "array" for choice in choices(node))
+    return (*path, 0) if listed else path
 
 
 def _schema_text(model: type[Document], mode: Any) -> str:
@@ -95,12 +102,12 @@ def _sections(path: tuple[str, ...], model: type[Document]) -> Iterator[tuple[tu
                 yield from _sections((*path, key), candidate)
 
 
-def _table(path: tuple[str, ...], model: type[Document]) -> list[str]:
+def _table(path: tuple[str | int, ...], model: type[Document]) -> list[str]:
     rows = ["| key | what it may be | default | |", "|---|---|---|---|"]
     for key in keys_at(path):
         node = node_at((*path, key))
         if node is None:
-            raise ValueError(f"{'.'.join((*path, key))}: in the keys, but not in the schema")
+            raise ValueError(f"{key} at {path}: in the keys, but not in the schema")
         section = any(choice.get("type") == "object" for choice in choices(node))
         told = next((each["description"] for each in (node, *choices(node)) if "description" in each), "")
         allowed = "a section, below" if section else words(node)

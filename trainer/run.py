@@ -43,7 +43,7 @@ def run_file(path: Path, now: Now, clock: Clock, stop: StopSignal, *, only_prepa
     """Do what the run file at ``path`` asks, or only its data checks. ``clock`` is monotonic seconds; ``stop`` may listen already."""
     root = path.resolve().parent
     try:
-        run = load(RunFile, path.read_bytes())
+        run = load(RunFile, path.read_bytes()).resolved()
     except (OSError, UnreadableDocument) as error:
         message = f"the run file {path.name} is not readable: {error}"
         ProgressLog(root / "progress.jsonl", now).write(ProgressKind.FAILED, message, failure=FailureCode.TRAINER_ERROR)
@@ -79,6 +79,8 @@ def _failed(room: Room, error: Exception) -> ExitCode:
 def _run(room: Room) -> None:
     run, root, stop = room.run, room.root, room.stop
     stop.check("starting")
+    if (run.method, run.adapter.type) != ("sft", "lora"):
+        raise TrainerFailure(FailureCode.TRAINER_ERROR, f"this trainer does not know `method: {run.method}` with `adapter.type: {run.adapter.type}` yet")
     rows = read_all(run, root, stop)
     identity = identity_of(run, root, stop)
     if _already_finished(room, identity):

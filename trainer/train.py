@@ -97,6 +97,7 @@ def trl_settings(training: Training, total_steps: int, dtype: str, output_dir: P
     """TRL's configuration; what the manifest does not say is fixed here, with the reason where it is not plain."""
     on_gpu = torch.cuda.is_available()
     schedule = "constant_with_warmup" if training.scheduler == "constant" else training.scheduler
+    assert training.learning_rate is not None
     return SFTConfig(
         output_dir=str(output_dir),
         max_steps=total_steps,

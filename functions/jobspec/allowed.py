@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from jobspec.base import NAME_PATTERN
-from jobspec.manifest import COMMIT_PATTERN, HUB_ID_PATTERN, INSTANCE_TYPE_PATTERN, LOCATION_PATTERN, MODULE_PATTERN, ZONE_PATTERN, Manifest
+from jobspec.manifest import COMMIT_PATTERN, HUB_ID_PATTERN, INSTANCE_TYPE_PATTERN, LOCATION_PATTERN, ZONE_PATTERN, Manifest
+from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
 from jobspec.problems import Path
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
 
@@ -20,6 +21,8 @@ PATTERN_WORDS = {
     INSTANCE_TYPE_PATTERN: "an EC2 instance type such as g5.xlarge",
     ZONE_PATTERN: "an availability zone such as us-east-1a",
     MODULE_PATTERN: "a module name such as q_proj",
+    COLUMN_PATTERN: "the name of a row's column, such as answer: a letter, then letters, digits and _",
+    REGEX_PATTERN: "a regular expression of 1 to 500 characters",
     DURATION_PATTERN: f"{DURATION_HELP}, from 1s to 90d",
 }
 _TIME_WORDS = "a time with its zone, such as 2026-12-24T18:00:00+01:00"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspec.allowed import Node, choices, keys_at, kinds_at, node_at, words_at
+from jobspec.methods import Located
 from jobspec.problems import Path, Value, problem
 from jobspec.status import ProblemLine
 from jobspec.tree import Tree
@@ -25,7 +26,7 @@ def complaints(error: ValidationError, tree: Tree) -> list[ProblemLine]:
     absent: list[Path] = []
     meant: set[Path] = set()
     for detail in error.errors(include_url=False):
-        path = _path_in(tree.value, detail["loc"])
+        path = (*_path_in(tree.value, detail["loc"]), *_at(detail))
         if path in found or _spoken_for(path, detail["type"], tree):
             continue
         if detail["type"] == "missing":
@@ -69,6 +70,12 @@ def _path_in(value: Value, loc: tuple[int | str, ...]) -> Path:
     return tuple(path)
 
 
+def _at(detail: Any) -> Path:
+    """Where in its section a complaint of the whole section belongs."""
+    error = detail.get("ctx", {}).get("error")
+    return error.at if isinstance(error, Located) else ()
+
+
 def _value_at(value: Value, path: Path) -> Value:
     for part in path:
         if isinstance(value, dict) and isinstance(part, str):
@@ -104,13 +111,16 @@ def _with_choices(node: Node) -> Iterator[Node]:
 def _wrong_value(path: Path, detail: Any, tree: Tree) -> ProblemLine:
     value = _value_at(tree.value, path)
     message, allowed = _said(path, detail, value, tree)
-    return problem(path, message, line=tree.lines.get(path), found=_as_written(path, value, tree), allowed=allowed)
+    line = tree.lines.get(path, tree.lines.get(path[:-1]))
+    return problem(path, message, line=line, found=_as_written(path, value, tree), allowed=allowed)
 
 
 def _said(path: Path, detail: Any, value: Value, tree: Tree) -> tuple[str, str]:
     """The message and what is allowed."""
     allowed, kinds = words_at(path), kinds_at(path)
     type_ = detail["type"]
+    if type_ == "value_error" and isinstance(detail["ctx"]["error"], Located):
+        return str(detail["ctx"]["error"]), ""
     if value is None:
         return "has no value", f"{allowed}; or leave the key out, where there is a default"
     if _is_duration(path):

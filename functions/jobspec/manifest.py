@@ -12,13 +12,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 
 from jobspec.base import Document, JobName, UtcTime
 from jobspec.instances import GPU_INSTANCES
+from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method
 from jobspec.units import Duration
 
 #: Either ``s3://bucket/key`` or a key in the bucket that the manifest lies in.
 LOCATION_PATTERN = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?$"
 HUB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
-MODULE_PATTERN = r"^[A-Za-z0-9_.]{1,64}$"
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
 ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 
@@ -94,33 +94,25 @@ class Data(Document):
     )
 
 
-class Adapter(Document):
-    """Low-rank adapter (LoRA) on every linear layer."""
-
-    type: Literal["lora"] = Field("lora", description="The adapter's kind.")
-    r: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Rank.")
-    alpha: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="Scale: the update is multiplied by alpha / r.")
-    dropout: Annotated[float, Field(ge=0, le=0.9)] = Field(0.05, description="Dropout on the adapter's input.")
-    target_modules: Literal["all-linear"] | tuple[Annotated[str, StringConstraints(strict=True, pattern=MODULE_PATTERN)], ...] = Field(
-        "all-linear", description="Layers that get an adapter: all-linear, or module names such as [q_proj, v_proj]."
-    )
-
-
 class Training(Document):
     """How to train. The global batch is fixed; how it is split over micro-batches does not change it."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="Passes over the training rows; `max_steps` wins where both are given.")
     max_steps: Annotated[int, Field(ge=1, le=10**7)] | None = Field(None, description="Optimizer steps.")
     global_batch_size: Annotated[int, Field(ge=1, le=65536)] = Field(16, description="Rows for each optimizer step, over all micro-batches.")
-    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(4, description="Rows at once on the GPU; must divide global_batch_size.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Peak learning rate (AdamW).")
+    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        4, description="Rows at once on the GPU; halved where memory runs out; must divide global_batch_size."
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Peak learning rate (AdamW); by method and adapter where not given: 2e-4 for sft with an adapter; the others in docs/training.md."
+    )
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule after the warm-up.")
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.03, description="Share of the steps spent warming up.")
     max_length: Annotated[int, Field(ge=8, le=1_048_576)] = Field(1024, description="Longest row in tokens.")
     max_truncated_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01, description="Refuse to start when more than this share of supervised tokens would be cut off by max_length."
     )
-    loss_on: Literal["assistant", "all"] = Field("assistant", description="Tokens that carry loss: assistant turns (completions), or every token.")
+    loss_on: Literal["assistant", "all"] = Field("assistant", description="For sft, tokens that carry loss: assistant turns (completions), or every token.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, about a quarter more time.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float16; float32 on a CPU.")
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(42, description="Seed of data order, dropout and adapter initialisation.")
@@ -220,9 +212,19 @@ class Manifest(Document):
     name: JobName = Field(description="The job's name: lower-case letters, digits and hyphens, 48 at most. One job of a name is active at a time.")
     model: Model
     data: Data
-    method: Literal["sft"] = Field("sft", description="sft: supervised fine-tuning.")
+    method: Method = Field(
+        "sft",
+        description="sft: supervised fine-tuning; dpo, kto, orpo (experimental in TRL): learning from preferences; reward: a reward model; "
+        "grpo: reinforcement learning with reward functions.",
+    )
+    dpo: Dpo | None = None
+    kto: Kto | None = None
+    orpo: Orpo | None = None
+    reward: Reward | None = None
+    grpo: Grpo | None = None
     adapter: Adapter = Adapter()
     training: Training = Training()
+    evaluation: Evaluation = Evaluation()
     compute: Compute
     limits: Limits = Limits()
     checkpoint: Checkpoint = Checkpoint()
@@ -230,3 +232,8 @@ class Manifest(Document):
     priority: Literal["high", "normal", "low"] = Field(
         "normal", description="Where more jobs wait than may run: high is taken as if it came 6 hours earlier, low as if 6 hours later."
     )
+
+    @model_validator(mode="after")
+    def _choices_go_together(self) -> "Manifest":
+        check_method(self)
+        return self

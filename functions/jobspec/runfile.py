@@ -8,11 +8,12 @@ Paths are relative to the folder of the run file, so that the same file holds on
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import RELATIVE_PATH_PATTERN, Document, Finite, JobId, Sha256, Step, Text, UtcTime
-from jobspec.manifest import Adapter, Checkpoint, Training
+from jobspec.manifest import Checkpoint, Training
 from jobspec.marker import FailureCode, Results
+from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
 
 RelativePath = Annotated[str, StringConstraints(pattern=RELATIVE_PATH_PATTERN, max_length=512)]
 
@@ -35,9 +36,15 @@ class RunFile(Document):
     eval_file: RelativePath | None = None
     data_format: Literal["auto", "chat", "prompt-completion", "text"] = "auto"
     eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    method: Literal["sft"] = "sft"
+    method: Method = "sft"
+    dpo: Dpo | None = None
+    kto: Kto | None = None
+    orpo: Orpo | None = None
+    reward: Reward | None = None
+    grpo: Grpo | None = None
     adapter: Adapter = Adapter()
     training: Training = Training()
+    evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     #: Checkpoints live in ``checkpoints_dir/step-00000120/``; the agent puts downloaded ones there as well.
     checkpoints_dir: RelativePath = "checkpoints"
@@ -45,6 +52,18 @@ class RunFile(Document):
     final_dir: RelativePath = "final"
     progress_file: RelativePath = "progress.jsonl"
     stop_file: RelativePath = "stop"
+
+    @model_validator(mode="after")
+    def _choices_go_together(self) -> "RunFile":
+        check_method(self)
+        return self
+
+    def resolved(self) -> "RunFile":
+        """The same run with nothing left to a default that depends on something else: the learning rate."""
+        if self.training.learning_rate is not None:
+            return self
+        rate = default_learning_rate(self.method, self.adapter.type)
+        return self.model_copy(update={"training": self.training.model_copy(update={"learning_rate": rate})})
 
 
 class ProgressKind(StrEnum):

@@ -10,7 +10,7 @@ from tests.jobspec.manifests import GOOD, accepted, only_problem, refused
 
 #: (text after the good manifest, path, message, found, part of what is allowed); the mistake is on line 8.
 MISTAKES = [
-    ("trainning: {}", "trainning", "is not a key; did you mean `training`?", "trainning", "training, compute"),
+    ("trainning: {}", "trainning", "is not a key; did you mean `training`?", "trainning", "training, evaluation, compute"),
     ("training: {learning_rat: 1e-4}", "training.learning_rat", "is not a key; did you mean `learning_rate`?", "learning_rat", "learning_rate"),
     ("training: {max-steps: 3}", "training.max-steps", "is not a key; did you mean `max_steps`?", "max-steps", "max_steps"),
     ("zzz: 1", "zzz", "is not a key here", "zzz", "name, model"),
@@ -36,7 +36,7 @@ MISTAKES = [
     ("training: {micro_batch_size: 3}", "training", "global_batch_size (16) is not a multiple of micro_batch_size (3)", "the keys micro_batch_size", ""),
     ("training:", "training", "has no value", "", "or leave the key out"),
     ("training: [1]", "training", "is a list where a section is wanted", "[1]", "the keys epochs"),
-    ("adapter: {type: qlora}", "adapter.type", "is not one of the choices; did you mean `lora`?", "qlora", "lora"),
+    ("adapter: {type: q-lora}", "adapter.type", "is not one of the choices; did you mean `qlora`?", "q-lora", "lora, qlora, full"),
     ("adapter: {target_modules: [q_proj, 3.10]}", "adapter.target_modules[1]", "is a number where text is wanted", "3.10", 'put it in quotes: "3.10"'),
     ("adapter: {target_modules: some}", "adapter.target_modules", "is not one of the choices", "some", "all-linear, or a list"),
     ("limits: {max_runtime: 3600}", "limits.max_runtime", "is a duration without a unit", "3600", "3600 seconds are `3600s`"),
