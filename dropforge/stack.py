@@ -7,10 +7,12 @@ from typing import Any
 import boto3
 import click
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 #: A person waits for the answer.
-_PATIENCE = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
+#: Requests of one client at once: a list of a thousand jobs reads a thousand small objects.
+CONNECTIONS = 32
+_PATIENCE = Config(connect_timeout=5, read_timeout=30, max_pool_connections=CONNECTIONS, retries={"mode": "standard", "total_max_attempts": 4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def find_stack(name: str) -> Stack:
     description = _described(session, name)
     outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
     try:
-        return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], session.client("s3"))
+        return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], session.client("s3", config=_PATIENCE))
     except KeyError as error:
         raise click.ClickException(f"Stack {name!r} has no output {error}: it is not a Dropforge stack. Name yours with --stack.") from None
 
@@ -111,11 +113,13 @@ def find_deployment(name: str) -> Deployment:
 
 
 def _described(session: boto3.Session, name: str) -> dict[str, Any]:
+    client = session.client("cloudformation", config=_PATIENCE)
     try:
-        return dict(session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0])
+        return dict(client.describe_stacks(StackName=name)["Stacks"][0])
     except ClientError as error:
-        message = error.response["Error"].get("Message", str(error))
-        raise click.ClickException(f"Stack {name!r}: {message}. Deploy it with `sam deploy --guided`, or name yours with --stack.") from None
-    except BotoCoreError as error:
-        hint = 'For an account: `aws configure`. For the local cloud: eval "$(dropforge local env)".'
-        raise click.ClickException(f"AWS cannot be reached: {error}. {hint}") from None
+        if error.response["Error"].get("Code") != "ValidationError":
+            raise
+        where = f"in {client.meta.region_name}, by the credentials in use"
+        raise click.ClickException(
+            f"There is no stack {name!r} {where}. Another region: AWS_DEFAULT_REGION or AWS_PROFILE. Another name: --stack. None yet: `sam deploy --guided`."
+        ) from None

@@ -1,12 +1,11 @@
 """``dropforge local``: the laptop cloud from the command line. Parsing and printing only; the work is in ``cloud`` and ``market``."""
 
-import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -18,23 +17,7 @@ from dropforge.local.market import InstanceView, Market
 from dropforge.local.state import CloudState, LocalCloudError, home, load, runs
 from jobspec import tags
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 FOLLOW_EVERY_S = 0.5
-
-
-def _speaking(command: Callable[P, R]) -> Callable[P, R]:
-    """A LocalCloudError becomes a sentence and exit status 1; anything else is a bug and keeps its traceback."""
-
-    @functools.wraps(command)
-    def spoken(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except LocalCloudError as problem:
-            raise click.ClickException(str(problem)) from None
-
-    return spoken
 
 
 def _say(text: str = "") -> None:
@@ -53,7 +36,6 @@ def local() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: 4566, or a free one.")
 @click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")
 @click.option("--minute-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that one minute of a schedule lasts.")
-@_speaking
 def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float) -> None:
     """Start it and deploy the stack; if it runs already, deploy again."""
     plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s)
@@ -70,7 +52,6 @@ def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None
 
 @local.command()
 @click.option("--keep", is_flag=True, help="Leave the local cloud up afterwards.")
-@_speaking
 def demo(keep: bool) -> None:
     """One job, the whole way: manifest to model, through one spot interruption."""
     from dropforge.local import demo as demonstration
@@ -80,7 +61,6 @@ def demo(keep: bool) -> None:
 
 
 @local.command()
-@_speaking
 def env() -> None:
     """Print the variables that the stock AWS tools need: eval "$(dropforge local env)"."""
     for name, value in clouds.running_cloud(home()).environment.items():
@@ -88,7 +68,6 @@ def env() -> None:
 
 
 @local.command()
-@_speaking
 def down() -> None:
     """End it, with every instance and function; the state folder with logs and e-mails stays."""
     was_up = clouds.down(home())
@@ -96,7 +75,6 @@ def down() -> None:
 
 
 @local.command()
-@_speaking
 def status() -> None:
     """Show the endpoint and every instance."""
     state = clouds.running_cloud(home())
@@ -114,7 +92,6 @@ def status() -> None:
 @click.option("--rebalance", is_flag=True, help="Only recommend a rebalance; nothing ends.")
 @click.option("--cancel", is_flag=True, help="Take an interruption back.")
 @click.option("--without-notice", is_flag=True, help="The host dies: no warning at all.")
-@_speaking
 def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool, without_notice: bool) -> None:
     """EC2 takes a spot instance back, as it does: warning, notice, end."""
     if rebalance + cancel + without_notice > 1:
@@ -141,7 +118,6 @@ def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool
 @click.option("--zone", default="*", help="Zone, such as us-east-1a. Default: every zone.")
 @click.option("--unlimited", is_flag=True, help="Lift the limit.")
 @click.option("--quota", type=click.IntRange(min=0), help="Set the account's spot quota to so many vCPUs instead.")
-@_speaking
 def capacity(count: int | None, instance_type: str, zone: str, unlimited: bool, quota: int | None) -> None:
     """Limit the spot instances that each matching pool holds to COUNT (0: insufficient capacity)."""
     market = Market(clouds.running_cloud(home()))
@@ -158,7 +134,6 @@ def capacity(count: int | None, instance_type: str, zone: str, unlimited: bool, 
 @local.command()
 @click.argument("name", required=False, metavar="[FUNCTION|INSTANCE|emulator]")
 @click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
-@_speaking
 def logs(name: str | None, follow: bool) -> None:
     """Print what functions logged, an instance's console, or the emulator's own log."""
     folder = home()

@@ -8,19 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from boto3.s3.transfer import TransferConfig
 from rich.console import Console
 
+from dropforge.jobs.follow import Follower
+from dropforge.jobs.screen import NEWS_EVERY_S, Screen
+from dropforge.jobs.view import live_line
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.market import Market
 from dropforge.local.state import CloudState, LocalCloudError, home
 from dropforge.stack import Stack
-from dropforge.watch import Follower, Line
 from jobspec import keys
 from jobspec.heartbeat import Phase
 from jobspec.reading import Refusal, read_manifest
@@ -36,25 +37,7 @@ MINUTE_S = 15
 INTERRUPT_AT = 0.4
 GIVE_UP_AFTER_S = 900.0
 LOOK_EVERY_S = 0.5
-#: No silence longer than this on the screen.
-NEWS_EVERY_S = 5.0
 _PART = 16 * 1024 * 1024
-
-
-@dataclass
-class Screen:
-    """The time line: seconds since the manifest was put, who, what. A spinner line says what is waited for."""
-
-    console: Console
-    began: datetime
-
-    def line(self, who: str, text: str, at: datetime | None = None, style: str = "") -> None:
-        seconds = ((at or datetime.now(UTC)) - self.began).total_seconds()
-        self.console.print(f"[dim]{max(0.0, seconds):6.1f} s[/dim]  [cyan]{who:<14}[/cyan]{text}", style=style, highlight=False, markup=True, soft_wrap=True)
-
-    def told(self, news: Line) -> None:
-        bold = "bold" if news.who == "control plane" else ""
-        self.line(news.who, news.text.replace("[", "\\["), news.at, bold)
 
 
 def run(console: Console, *, keep: bool) -> bool:
@@ -91,7 +74,8 @@ def _job(console: Console, state: CloudState) -> bool:
     console.print(f"aws s3 cp {MANIFEST.name} s3://{stack.data_bucket}/{keys.MANIFEST_PREFIX}")
     _section(console, "4. What happens")
     follower = Follower(stack, manifest.name)
-    warned_at = _follow(Screen(console, began), follower, Market(state))
+    with Screen(console, lambda at: f"{max(0.0, (at - began).total_seconds()):6.1f} s") as screen:
+        warned_at = _follow(screen, follower, Market(state))
     _section(console, "5. What came of it")
     return _told(console, state, follower, began, warned_at)
 
@@ -99,19 +83,16 @@ def _job(console: Console, state: CloudState) -> bool:
 def _follow(screen: Screen, follower: Follower, market: Market) -> datetime | None:
     """Tell everything until the job is over and its e-mail is written; interrupt the first instance on the way. When it was warned."""
     warned_at: datetime | None = None
-    give_up_at, quiet_since = time.monotonic() + GIVE_UP_AFTER_S, time.monotonic()
+    give_up_at = time.monotonic() + GIVE_UP_AFTER_S
     while not (follower.ended and _end_mail() is not None and not any(machine.state != "terminated" for machine in market.instances())):
         for line in follower.look():
             screen.told(line)
-            quiet_since = time.monotonic()
         first = _due(follower) if warned_at is None else None
         if first is not None and first.instance_id is not None:
             warned_at = datetime.now(UTC)
             market.interrupt(first.instance_id)
-            screen.line("EC2", f"spot interruption warning for {first.instance_id}: {NOTICE_S} s", style="yellow")
-        if time.monotonic() - quiet_since > NEWS_EVERY_S:
-            quiet_since = time.monotonic()
-            screen.line("", _waiting_for(follower), style="dim")
+            screen.line(warned_at, "EC2", f"spot interruption warning for {first.instance_id}: {NOTICE_S} s", style="yellow")
+        screen.waits(_rest(market) if follower.ended else live_line(follower, datetime.now(UTC)))
         if time.monotonic() > give_up_at:
             raise LocalCloudError(f"The job is not over after {GIVE_UP_AFTER_S:.0f} s. See `dropforge local logs` and `dropforge local status`.")
         time.sleep(LOOK_EVERY_S)
@@ -128,13 +109,9 @@ def _due(follower: Follower) -> AttemptStatus | None:
     return follower.status.attempts[0] if beat.step >= INTERRUPT_AT * beat.total_steps else None
 
 
-def _waiting_for(follower: Follower) -> str:
-    if follower.status is None:
-        return "waiting for the submit function"
-    if follower.ended:
-        return "waiting for the instances to end and for the e-mail"
-    beat = follower.heartbeats.get(len(follower.status.attempts))
-    return f"attempt {beat.attempt}: {beat.phase}" + (f", step {beat.step}" if beat.step else "") if beat else "waiting for the instance"
+def _rest(market: Market) -> str:
+    live = sum(machine.state != "terminated" for machine in market.instances())
+    return f"waiting for {live} instance(s) to end" if live else "waiting for the e-mail"
 
 
 def _end_mail() -> Path | None:

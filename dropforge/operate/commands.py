@@ -3,43 +3,20 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dropforge.options import json_option, stack_option
+from dropforge.output import print_json, say
 
 if TYPE_CHECKING:
     from dropforge.operate.redrive import Outcome
     from dropforge.stack import Deployment
     from jobspec.operator import OperatorRequest
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 COLOURS = {"ok": "green", "warning": "yellow", "broken": "red", "unknown": "cyan"}
 FROZEN_HINT = "docs/operations.md, Emergency stop, says how to do the same with the AWS command line alone."
-
-
-def _speaking(command: Callable[P, R]) -> Callable[P, R]:
-    """What AWS refuses becomes a sentence and exit status 1."""
-
-    @wraps(command)
-    def spoken(*args: P.args, **kwargs: P.kwargs) -> R:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            return command(*args, **kwargs)
-        except ClientError as error:
-            code, message = error.response["Error"].get("Code"), error.response["Error"].get("Message", "")
-            raise click.ClickException(
-                f"{error.operation_name} was refused ({code}): {message}\nThe rights that this command needs: docs/operations.md, Rights."
-            ) from None
-        except BotoCoreError as error:
-            raise click.ClickException(f"AWS cannot be reached: {error}") from None
-
-    return spoken
 
 
 class Span(click.ParamType[timedelta]):
@@ -100,7 +77,6 @@ def _print_finding(finding: Any, as_json: bool) -> None:
 @click.option("--reason", default="a person paused it", show_default=True, help="One line; the status of each waiting job shows it.")
 @click.option("--for", "lasting", type=Span(), help="End the pause by itself after so long (90m, 2d). Default: until `dropforge resume`.")
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
-@_speaking
 def pause(stack_name: str, as_json: bool, reason: str, lasting: timedelta | None, dry_run: bool) -> None:
     """Hold new launches. Running instances go on; a job that loses its instance waits."""
     from dropforge.operate import hold
@@ -109,14 +85,13 @@ def pause(stack_name: str, as_json: bool, reason: str, lasting: timedelta | None
     stack = find_deployment(stack_name)
     request = _request(lambda: hold.request_of(stack, "pause", reason, lasting))
     if _sent(stack, request, dry_run=dry_run, as_json=as_json):
-        _say(as_json, f"New launches are held. Running instances go on; `dropforge resume --stack {stack.name}` lifts the hold.")
+        say(as_json, f"New launches are held. Running instances go on; `dropforge resume --stack {stack.name}` lifts the hold.")
 
 
 @click.command()
 @stack_option
 @json_option
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
-@_speaking
 def resume(stack_name: str, as_json: bool, dry_run: bool) -> None:
     """Lift the hold on new launches, whoever set it: a person, or a spent budget."""
     from dropforge.operate import hold
@@ -125,13 +100,13 @@ def resume(stack_name: str, as_json: bool, dry_run: bool) -> None:
     stack = find_deployment(stack_name)
     held = hold.stored_hold(stack)
     if held is None or not held.holds_at(datetime.now(UTC)):
-        _say(as_json, "New launches are not held.")
-        _print_json(as_json, {"sent": False, "confirmed": True})
+        say(as_json, "New launches are not held.")
+        print_json(as_json, {"sent": False, "confirmed": True})
         return
-    _say(as_json, f"Held since {held.since:%Y-%m-%d %H:%M} UTC: {held.reason}")
+    say(as_json, f"Held since {held.since:%Y-%m-%d %H:%M} UTC: {held.reason}")
     request = _request(lambda: hold.request_of(stack, "resume", "a person resumed it"))
     if _sent(stack, request, dry_run=dry_run, as_json=as_json):
-        _say(as_json, "New launches are allowed again; jobs that waited start within minutes.")
+        say(as_json, "New launches are allowed again; jobs that waited start within minutes.")
 
 
 def _request(make: "Callable[[], OperatorRequest]") -> "OperatorRequest":
@@ -146,12 +121,12 @@ def _sent(stack: "Deployment", request: "OperatorRequest", *, dry_run: bool, as_
     from dropforge.operate import hold
 
     if dry_run:
-        _say(as_json, f"Would put on the default bus, source dropforge.operator: {request.model_dump_json()}")
-        _print_json(as_json, {"sent": False, "request": request.model_dump(mode="json")})
+        say(as_json, f"Would put on the default bus, source dropforge.operator: {request.model_dump_json()}")
+        print_json(as_json, {"sent": False, "request": request.model_dump(mode="json")})
         return False
     hold.put(stack, request)
     done = hold.confirmed(stack, request, hold.CONFIRMED_WITHIN_S)
-    _print_json(as_json, {"sent": True, "confirmed": done, "request": request.model_dump(mode="json")})
+    print_json(as_json, {"sent": True, "confirmed": done, "request": request.model_dump(mode="json")})
     if not done:
         raise click.ClickException(
             f"The request was put on the bus, but after {hold.CONFIRMED_WITHIN_S:.0f} s the record does not show it. "
@@ -165,7 +140,6 @@ def _sent(stack: "Deployment", request: "OperatorRequest", *, dry_run: bool, as_
 @json_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be paused and ended, and do nothing.")
-@_speaking
 def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
     """Hold new launches, then end every instance of the project. Jobs wait, and go on from their last checkpoint after `resume`."""
     from dropforge.operate import hold, stop
@@ -174,12 +148,12 @@ def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
 
     stack = find_deployment(stack_name)
     live = live_instances(stack)
-    _say(as_json, f"{len(live)} live instance(s) of {stack.name} in {stack.region}, account {stack.account_id}:")
+    say(as_json, f"{len(live)} live instance(s) of {stack.name} in {stack.region}, account {stack.account_id}:")
     for instance in live:
-        _say(as_json, f"  {instance.told()}")
+        say(as_json, f"  {instance.told()}")
     if dry_run:
-        _say(as_json, "Would hold new launches, then end all of these and whatever comes up meanwhile. Nothing was done.")
-        _print_json(as_json, {"held": False, "would_end": [instance.instance_id for instance in live]})
+        say(as_json, "Would hold new launches, then end all of these and whatever comes up meanwhile. Nothing was done.")
+        print_json(as_json, {"held": False, "would_end": [instance.instance_id for instance in live]})
         return
     if not yes:
         click.confirm("Hold new launches and end them all? Work since their last checkpoint is lost.", abort=True, err=as_json)
@@ -190,15 +164,15 @@ def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
         held = hold.confirmed(stack, request, hold.CONFIRMED_WITHIN_S)
     except Exception as error:  # whatever it is: an instance that is not ended costs money, a hold that is not set is said below
         held, why = False, f" ({str(error)[:200]})"
-    _say(as_json, "New launches are held." if held else f"THE HOLD IS NOT ON RECORD{why}. Ending the instances all the same.")
-    ended = stop.end_all(stack, lambda line: _say(as_json, f"  {line}"))
-    _print_json(as_json, {"held": held, "asked": ended.asked, "refused": ended.refused, "left": ended.left})
+    say(as_json, "New launches are held." if held else f"THE HOLD IS NOT ON RECORD{why}. Ending the instances all the same.")
+    ended = stop.end_all(stack, lambda line: say(as_json, f"  {line}"))
+    print_json(as_json, {"held": held, "asked": ended.asked, "refused": ended.refused, "left": ended.left})
     troubles = [f"{len(ended.left)} instance(s) are still live: {', '.join(ended.left)}."] if ended.left else []
     if not held:
         troubles.append("The hold is not on record: the control plane may launch again.")
     if troubles:
         raise click.ClickException(f"{' '.join(troubles)} {FROZEN_HINT}")
-    _say(as_json, f"{len(ended.asked)} instance(s) were asked to end, and none is live. `dropforge resume --stack {stack.name}` lets jobs go on.")
+    say(as_json, f"{len(ended.asked)} instance(s) were asked to end, and none is live. `dropforge resume --stack {stack.name}` lets jobs go on.")
 
 
 @click.command()
@@ -206,7 +180,6 @@ def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
 @json_option
 @click.option("--dry-run", is_flag=True, help="Show each letter and whose it is; send and delete nothing.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="At most so many letters.")
-@_speaking
 def redrive(stack_name: str, as_json: bool, dry_run: bool, limit: int) -> None:
     """Send dead letters again to the functions that could not handle them. Exit 1 if one stays."""
     from dropforge.operate.redrive import redrive as send_again
@@ -232,13 +205,3 @@ def _print_outcome(outcome: "Outcome") -> None:
     click.echo(f"{outcome.did:<10} {outcome.age:>6}  {outcome.kind:<19} {outcome.function or '-'}: {outcome.what or outcome.message_id}")
     for line in filter(None, (outcome.why, outcome.stays)):
         click.echo(f"{'':<19} {line}")
-
-
-def _say(as_json: bool, line: str) -> None:
-    """Words go to the screen, and with --json to standard error, so that standard output is JSON alone."""
-    click.echo(line, err=as_json)
-
-
-def _print_json(as_json: bool, answer: dict[str, Any]) -> None:
-    if as_json:
-        click.echo(json.dumps(answer, indent=1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dropforge.watch import read_status
+from dropforge.jobs.find import read_status
 from tests.cli.conftest import Site, eventually
 from tests.cli.test_letters import EVENT, NOTIFICATION, RECORD, as_attributes
 

@@ -12,7 +12,8 @@ from dropforge.local import deploy
 from dropforge.local.market import Market
 from dropforge.local.state import CloudState
 from dropforge.stack import Stack
-from dropforge.watch import Follower, read_status
+from dropforge.jobs.find import read_status
+from dropforge.jobs.follow import Follower
 from jobspec import keys
 from tests.tiny_model import make_tiny_model, write_chat_rows
 

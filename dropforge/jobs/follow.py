@@ -1,4 +1,4 @@
-"""Following a job: what is new since the last look, as lines. The demo and ``dropforge status --watch`` share it.
+"""Following a job: what is new since the last look, as lines. The demo and ``dropforge status --watch`` share it, and ``view``.
 
 It reads what anyone may read: the status object, and the heartbeats of the job's instances.
 """
@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from botocore.exceptions import ClientError
-
+from dropforge.jobs.find import ENDS, read_heartbeat, read_status
 from dropforge.stack import Stack
-from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat, Phase
 from jobspec.status import AttemptStatus, Status
-
-ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +77,3 @@ def told(beat: Heartbeat) -> str:
     if beat.message:
         parts.append(beat.message)
     return ", ".join(parts)
-
-
-def read_status(stack: Stack, name: str) -> Status | None:
-    """The status object of that name, or None where there is none (yet)."""
-    body = _read(stack, stack.data_bucket, keys.status_key(name))
-    return wire.load(Status, body) if body is not None else None
-
-
-def read_heartbeat(stack: Stack, job_id: str, instance_id: str) -> Heartbeat | None:
-    """The newest heartbeat of the job's instance, found by its place in the listing: its writer's first half is the role's."""
-    prefix = f"{keys.RUN_PREFIX}{job_id}/"
-    folders = stack.s3.list_objects_v2(Bucket=stack.outputs_bucket, Prefix=prefix, Delimiter="/").get("CommonPrefixes", [])
-    for folder in folders:
-        writer = folder["Prefix"].removeprefix(prefix).rstrip("/")
-        if keys.instance_of(writer) == instance_id:
-            body = _read(stack, stack.outputs_bucket, keys.heartbeat_key(job_id, writer))
-            return wire.load(Heartbeat, body) if body is not None else None
-    return None
-
-
-def _read(stack: Stack, bucket: str, key: str) -> bytes | None:
-    try:
-        body: bytes = stack.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"].get("Code") in ("NoSuchKey", "404"):
-            return None
-        raise
-    return body

@@ -1,0 +1,112 @@
+"""Status objects: all of them, or the one that a person means by a name, the beginning of one, or a job id."""
+
+import difflib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import click
+from botocore.exceptions import ClientError
+
+from dropforge.stack import CONNECTIONS, Stack
+from jobspec import keys, wire
+from jobspec.heartbeat import Heartbeat
+from jobspec.status import Status
+
+ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
+#: So many candidates are listed where a beginning fits several names.
+MOST_CANDIDATES = 10
+_STATUS_SUFFIX, _REFUSED_SUFFIX = ".json", ".refused.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of the list. ``beside``: a manifest that was refused while a job of the same name was active."""
+
+    status: Status
+    beside: bool = False
+
+
+def all_statuses(stack: Stack) -> list[Listed]:
+    """The newest job of each name, and refused manifests beside active jobs; newest first."""
+    found = _status_keys(stack)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        bodies = pool.map(lambda key: read_object(stack, stack.data_bucket, key), found)
+        rows = [
+            Listed(wire.load(Status, body), key.endswith(_REFUSED_SUFFIX))
+            for key, body in zip(found, bodies, strict=True)
+            if body is not None  # deleted since it was listed
+        ]
+    return sorted(rows, key=lambda row: row.status.accepted_at, reverse=True)
+
+
+def the_status(stack: Stack, word: str) -> Status:
+    """The status that ``word`` means. Raises ClickException: unknown (with what is near it), or the beginning of several (with them)."""
+    exact = read_status(stack, word)
+    if exact is not None:
+        return exact
+    names = [_name_of(key) for key in _status_keys(stack) if not key.endswith(_REFUSED_SUFFIX)]
+    # A job's id is its name with a suffix.
+    for name in sorted((name for name in names if word.startswith(f"{name}-")), key=len, reverse=True):
+        by_id = read_status(stack, name)
+        if by_id is not None and by_id.job_id == word:
+            return by_id
+    beginning = [name for name in names if word and name.startswith(word)]
+    if len(beginning) == 1:
+        only = read_status(stack, beginning[0])
+        if only is not None:
+            return only
+    if beginning:
+        more = f" and {len(beginning) - MOST_CANDIDATES} more" if len(beginning) > MOST_CANDIDATES else ""
+        raise click.ClickException(f"{word!r} is the beginning of {len(beginning)} jobs: {', '.join(beginning[:MOST_CANDIDATES])}{more}. Write one in full.")
+    near = difflib.get_close_matches(word, names, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise click.ClickException(
+        f"No job {word!r} in stack {stack.name}.{hint} `dropforge list` shows what there is; a manifest that was just put takes a few seconds to appear."
+    )
+
+
+def read_status(stack: Stack, name: str) -> Status | None:
+    """The status object of that name, or None where there is none (yet)."""
+    body = read_object(stack, stack.data_bucket, keys.status_key(name))
+    return wire.load(Status, body) if body is not None else None
+
+
+def read_heartbeat(stack: Stack, job_id: str, instance_id: str) -> Heartbeat | None:
+    """The newest heartbeat of the job's instance, found by its place in the listing: its writer's first half is the role's."""
+    writer = writer_on_record(stack, job_id, instance_id)
+    body = read_object(stack, stack.outputs_bucket, keys.heartbeat_key(job_id, writer)) if writer is not None else None
+    return wire.load(Heartbeat, body) if body is not None else None
+
+
+def writer_on_record(stack: Stack, job_id: str, instance_id: str) -> str | None:
+    """The ``aws:userid`` under which the instance wrote; None while it has written nothing."""
+    prefix = f"{keys.RUN_PREFIX}{job_id}/"
+    folders = stack.s3.list_objects_v2(Bucket=stack.outputs_bucket, Prefix=prefix, Delimiter="/").get("CommonPrefixes", [])
+    writers = (folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in folders)
+    return next((writer for writer in writers if keys.instance_of(writer) == instance_id), None)
+
+
+def read_object(stack: Stack, bucket: str, key: str) -> bytes | None:
+    """The object's bytes, or None where there is none."""
+    try:
+        body: bytes = stack.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"].get("Code") in ("NoSuchKey", "404"):
+            return None
+        raise
+    return body
+
+
+def place_of(location: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``."""
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _status_keys(stack: Stack) -> list[str]:
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.data_bucket, Prefix=keys.STATUS_PREFIX)
+    return [item["Key"] for page in pages for item in page.get("Contents", []) if item["Key"].endswith(_STATUS_SUFFIX)]
+
+
+def _name_of(key: str) -> str:
+    return key.removeprefix(keys.STATUS_PREFIX).removesuffix(_STATUS_SUFFIX)

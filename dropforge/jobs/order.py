@@ -1,0 +1,76 @@
+"""What a person asks of the control plane, asked as anyone may ask: a manifest put into the bucket, or deleted from it."""
+
+import time
+from datetime import UTC, datetime
+
+import click
+from botocore.exceptions import ClientError
+
+from dropforge.jobs.find import ENDS, place_of, read_status
+from dropforge.stack import Stack
+from jobspec import keys
+from jobspec.manifest import Manifest
+from jobspec.problems import render_problems
+from jobspec.reading import Refusal, read_manifest
+from jobspec.status import Status
+
+_LOOK_EVERY_S = 0.5
+
+
+def checked(body: bytes, key: str, shown_as: str) -> Manifest:
+    """The manifest in ``body``. Raises ClickException with every problem, where it stands and what is allowed."""
+    answer = read_manifest(body, key=key)
+    if isinstance(answer, Refusal):
+        raise click.ClickException(f"{shown_as} is not a valid manifest:\n\n{render_problems(answer.problems)}")
+    return answer
+
+
+def key_for(file_name: str) -> str:
+    """Where a manifest file of that name is put. Raises ClickException for a name that no rule would hear of."""
+    key = f"{keys.MANIFEST_PREFIX}{file_name}"
+    if not keys.is_manifest_key(key):
+        raise click.ClickException(f"{file_name}: rename it to NAME.yaml, .yml or .json, of letters, digits, dot, hyphen and underscore.")
+    return key
+
+
+def put(stack: Stack, key: str, body: bytes) -> None:
+    stack.s3.put_object(Bucket=stack.data_bucket, Key=key, Body=body)
+
+
+def delete(stack: Stack, status: Status) -> None:
+    """Cancels the job: its manifest goes. The bucket is versioned, so ``retry`` finds it again."""
+    bucket, key = place_of(status.manifest)
+    stack.s3.delete_object(Bucket=bucket, Key=key)
+
+
+def manifest_of(stack: Stack, status: Status) -> tuple[str, bytes]:
+    """Key and text of the very version that the job ran. Raises ClickException where it is gone for good."""
+    bucket, key = place_of(status.manifest)
+    try:
+        body: bytes = stack.s3.get_object(Bucket=bucket, Key=key, VersionId=status.manifest_version)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"].get("Code") not in ("NoSuchKey", "NoSuchVersion", "404"):
+            raise
+        raise click.ClickException(f"Version {status.manifest_version} of {status.manifest} is gone. Put the manifest itself: dropforge submit FILE") from None
+    return key, body
+
+
+def refuse_past_deadline(manifest: Manifest, now: datetime) -> None:
+    if manifest.limits.deadline is not None and manifest.limits.deadline <= now:
+        raise click.ClickException(f"Its limits.deadline, {manifest.limits.deadline:%Y-%m-%d %H:%M} UTC, is past. Set a later one, then: dropforge submit FILE")
+
+
+def wait_for_end(stack: Stack, name: str, job_id: str, seconds: float) -> Status | None:
+    """The job's status once it is over, or None where it is not within that time."""
+    until = time.monotonic() + seconds
+    while True:
+        status = read_status(stack, name)
+        if status is not None and status.job_id == job_id and status.state in ENDS:
+            return status
+        if time.monotonic() >= until:
+            return None
+        time.sleep(_LOOK_EVERY_S)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,142 @@
+"""A job drawn for a terminal: its state, its progress, its attempts, its money; and, while it is followed, one live line.
+
+Pure: everything is made of the status object, the newest heartbeat and the time.
+"""
+
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dropforge.jobs.find import ENDS, Listed
+from dropforge.jobs.follow import Follower
+from dropforge.times import ago, told
+from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.status import AttemptStatus, Receipt, Status
+from jobspec.units import duration_text
+
+_GOOD, _BAD, _BUSY = "green", "red", "yellow"
+_COLOURS = {"SUCCEEDED": _GOOD, "RUNNING": "cyan", "REJECTED": _BAD, "FAILED": _BAD, "STOPPED_DEADLINE": _BAD, "STOPPED_BUDGET": _BAD, "CANCELLED": "magenta"}
+
+
+def state_text(state: str) -> Text:
+    return Text(state, style=_COLOURS.get(state, _BUSY))
+
+
+def list_table(rows: list[Listed], now: datetime) -> Table:
+    """A line for each job."""
+    table = Table("job", "state", "step", "attempts", "cost", "changed", "why", box=None, pad_edge=False)
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
+    table.columns[6].overflow = "ellipsis"
+    table.columns[6].no_wrap = True
+    for row in rows:
+        status = row.status
+        table.add_row(
+            status.name + (" (refused)" if row.beside else ""),
+            state_text(status.state),
+            f"{status.step}/{status.total_steps}" if status.total_steps else "",
+            str(len(status.attempts) or ""),
+            f"${status.receipt.cost_usd:.2f}" if status.receipt else "",
+            ago(status.updated_at, now),
+            Text(status.reason),
+        )
+    return table
+
+
+def status_view(status: Status) -> RenderableType:
+    """All that a person asks of one job."""
+    head = Text.assemble((status.job_id, "bold"), "  ", state_text(status.state), f"  {status.reason}")
+    parts: list[RenderableType] = [head, Text(f"accepted {told(status.accepted_at)}, changed {told(status.updated_at)}", style="dim")]
+    for problem in status.problems:
+        parts.append(Text(f"  {problem.path or 'manifest'}: {problem.message}" + (f" (line {problem.line})" if problem.line else "")))
+    if status.total_steps:
+        loss = f", loss {status.loss:.4f}" if status.loss is not None else ""
+        parts.append(Text(f"step {status.step} of {status.total_steps}{loss}"))
+    if status.attempts:
+        parts.append(attempts_table(status.attempts))
+    if status.receipt is not None:
+        parts.append(Text(receipt_line(status.receipt)))
+    for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("manifest", status.manifest)):
+        if where:
+            parts.append(Text(f"{what}: {where}"))
+    parts += [Text(line, style="dim") for line in next_steps(status)]
+    return Group(*parts)
+
+
+def attempts_table(attempts: tuple[AttemptStatus, ...]) -> Table:
+    table = Table("", "instance", "where", "time", "steps", "cost", "end", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    # On a narrow screen the places fold; an id that is cut is of no use to anybody.
+    table.columns[1].no_wrap, table.columns[1].min_width = True, 19
+    for attempt in attempts:
+        steps = f"{attempt.first_step or 0}-{attempt.last_step}" if attempt.last_step is not None else ""
+        end = "live" if attempt.end is None else attempt.end + (f" (by {attempt.ended_by})" if attempt.ended_by else "")
+        where = " ".join(filter(None, (attempt.instance_type, attempt.zone, attempt.market)))
+        cost = f"${attempt.cost_usd:.4f}"
+        table.add_row(f"{attempt.number}.", attempt.instance_id or "", where, duration_text(attempt.runtime_s), steps, cost, end)
+    return table
+
+
+def receipt_line(receipt: Receipt) -> str:
+    percent = f" ({100 * receipt.saved_usd / receipt.on_demand_usd:.0f} %)" if receipt.on_demand_usd else ""
+    return f"cost ${receipt.cost_usd:.4f}; on-demand would be ${receipt.on_demand_usd:.4f}; saved ${receipt.saved_usd:.4f}{percent}"
+
+
+def next_steps(status: Status) -> list[str]:
+    """The commands that a person wants next, by state."""
+    match status.state:
+        case "SUCCEEDED":
+            return [f"next: dropforge download {status.name}"]
+        case "REJECTED":
+            return ["next: mend the manifest, then dropforge submit FILE; nothing was started and nothing was billed"]
+        case "FAILED" | "STOPPED_DEADLINE" | "STOPPED_BUDGET" | "CANCELLED":
+            logs = [f"dropforge logs {status.name}"] if status.attempts else []
+            return [f"next: {', or '.join([*logs, f'dropforge retry {status.name}'])}"]
+        case _:
+            return [f"next: dropforge status {status.name} --watch"]
+
+
+def live_line(follower: Follower, now: datetime) -> RenderableType:
+    """One line that always says what is waited for: a bar with step, loss, rate, time left and dollars while there are steps."""
+    status = follower.status
+    if status is None:
+        return Text("waiting for the control plane to take the manifest", style="dim")
+    beat = follower.heartbeats.get(status.attempts[-1].number) if status.attempts else None
+    cost = f"  ${cost_now(status, now):.4f}" if status.attempts else ""
+    if beat is None or not beat.total_steps or beat.phase not in (Phase.TRAINING, Phase.SAVING):
+        return Text.assemble(state_text(status.state), f"  {_waited_for(status, beat)}, changed {ago(beat.at if beat else status.updated_at, now)}{cost}")
+    grid = Table.grid(padding=(0, 1))
+    parts = [f"{beat.step}/{beat.total_steps}"]
+    parts += [f"loss {beat.loss:.3f}"] if beat.loss is not None else []
+    parts += [f"{beat.tokens_per_s:,.0f} tokens/s"] if beat.tokens_per_s else []
+    left = time_left_s(beat, status.attempts[-1], now)
+    parts += [f"{duration_text(left)} left"] if left is not None else []
+    grid.add_row(ProgressBar(total=beat.total_steps, completed=beat.step, width=30), Text("  ".join(parts) + cost))
+    return grid
+
+
+def _waited_for(status: Status, beat: Heartbeat | None) -> str:
+    if status.state in ENDS:
+        return status.reason
+    if status.attempts and beat is None:
+        return f"attempt {status.attempts[-1].number}: waiting for the instance to start"
+    return f"attempt {beat.attempt}: {beat.phase.value}" if beat is not None else status.reason
+
+
+def cost_now(status: Status, now: datetime) -> float:
+    """Dollars so far: what the status says, and what live instances have cost since it was written."""
+    since = max(0.0, (now - status.updated_at).total_seconds())
+    burn = sum(attempt.usd_per_h for attempt in status.attempts if attempt.ended_at is None and attempt.end is None)
+    return (status.receipt.cost_usd if status.receipt else 0.0) + (burn * since / 3600 if status.state not in ENDS else 0.0)
+
+
+def time_left_s(beat: Heartbeat, attempt: AttemptStatus, now: datetime) -> float | None:
+    """Seconds by this attempt's own rate since training began; None until it has taken a step."""
+    done = beat.step - (beat.first_step or 0)
+    if done <= 0 or attempt.launched_at is None or beat.total_steps is None:
+        return None
+    busy = (beat.at - attempt.launched_at).total_seconds() - sum(beat.stages_s.values())
+    rate_s = max(0.0, busy) / done
+    return max(0.0, rate_s * (beat.total_steps - beat.step) - (now - beat.at).total_seconds())
