@@ -35,6 +35,7 @@ lint: ## Linters: ruff, mypy, import directions, shell, template, generated file
 generate: ## Remake the generated files: schemas, manifest reference, state machine, instance types, template's user data
 	@$(BIN)/python -m tools.schema
 	@$(BIN)/python -m tools.state_machine
+	@$(BIN)/python -m tools.cli_reference
 	@$(BIN)/python -m tools.instance_types
 	@$(BIN)/python -m tools.embed_bootstrap
 

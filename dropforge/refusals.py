@@ -79,7 +79,7 @@ def _service_said(error: "ClientError") -> str:
     if code in DENIED:
         named = _ACTION.search(message)
         action = named.group(1) if named else error.operation_name
-        return f"{said}\nYou lack the right to {action}. The policies to attach, by command: docs/operations.md, Rights."
+        return f"{said}\nYou lack the right to {action}. The policies to attach: docs/jobs.md, Rights (jobs), and docs/operations.md, Rights (the stack)."
     if code in STALE_CREDENTIALS:
         return f"{said}\nThe credentials are old or wrong. {SIGN_IN}"
     return said

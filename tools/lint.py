@@ -17,6 +17,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("import directions", [str(BIN / "lint-imports"), "--no-cache"]),
     ("schemas", [PYTHON, "-m", "tools.schema", "--check"]),
     ("state machine", [PYTHON, "-m", "tools.state_machine", "--check"]),
+    ("command line", [PYTHON, "-m", "tools.cli_reference", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
     ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", "dropforge/local/shims/docker", "dropforge/local/shims/shutdown", "dropforge/local/shims/aws"]),

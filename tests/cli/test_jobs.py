@@ -385,7 +385,7 @@ EXPIRED = ClientError({"Error": {"Code": "ExpiredToken", "Message": "The provide
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (DENIED, "You lack the right to s3:GetObject. The policies to attach, by command: docs/operations.md, Rights."),
+        (DENIED, "You lack the right to s3:GetObject. The policies to attach: docs/jobs.md, Rights (jobs), and docs/operations.md, Rights (the stack)."),
         (EXPIRED, "The credentials are old or wrong. For an account: `aws configure`"),
         (NoCredentialsError(), 'eval "$(dropforge local env)"'),
         (NoRegionError(), "AWS_DEFAULT_REGION"),
