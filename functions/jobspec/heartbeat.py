@@ -36,6 +36,20 @@ class PublishedCheckpoint(Document):
     at: UtcTime
 
 
+class GpuUse(Document):
+    """One GPU over the last ``window_s`` seconds of training; a GPU that the driver tells nothing of has none of these.
+
+    ``percent`` is the mean share of time in which any kernel ran (NVML, ``nvmlUtilization_t.gpu``), ``memory_mib`` the most
+    that was in use. The window grows with the training, up to ``limits.idle_gpu.window`` of the manifest.
+    """
+
+    index: Annotated[int, Field(ge=0, le=255)]
+    percent: Annotated[float, Field(ge=0, le=100)]
+    memory_mib: Annotated[float, Field(ge=0, le=10**9)]
+    memory_total_mib: Annotated[float, Field(ge=0, le=10**9)]
+    window_s: Annotated[float, Field(ge=0, le=10**8)]
+
+
 class Heartbeat(Document):
     """``seq`` grows by one each time; a reader that sees the same ``seq`` twice knows that nothing new was written."""
 
@@ -52,6 +66,8 @@ class Heartbeat(Document):
     first_step: Step | None = None
     loss: Finite | None = None
     tokens_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    #: As the training left them once it is over.
+    gpus: Annotated[tuple[GpuUse, ...], Field(max_length=64)] = ()
     checkpoint: PublishedCheckpoint | None = None
     notice: Notice | None = None
     #: Seconds spent in each finished stage since the instance booted (``stage_model``, ``stage_data``, ``load``, ...).

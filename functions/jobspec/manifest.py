@@ -176,8 +176,20 @@ class Compute(Document):
         return tuple(sorted(names, key=lambda name: (GPU_INSTANCES[name].on_demand_usd_per_h, name)))
 
 
+class IdleGpu(Document):
+    """When a GPU counts as idle while the job trains, and what is then done. Loading and tokenizing count: they are paid for, too."""
+
+    action: Literal["report", "stop"] = Field(
+        "report",
+        description="report: status object, e-mail (notify) and alarm. stop: also, once every GPU of the instance is idle, a last save and the end "
+        "(FAILED, gpu_idle).",
+    )
+    percent: Annotated[float, Field(gt=0, le=100)] = Field(5.0, description="A GPU whose mean use over the window is below this is idle.")
+    window: Duration = Field(1800, description="How long the mean looks back; nothing is judged sooner.")
+
+
 class Limits(Document):
-    """When to stop, whatever happens. All of them count over every attempt of the job together."""
+    """When to stop, whatever happens. All but `idle_gpu` count over every attempt of the job together."""
 
     max_runtime: Duration = Field(86400, description="Instance time, all attempts together; then a last save and the end (STOPPED_DEADLINE).")
     max_wait: Duration = Field(86400, description="Longest unbroken wait for capacity; then FAILED.")
@@ -188,6 +200,7 @@ class Limits(Document):
     deadline: Annotated[UtcTime, BeforeValidator(_time_written)] | None = Field(
         None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE)."
     )
+    idle_gpu: IdleGpu = IdleGpu()
 
 
 class Checkpoint(Document):
@@ -200,8 +213,9 @@ class Checkpoint(Document):
 class Notify(Document):
     """Which e-mails to send, besides the one at the job's end."""
 
-    on: tuple[Literal["accepted", "interrupted", "relaunched", "waiting", "budget"], ...] = Field(
-        ("budget",), description="accepted, interrupted, relaunched, waiting (for capacity), budget (80 % of budget_usd is spent)."
+    on: tuple[Literal["accepted", "interrupted", "relaunched", "waiting", "budget", "idle"], ...] = Field(
+        ("budget", "idle"),
+        description="accepted, interrupted, relaunched, waiting (for capacity), budget (80 % of budget_usd is spent), idle (a GPU, see limits.idle_gpu).",
     )
 
 

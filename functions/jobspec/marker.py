@@ -34,6 +34,7 @@ class FailureCode(StrEnum):
     UPLOAD_FAILED = "upload_failed"
     NO_HEARTBEAT = "no_heartbeat"
     AGENT_ERROR = "agent_error"
+    GPU_IDLE = "gpu_idle"  # the control plane's own: no agent says it
 
 
 RETRYABLE = frozenset({FailureCode.TRAINER_KILLED, FailureCode.DISK_FULL, FailureCode.UPLOAD_FAILED, FailureCode.NO_HEARTBEAT, FailureCode.AGENT_ERROR})

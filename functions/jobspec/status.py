@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+from jobspec.heartbeat import GpuUse
 
 State = Literal["ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -38,6 +39,10 @@ class AttemptStatus(Document):
     ended_by: Literal["ec2", "dropforge", "instance", "unknown"] | None = None
     first_step: Step | None = None
     last_step: Step | None = None
+    #: Use over the last window of training; empty where the driver told nothing.
+    gpus: Annotated[tuple[GpuUse, ...], Field(max_length=64)] = ()
+    #: How many of them are idle now, as ``limits.idle_gpu`` has it.
+    idle_gpus: Annotated[int, Field(ge=0)] = 0
     runtime_s: Finite = 0.0
     usd_per_h: Usd = 0.0
     cost_usd: Usd = 0.0

@@ -10,7 +10,7 @@ from control_plane.core.events import Event, InstanceSight, LaunchedInstance, La
 from control_plane.core.state import Job, LaunchPlan, ManifestRef
 from jobspec import tags
 from jobspec.base import FileDigest
-from jobspec.heartbeat import Heartbeat, Notice, Phase, PublishedCheckpoint
+from jobspec.heartbeat import GpuUse, Heartbeat, Notice, Phase, PublishedCheckpoint
 from jobspec.manifest import Manifest
 from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Results
 
@@ -40,7 +40,15 @@ def new_job(**changes: Any) -> Job:
 
 
 def heartbeat(
-    job: Job, instance_id: str, *, seq: int, step: int = 0, phase: Phase = Phase.TRAINING, notice: Notice | None = None, first_step: int = 0
+    job: Job,
+    instance_id: str,
+    *,
+    seq: int,
+    step: int = 0,
+    phase: Phase = Phase.TRAINING,
+    notice: Notice | None = None,
+    first_step: int = 0,
+    gpus: tuple[GpuUse, ...] = (),
 ) -> Heartbeat:
     attempt = job.attempt_of(instance_id)
     assert attempt is not None
@@ -57,7 +65,12 @@ def heartbeat(
         first_step=first_step,
         checkpoint=saved,
         notice=notice,
+        gpus=gpus,
     )
+
+
+def gpu(percent: float, window_s: float = 1800, index: int = 0) -> GpuUse:
+    return GpuUse(index=index, percent=percent, memory_mib=9000, memory_total_mib=24564, window_s=window_s)
 
 
 def marker(job: Job, instance_id: str, outcome: Outcome = Outcome.COMPLETED, code: FailureCode | None = None) -> MarkerSight:

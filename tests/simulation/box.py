@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from jobspec import keys, tags, wire
 from jobspec.base import FileDigest
-from jobspec.heartbeat import Heartbeat, Notice, Phase, PublishedCheckpoint
+from jobspec.heartbeat import GpuUse, Heartbeat, Notice, Phase, PublishedCheckpoint
 from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Results
 from jobspec.ticket import StopOrder, Ticket
 from tests.simulation.aws.ec2 import Instance
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TICKET_S, TICKET_WAIT_S = 5.0, 600.0
 TURN_S = 30.0
 WEIGHTS = b"weights"
+IDLE_WINDOW_S = 300.0
 
 
 class Box:
@@ -39,6 +40,8 @@ class Box:
         self.last_save_s = 0.0
         self.marked = False
         self.leaving = False
+        #: When it first told that each of its GPUs was idle for the whole window.
+        self.idle_told_s: float | None = None
 
     # The machine.
 
@@ -283,6 +286,19 @@ class Box:
                 ec2.change(instance_id, "stopping")
                 self.world.scheduler.later(20.0, lambda: ec2.change(instance_id, "stopped") if self.instance.state == "stopping" else None)
 
+    def _gpus(self) -> tuple[GpuUse, ...]:
+        """The mean use over the window: 90 % while a GPU works, nothing once it is idle."""
+        if self.started_s is None:
+            return ()
+        now, plan = self.world.scheduler.now, self.plan
+        window_s = min(IDLE_WINDOW_S, now - self.started_s)
+        idle_s = min(window_s, max(0.0, now - self.started_s - plan.idle_s))
+        low = 90.0 * (1.0 - idle_s / window_s) if window_s else 90.0
+        use = [low if index < plan.idle_gpus else 90.0 for index in range(plan.gpus)]
+        if use and max(use) < 5.0 and window_s >= IDLE_WINDOW_S and self.idle_told_s is None and self.phase is Phase.TRAINING:
+            self.idle_told_s = now
+        return tuple(GpuUse(index=index, percent=percent, memory_mib=1.0, memory_total_mib=2.0, window_s=window_s) for index, percent in enumerate(use))
+
     def _beat(self, phase: Phase) -> None:
         if self.ticket is None:
             return
@@ -303,6 +319,7 @@ class Box:
             step=self.step,
             total_steps=self.world.plan_of(self.job_id).steps,
             first_step=self.first_step,
+            gpus=self._gpus(),
             checkpoint=saved,
             notice=Notice(kind="interruption", at=now) if self.warned_s is not None and self.plan.imds and self.leaving else None,
         )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from control_plane.core.state import ENDS, AttemptEnd, Job, JobState, NoticeKind, WaitKind
 from jobspec import keys, tags, wire
-from jobspec.marker import CompletionMarker, Outcome
+from jobspec.marker import CompletionMarker, FailureCode, Outcome
 from jobspec.status import Status
 from tests.simulation import records
 from tests.simulation.aws.ec2 import Instance
@@ -116,6 +116,8 @@ class Checks:
                 self._holds_its_model(job)
             if job.state is JobState.CANCELLED and job.manifest_ref.key not in self._deleted_s:
                 self._world.fail("C1", f"{job.job_id} was cancelled, and nobody deleted its manifest")
+            if job.failure is FailureCode.GPU_IDLE:
+                self._was_idle(job)
         self.jobs[job.job_id] = job
 
     def on_launch(self, instance: Instance, *, extra: bool) -> None:
@@ -335,9 +337,18 @@ class Checks:
         age_s = now - world.seconds(attempt.launched_at)
         if attempt.is_open and age_s > 4 * TICK_S + slack_s and world.account.s3.read(world.data_bucket, keys.ticket_key(attempt.writer)) is None:
             world.fail("H3", f"{one.instance_id} is on record for {age_s:.0f} s and has no ticket")
+        wants_it = job is not None and job.manifest is not None and job.manifest.limits.idle_gpu.action == "stop"
+        if wants_it and box.idle_told_s is not None and not box.leaving and now - box.idle_told_s > 4 * TICK_S + slack_s:
+            world.fail("G1", f"{one.instance_id} has told of idle GPUs for {now - box.idle_told_s:.0f} s and works on")
         silent_s = now - (box.beat_s if box.beat_s is not None else world.seconds(one.launched_at))
         if silent_s > (300.0 if box.beat_s is not None else 1200.0) + 4 * TICK_S + slack_s:
             world.fail("H5", f"{one.instance_id} has been silent for {silent_s:.0f} s and lives")
+
+    def _was_idle(self, job: Job) -> None:
+        """G2: a job is stopped for idle GPUs only where its manifest wants it, and an instance of it told that every one was, for the window."""
+        assert job.manifest is not None
+        if job.manifest.limits.idle_gpu.action != "stop" or all(self._world.boxes[a.instance_id].idle_told_s is None for a in job.attempts):
+            self._world.fail("G2", f"{job.job_id} was stopped for idle GPUs, and they were not")
 
     def _names_what_it_waits_for(self, job: Job) -> None:
         """E1: a quota is told as a quota, a full pool as a full pool: only a person can mend the one, and time the other."""

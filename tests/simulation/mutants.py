@@ -22,7 +22,7 @@ from control_plane import look as look_room
 from control_plane import submission as submission_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
-from control_plane.core import accept, attempts, closing, decide, failures, ledger, placement
+from control_plane.core import accept, attempts, closing, decide, failures, gpus, ledger, placement
 from control_plane.core.actions import CallLaunch, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind
@@ -529,6 +529,29 @@ def _no_last_save(patch: Patch) -> None:
 def _ticket_only_once(patch: Patch) -> None:
     old = decide._owed
     patch.set(decide, "_owed", lambda job, look, now: [action for action in old(job, look, now) if not isinstance(action, WriteTicket)])
+
+
+# --- GPUs ------------------------------------------------------------------------------------------------------------
+
+
+@mutant("an idle GPU is judged before a whole window of training was measured")
+def _idle_at_the_first_glance(patch: Patch) -> None:
+    patch.set(gpus, "idle", lambda job, attempt: tuple(gpu for gpu in gpus.in_use(attempt) if gpu.percent < 5.0))
+
+
+@mutant("one idle GPU of two stops the job")
+def _one_idle_gpu_is_enough(patch: Patch) -> None:
+    old = gpus.in_use
+    patch.set(gpus, "in_use", lambda attempt: _idle_ones(attempt) or old(attempt))
+
+
+def _idle_ones(attempt: Any) -> Any:
+    return tuple(gpu for gpu in attempt.heartbeat.gpus if gpu.percent < 5.0) if attempt.heartbeat is not None and attempt.serves else ()
+
+
+@mutant("a job whose GPUs are idle is only told of")
+def _idle_for_ever(patch: Patch) -> None:
+    patch.set(gpus, "held_to_use", lambda job, now, terminate_at: job)
 
 
 # --- records ---------------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ MORE: dict[str, Scenario] = {
     "seen late": Scenario(jobs=(SHORT,), boxes=(replace(QUICK, hidden_s=70.0), QUICK), index_lag_s=20.0),
     "no tick for a while": Scenario(jobs=(SHORT,), boxes=(_WARNED, QUICK), outages=(Outage(30.0, 400.0, "tick"),)),
     "no event at all": Scenario(jobs=(SHORT,), boxes=(QUICK,), outages=(Outage(0.5, 1000.0, "events"),)),
+    "an idle GPU, stopped": Scenario(jobs=(replace(LONG, steps=60, stops_idle=True),), boxes=(replace(QUICK, gpus=1, idle_gpus=1),)),
+    "one idle GPU of two": Scenario(jobs=(replace(LONG, steps=60, stops_idle=True),), boxes=(replace(QUICK, gpus=2, idle_gpus=1),)),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 

@@ -39,6 +39,8 @@ class JobPlan:
     #: Index of the job whose key this one uses; -1 for its own.
     key_of: int = -1
     valid: bool = True
+    #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
+    stops_idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class BoxPlan:
     hidden_s: float = 0.0
     #: Seconds from shutting-down to terminated.
     ending_s: float = 20.0
+    #: GPUs that its driver tells of, and how many of them fall idle ``idle_s`` after the training began.
+    gpus: int = 0
+    idle_gpus: int = 0
+    idle_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,22 @@ _BOX_FAULTS = (
 
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed: most are mildly unlucky, a few are terrible."""
+    scenario, rng = _scenario(seed), random.Random(f"gpus {seed}")
+    return _with_gpus(rng, scenario) if rng.random() < 0.08 else scenario
+
+
+def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, with jobs long enough for a GPU to be idle in, and boxes that tell of theirs."""
+    long = {"steps": 80, "step_s": 14.0, "max_runtime_s": 3600, "budget_usd": 20.0, "deadline_s": None, "actions": ()}
+    jobs = tuple(replace(job, **long, stops_idle=rng.random() < 0.7) for job in scenario.jobs)
+    boxes = [
+        replace(box, gpus=(count := rng.choice((1, 1, 2))), idle_gpus=rng.randint(0, count), idle_s=rng.choice((0.0, rng.uniform(0, 250))))
+        for box in scenario.boxes
+    ]
+    return replace(scenario, jobs=jobs, boxes=tuple(boxes))
+
+
+def _scenario(seed: int) -> Scenario:
     rng = random.Random(f"scenario {seed}")
     badness = rng.choice((0.15, 0.4, 0.4, 0.8, 1.5))
 

@@ -27,7 +27,7 @@ from jobspec.ticket import Ticket
 from tests.simulation import records
 from tests.simulation.aws import Account, aws_error, lost_answer
 from tests.simulation.aws.ec2 import Instance
-from tests.simulation.box import Box
+from tests.simulation.box import IDLE_WINDOW_S, Box
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.scenario import CRASH_AFTER, CRASH_BEFORE, LATE, THROTTLED, UNKNOWN, BoxPlan, JobPlan, Scenario
 from tests.simulation.scheduler import Scheduler
@@ -178,6 +178,8 @@ class World:
         }
         if plan.deadline_s is not None:
             limits["deadline"] = (self.clock() + timedelta(seconds=plan.deadline_s)).isoformat()
+        if plan.stops_idle:
+            limits["idle_gpu"] = {"action": "stop", "window": f"{IDLE_WINDOW_S:.0f}s"}
         manifest = {
             "name": name,
             "model": {"s3": "models/m/"},

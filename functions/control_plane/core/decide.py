@@ -14,7 +14,7 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, closing, ledger, placement
+from control_plane.core import attempts, closing, gpus, ledger, placement
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
@@ -109,7 +109,7 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     if not job.ended:
         job = _ended_by_order(job, look, now)
     if not job.ended:
-        job = _held_to_limits(job, look, now)
+        job = gpus.held_to_use(_held_to_limits(job, look, now), now, now + timedelta(seconds=STOP_LEAD_S))
     if not job.ended and job.ending is None:
         job = _with_replacement(job, look, now)
     if not job.ended:
@@ -234,8 +234,7 @@ def _read_markers(job: Job, look: Looked, now: datetime) -> Job:
             case Outcome.COMPLETED:
                 return end(job, JobState.SUCCEEDED, f"attempt {attempt.number} finished", now)
             case Outcome.STOPPED:
-                state, reason = (job.ending.state, job.ending.reason) if job.ending else (JobState.STOPPED_DEADLINE, "the instance's own timer ran out")
-                return end(job, state, reason, now)
+                return _end_as_ordered(job, now) if job.ending else end(job, JobState.STOPPED_DEADLINE, "the instance's own timer ran out", now)
             case Outcome.FAILED:
                 assert marker.failure is not None
                 if marker.failure.code not in RETRYABLE:
@@ -252,8 +251,13 @@ def _ended_by_order(job: Job, look: Looked, now: datetime) -> Job:
     if job.cancel_asked_at is not None:
         return end(job, JobState.CANCELLED, "the manifest was deleted", now)
     if job.ending is not None and (now >= job.ending.terminate_at or all(a.gone_at is not None for a in job.open_attempts())):
-        return end(job, job.ending.state, job.ending.reason, now)
+        return _end_as_ordered(job, now)
     return job
+
+
+def _end_as_ordered(job: Job, now: datetime) -> Job:
+    assert job.ending is not None
+    return end(job.model_copy(update={"failure": job.ending.failure}), job.ending.state, job.ending.reason, now)
 
 
 def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:

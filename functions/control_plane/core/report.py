@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from control_plane.core import ledger
+from control_plane.core import gpus, ledger
 from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
 from jobspec import keys
+from jobspec.marker import FailureCode
 from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
 from jobspec.units import duration_text
 
@@ -33,7 +34,7 @@ def status_of(job: Job, outputs_bucket: str, now: datetime) -> Status:
         step=beat.step if beat else 0,
         total_steps=beat.total_steps if beat else None,
         loss=beat.loss if beat else None,
-        attempts=tuple(_attempt_status(attempt, now) for attempt in job.attempts),
+        attempts=tuple(_attempt_status(job, attempt, now) for attempt in job.attempts),
         receipt=ledger.receipt(job, now) if job.attempts else None,
         model=model_location(job, outputs_bucket),
         checkpoint=f"s3://{outputs_bucket}/{saved.key}" if saved else None,
@@ -47,7 +48,7 @@ def model_location(job: Job, outputs_bucket: str) -> str | None:
     return f"s3://{outputs_bucket}/{keys.final_prefix(job.job_id, done.writer)}" if done is not None and job.state is JobState.SUCCEEDED else None
 
 
-def _attempt_status(attempt: Attempt, now: datetime) -> AttemptStatus:
+def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
     beat = attempt.heartbeat
     return AttemptStatus(
         number=attempt.number,
@@ -62,6 +63,8 @@ def _attempt_status(attempt: Attempt, now: datetime) -> AttemptStatus:
         ended_by=attempt.ended_by,
         first_step=beat.first_step if beat else None,
         last_step=beat.step if beat else None,
+        gpus=beat.gpus if beat else (),
+        idle_gpus=len(gpus.idle(job, attempt)),
         runtime_s=round(ledger.runtime_s(attempt, now), 1),
         usd_per_h=attempt.usd_per_h,
         cost_usd=round(ledger.cost_usd(attempt, now), 4),
@@ -80,6 +83,8 @@ def letter_of(job: Job, notice: Notice, outputs_bucket: str, now: datetime) -> t
     lines += [f"Manifest: s3://{job.manifest_ref.bucket}/{job.manifest_ref.key}", f"Job: {job.job_id}", f"Notification: {notice.notice_id}"]
     if notice.kind is NoticeKind.QUOTA:
         lines[1:1] = QUOTA_HELP
+    if notice.kind is NoticeKind.IDLE or (notice.kind is NoticeKind.END and job.failure is FailureCode.GPU_IDLE):
+        lines[1:1] = IDLE_HELP
     return _one_line(subject)[:MAX_SUBJECT], "".join(_one_line(line) + "\n" for line in lines)
 
 
@@ -131,6 +136,10 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
                 f"[Dropforge] {job.name} spent {cost} of ${budget:g}",
                 f"{job.name} has spent {cost} of its budget_usd of ${budget:g}. At the cap it saves and stops (STOPPED_BUDGET).",
             )
+        case NoticeKind.IDLE:
+            # A letter may go out late; by then the GPU may work, or be gone.
+            still = gpus.words(job, attempt) if attempt and gpus.idle(job, attempt) else f"a GPU of attempt {notice.attempt} was idle, and is not any more"
+            return f"[Dropforge] {job.name}: an idle GPU", f"At {notice.owed_at:%H:%M} UTC, {still}. The job goes on and costs what it costs."
 
 
 QUOTA_HELP = (
@@ -139,6 +148,12 @@ QUOTA_HELP = (
     "    --query \"Quotas[?contains(QuotaName,'G and VT') || contains(QuotaName,'P ')].[QuotaCode,QuotaName,Value]\"",
     "  aws service-quotas request-service-quota-increase --service-code ec2 --quota-code QUOTA_CODE --desired-value VCPUS",
     "The job asks again every half hour; nothing is lost and nothing is billed meanwhile.",
+)
+
+IDLE_HELP = (
+    "Usual causes: rows that take longer to tokenize than to train on, a batch too small for the GPU (training.micro_batch_size), a GPU",
+    "that the trainer could not open, so that it works on the CPU (logs/trainer.log says so), more GPUs in the instance than the job uses.",
+    "limits.idle_gpu of the manifest sets the bound, the window, and whether such a job is stopped.",
 )
 
 

@@ -184,6 +184,7 @@ class Ending(Document):
     reason: str
     since: UtcTime
     terminate_at: UtcTime
+    failure: FailureCode | None = None
 
 
 class PoolFailure(Document):
@@ -203,6 +204,7 @@ class NoticeKind(StrEnum):
     WAITING = "waiting"
     QUOTA = "quota"
     BUDGET = "budget"
+    IDLE = "idle"
 
 
 class Notice(Document):
