@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, replace
 
-from control_plane.core import report
+from control_plane.core import measures, report
 from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import CLAIM_SERVES
 from control_plane.core.decide import decide
@@ -28,7 +28,7 @@ from control_plane.core.events import (
 )
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
+from control_plane.ports import Clock, Counted, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.status import Status
@@ -45,6 +45,10 @@ MAX_OUTRUN = 8
 class ActionsFailed(Exception):
     """Some calls failed; what they owe is on record. Raised so that the event is delivered again; the tick mends it too."""
 
+    def __init__(self, job_id: str, job: Job | None, failures: list[str]) -> None:
+        super().__init__(f"{job_id}: " + "; ".join(failures))
+        self.job = job
+
 
 class ClaimTooOld(Exception):
     """A publish that comes so late after its claim that another may have been claimed meanwhile: not made."""
@@ -60,6 +64,7 @@ class Driver:
     post: Post
     watcher: Watcher
     clock: Clock
+    counted: Counted
     project: str
     data_bucket: str
     outputs_bucket: str
@@ -79,7 +84,7 @@ class Driver:
             if not again:
                 break
         if failures:
-            raise ActionsFailed(f"{job_id}: " + "; ".join(failures))
+            raise ActionsFailed(job_id, job, failures)
         return job
 
     def _round(self, job: Job, event: Event, failures: list[str]) -> tuple[Job, bool]:
@@ -115,6 +120,8 @@ class Driver:
                 assert isinstance(event, Looked), "only a look plans a launch"
                 event = replace(event, turn=str(taken))
                 continue
+            for name, count in measures.happened(job, saved).items():
+                self.counted(name, count)
             if saved.state is not job.state:
                 logger.info("state", extra={"job_id": job.job_id, "from": job.state, "to": saved.state, "reason": saved.reason, "event": type(event).__name__})
             return saved, decision.actions

@@ -178,5 +178,11 @@ class Bus(Protocol):
     def put(self, *, source: str, detail_type: str, detail: dict[str, object]) -> None: ...
 
 
+class Counted(Protocol):
+    """Takes what has happened, for the project's metrics. Never raises, and calls nobody."""
+
+    def __call__(self, name: str, count: int) -> None: ...
+
+
 class Clock(Protocol):
     def __call__(self) -> datetime: ...

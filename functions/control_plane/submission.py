@@ -6,7 +6,7 @@ The event is only a hint. S3 may deliver it twice, late, or after the next one's
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.core import accept
+from control_plane.core import accept, measures
 from control_plane.core.events import Ignored, ManifestDeleted
 from control_plane.core.state import Job, ManifestRef
 from control_plane.driver import Driver
@@ -33,8 +33,9 @@ class Submission:
         held = self.driver.store.create(job) if not job.ended else self._beside(job)
         if isinstance(held, Held):
             job = self._refused_beside(job, held)
-        if job.ended:
-            self.driver.store.create(job)
+        if job.ended and self.driver.store.create(job) is None:
+            for name, count in measures.happened(None, job).items():
+                self.driver.counted(name, count)
         return self.driver.drive(job.job_id) or job
 
     def _deleted(self, bucket: str, key: str) -> Job | Ignored:

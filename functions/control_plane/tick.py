@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from control_plane.core import ledger
+from control_plane.core import ledger, measures
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from control_plane.core.strays import find_strays
-from control_plane.driver import Driver
+from control_plane.driver import ActionsFailed, Driver
 from control_plane.ports import Bus
 from jobspec import tags
 
@@ -22,13 +22,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class TickResult:
-    """What one tick did, for its log line and metrics."""
+    """What one tick did and found. ``counts``: by metric name, for its log line and the metrics."""
 
-    driven: int = 0
-    live_instances: int = 0
-    strays_ended: int = 0
-    #: Jobs left for the next tick because this one's time was over.
-    left: int = 0
+    counts: dict[str, float] = field(default_factory=lambda: {"JobsDriven": 0, "JobsLeft": 0, "StraysEnded": 0})
     failures: list[str] = field(default_factory=list)
 
 
@@ -39,22 +35,26 @@ def tick(driver: Driver, bus: Bus, *, stray_grace_s: float, has_time: Callable[[
     by_job: dict[str, list[InstanceSight]] = defaultdict(list)
     for sight in instances:
         by_job[sight.tags.get(tags.JOB, "")].append(sight)
-    result.live_instances = sum(sight.state in ("pending", "running") for sight in instances)
+    seen: list[Job] = []
     for job_id in driver.store.unsettled():
         if not has_time():
-            result.left += 1
+            # Left for the next tick, because this one's time is over.
+            result.counts["JobsLeft"] += 1
             continue
         try:
-            _drive(driver, bus, job_id, tuple(by_job.get(job_id, ())))
-            result.driven += 1
+            seen += _drive(driver, bus, job_id, tuple(by_job.get(job_id, ())))
+            result.counts["JobsDriven"] += 1
         except Exception as error:
             logger.warning("job not driven", extra={"job_id": job_id}, exc_info=True)
             result.failures.append(f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
+            seen += [error.job] if isinstance(error, ActionsFailed) and error.job is not None else []
+    result.counts |= measures.by_state(seen)
     _sweep(driver, instances, stray_grace_s, result)
     return result
 
 
-def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> None:
+def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> list[Job]:
+    """The job as it now is; nothing where no such job is known."""
     job = driver.drive(job_id, instances=instances)
     now = driver.clock()
     if job is not None and ledger.budget_alert_due(job, now):
@@ -68,6 +68,7 @@ def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight
             budgeted_usd=job.manifest.limits.budget_usd,
         )
         bus.put(source=SOURCE, detail_type=DETAIL_TYPE, detail=alert.model_dump())
+    return [job] if job is not None else []
 
 
 def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float, result: TickResult) -> None:
@@ -82,6 +83,8 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
         except Exception as error:
             logger.warning("job not read for the sweep", extra={"job_id": job_id}, exc_info=True)
             result.failures.append(f"sweep, {job_id}: {type(error).__name__}: {str(error)[:200]}")
+    # Before anything is ended: how things stand is told also where ending fails.
+    result.counts |= measures.of_instances(instances, jobs, driver.watcher.rules, driver.clock())
     for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):
         try:
             if not stray.ends:
@@ -90,7 +93,7 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
                 continue
             state = driver.fleet.terminate(stray.instance_id)
             logger.warning("stray", extra={"instance_id": stray.instance_id, "reason": stray.reason, "state": state})
-            result.strays_ended += 1
+            result.counts["StraysEnded"] += 1
         except Exception as error:
             logger.warning("stray not ended", extra={"instance_id": stray.instance_id}, exc_info=True)
             result.failures.append(f"{stray.instance_id}: {type(error).__name__}: {str(error)[:200]}")

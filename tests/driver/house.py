@@ -4,6 +4,7 @@ Everything behind the doors is the real thing, adapters included; only the boto3
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings
 from jobspec import keys, wire
 from jobspec.base import FileDigest
-from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Results
 from jobspec.status import Status
 from jobspec.ticket import StopOrder, Ticket
@@ -55,6 +56,8 @@ class House:
     #: (source, detail type, detail) of each event that the account sent.
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     job_writes: int = 0
+    #: What was counted, by metric.
+    counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._due: list[tuple[datetime, Any]] = []
@@ -85,7 +88,7 @@ class House:
             max_concurrent_jobs=self.max_concurrent_jobs,
             pause_on_budget=True,
         )
-        self.rooms = Rooms(settings, self.account.client, self.clock)
+        self.rooms = Rooms(settings, self.account.client, self.clock, self._count)
 
     def clock(self) -> datetime:
         return self.now
@@ -138,7 +141,8 @@ class House:
     def tick(self, seconds: float = 60) -> dict[str, Any]:
         """Its counts. Raises reconcile.TickFailed."""
         self.wait(seconds)
-        counts: dict[str, Any] = reconcile.handle({}, CONTEXT, self.rooms)["metrics"]
+        done = reconcile.handle({}, CONTEXT, self.rooms)
+        counts: dict[str, Any] = done.get("metrics", done)
         return counts
 
     def curfew(self) -> int:
@@ -193,11 +197,15 @@ class House:
         found = self.s3.read(DATA, keys.stop_key(self.attempt.writer))
         return wire.load(StopOrder, found) if found else None
 
-    def beat(self, step: int = 10, phase: Phase = Phase.TRAINING, attempt: Attempt | None = None, job: Job | None = None) -> None:
+    def beat(
+        self, step: int = 10, phase: Phase = Phase.TRAINING, attempt: Attempt | None = None, job: Job | None = None, gpus: tuple[GpuUse, ...] = ()
+    ) -> None:
         of = job or self.job
         one = attempt or of.attempts[-1]
         seq = one.heartbeat.seq + 1 if one.heartbeat else 1
-        beat = Heartbeat(job_id=of.job_id, attempt=one.number, instance_id=one.instance_id, seq=seq, at=self.now, phase=phase, step=step, total_steps=100)
+        beat = Heartbeat(
+            job_id=of.job_id, attempt=one.number, instance_id=one.instance_id, seq=seq, at=self.now, phase=phase, step=step, total_steps=100, gpus=gpus
+        )
         self.s3.write(OUTPUTS, keys.heartbeat_key(of.job_id, one.writer), wire.dump(beat))
 
     def finish(self, by: Attempt | None = None, job: Job | None = None, **changes: Any) -> str:
@@ -216,11 +224,11 @@ class House:
         ).model_copy(update=changes)
         return self.mark(one, wire.dump(marker), of)
 
-    def fail(self, code: FailureCode, message: str) -> None:
-        one = self.attempt
-        failure = Failure(code=code, message=message)
-        marker = CompletionMarker(job_id=self.job.job_id, attempt=one.number, instance_id=one.instance_id, outcome=Outcome.FAILED, at=self.now, failure=failure)
-        self.mark(one, wire.dump(marker))
+    def fail(self, code: FailureCode, message: str, job: Job | None = None) -> None:
+        of = job or self.job
+        one, failure = of.attempts[-1], Failure(code=code, message=message)
+        marker = CompletionMarker(job_id=of.job_id, attempt=one.number, instance_id=one.instance_id, outcome=Outcome.FAILED, at=self.now, failure=failure)
+        self.mark(one, wire.dump(marker), of)
 
     def mark(self, attempt: Attempt, body: bytes, job: Job | None = None) -> str:
         key = keys.marker_key((job or self.job).job_id, attempt.writer)
@@ -246,6 +254,9 @@ class House:
         self.events.append((source, kind, detail))
         if source == "aws.sns":
             self._notes.append(detail)
+
+    def _count(self, name: str, count: int) -> None:
+        self.counts[name] += count
 
     def _written(self, pk: str, item: Any) -> None:
         self.job_writes += pk.startswith("JOB#")

@@ -18,7 +18,7 @@ from control_plane.handlers import budget, budget_relay, completion, curfew, doo
 from control_plane.settings import MissingSetting, settings_from
 from jobspec import keys, wire
 from jobspec.base import FileDigest
-from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Outcome, Results
 from tests.contract.sides import MotoSide
 from tests.driver.house import MANIFEST
@@ -102,7 +102,7 @@ def counts(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     """The metrics of the last invocation, as CloudWatch reads them out of the log (its embedded metric format)."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     names = [metric["Name"] for metric in lines[-1]["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-    return {name: float(lines[-1][name][0]) for name in names}
+    return {name: float(sum(lines[-1][name])) for name in names}
 
 
 def live(account: SimpleNamespace) -> list[str]:
@@ -235,6 +235,30 @@ def test_a_tick_that_fails_in_part_does_the_rest_counts_it_and_raises(
     assert (counted["JobsDriven"], counted["LiveInstances"], counted["OutcomeRaised"]) == (1, 1, 1), "what a failing tick did is counted too"
 
 
+def test_what_a_door_did_is_counted_though_it_raises_in_the_end(
+    account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(door.rooms().driver.objects, "put", lambda *_: (_ for _ in ()).throw(ConnectionError("no ticket")))
+    with pytest.raises(Exception, match="no ticket"):
+        put_manifest(account)
+    counted = counts(capsys)
+    assert (counted["AttemptsStarted"], counted["OutcomeRaised"]) == (1, 1)
+
+
+def test_dollars_and_percent_are_sent_in_their_units(account: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = put_manifest(account)
+    (first,) = live(account)
+    use = GpuUse(index=0, percent=2, memory_mib=900, memory_total_mib=24564, window_s=1800)
+    beat = Heartbeat(job_id=answer["job_id"], attempt=1, instance_id=first, seq=1, at="2026-11-01T00:00:00Z", phase=Phase.TRAINING, gpus=(use,))
+    account.s3.put_object(Bucket=OUTPUTS, Key=keys.heartbeat_key(answer["job_id"], keys.writer_of("AROAEXAMPLEID", first)), Body=wire.dump(beat))
+    capsys.readouterr()
+    reconcile.handler(sample("tick"), CONTEXT)
+    (told,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    units = {metric["Name"]: metric["Unit"] for metric in told["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert (units["GpuPercent"], units["SpendUsdPerHour"], units["IdleGpus"]) == ("Percent", "None", "Count")
+    assert (told["GpuPercent"], told["IdleGpus"], told["JobsRunning"], told["StaleHeartbeats"]) == ([2.0], [1.0], [1.0], [0.0])
+
+
 def test_a_missing_setting_is_named(account: SimpleNamespace) -> None:
     with pytest.raises(MissingSetting, match="TOPIC_ARN"):
         settings_from({name: value for name, value in account.environment.items() if name != "TOPIC_ARN"})
@@ -311,7 +335,7 @@ def test_an_overdue_instance_that_cannot_be_ended_is_counted_and_raised(
 
 def test_the_curfew_asks_for_nothing_but_ec2(account: SimpleNamespace) -> None:
     curfew.handler(sample("curfew"), CONTEXT)
-    assert set(vars(door.rooms())) == {"settings", "now", "_client", "fleet"}
+    assert set(vars(door.rooms())) == {"settings", "now", "_client", "_counted", "fleet"}
 
 
 @pytest.fixture

@@ -291,6 +291,7 @@ class Checks:
             self._within_budget(job)
             self._cancelled_in_time(job)
         self._status_is_true()
+        self._counted_once()
 
     # How each is checked.
 
@@ -450,6 +451,20 @@ class Checks:
         self._within_runtime(job, ours)
         if spent > job.manifest.limits.budget_usd + allowance:
             world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
+
+    def _counted_once(self) -> None:
+        """M1: nothing is counted twice, whoever raced whom; a function that dies may leave a thing uncounted."""
+        jobs, counts = self.jobs.values(), self._world.counts
+        attempts = [attempt for job in jobs for attempt in job.attempts]
+        interrupted = sum(a.warned_at is not None or a.end is AttemptEnd.INTERRUPTED for a in attempts)
+        ends = sum(count for name, count in counts.items() if name.startswith("Jobs"))
+        for name, counted, true in (
+            ("attempts", counts["AttemptsStarted"], len(attempts)),
+            ("interruptions", counts["Interruptions"], interrupted),
+            ("ends", ends, len(jobs)),
+        ):
+            if counted > true:
+                self._world.fail("M1", f"{counted} {name} were counted, {true} happened")
 
     def _status_is_true(self) -> None:
         """L5: the status object of a name says how its newest job ended."""

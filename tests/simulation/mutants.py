@@ -554,6 +554,16 @@ def _idle_for_ever(patch: Patch) -> None:
     patch.set(gpus, "held_to_use", lambda job, now, terminate_at: job)
 
 
+@mutant("an attempt is counted by each driver that decides on it, saved or not")
+def _counted_when_decided(patch: Patch) -> None:
+    def save(self: Any, job: Job, event: Any) -> Any:
+        for name, count in driver_room.measures.happened(job, driver_room.decide(job, event, self.clock()).job).items():
+            self.counted(name, count)
+        return old_save(replace(self, counted=lambda name, count: None), job, event)
+
+    old_save = patch.set(driver_room.Driver, "_save", save)
+
+
 # --- records ---------------------------------------------------------------------------------------------------------
 
 

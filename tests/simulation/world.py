@@ -7,6 +7,7 @@ job interleave, a call lands after its caller has given up, and a function dies 
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,7 +79,8 @@ class World:
         self.data_bucket, self.outputs_bucket = DATA, OUTPUTS
         self.account.s3.make_bucket(DATA)
         self.account.s3.make_bucket(OUTPUTS)
-        self.rooms = Rooms(_settings(scenario), self.account.client, self._function_clock)
+        self.counts: Counter[str] = Counter()
+        self.rooms = Rooms(_settings(scenario), self.account.client, self._function_clock, self._count)
         self.invocations: dict[Any, Invocation] = {}
         self.invoked = 0
         self.in_flight = 0
@@ -215,7 +217,7 @@ class World:
     def _deploy(self) -> None:
         self.note("a user", "updates the stack: launch template version 2")
         self.account.ec2.template_version = "2"
-        self.rooms = Rooms(_settings(self.scenario, template_version="2"), self.account.client, self._function_clock)
+        self.rooms = Rooms(_settings(self.scenario, template_version="2"), self.account.client, self._function_clock, self._count)
 
     def _place_stranger(self) -> None:
         for number, marks in ((0xF1, {}), (0xF2, {tags.PROJECT: "another-project", tags.JOB: "tale-0", tags.DEADLINE: "1"})):
@@ -390,6 +392,9 @@ class World:
     def _deliver_again(self, function: str, event: dict[str, Any], tries: int) -> None:
         self.pending_events -= 1
         self.invoke(function, event, tries)
+
+    def _count(self, name: str, count: int) -> None:
+        self.counts[name] += count
 
     def _function_clock(self) -> datetime:
         one = self.invocations.get(getcurrent())

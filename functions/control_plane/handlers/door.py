@@ -6,6 +6,7 @@ dead-letter queue. Nothing is swallowed.
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, wraps
 from time import perf_counter
@@ -27,22 +28,29 @@ logging.getLogger("control_plane")
 copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"})
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
 tracer = Tracer(auto_patch=False)
+#: CloudWatch knows no unit of money.
+_UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit}
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _counted(name: str, count: int) -> None:
+    # Kept by Powertools until the invocation is over, and sent then even if it raises.
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+
+
 @cache
 def rooms() -> Rooms:
     """The rooms over AWS; its clients live as long as the container."""
-    return Rooms(settings_from(), client, _now)
+    return Rooms(settings_from(), client, _now, _counted)
 
 
 class PartlyDone(Exception):
     """A round did what it could, and some of it failed: what is owed is on record or seen anew, and the next round does it."""
 
-    def __init__(self, failures: list[str], counts: dict[str, int]) -> None:
+    def __init__(self, failures: list[str], counts: Mapping[str, float]) -> None:
         super().__init__("; ".join(failures[:5]))
         self.counts = counts
 
@@ -74,9 +82,9 @@ def door(handle: Handle) -> Any:
         finally:
             counts = facts.pop("metrics", {})
             for name, value in counts.items():
-                metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+                metrics.add_metric(name=name, unit=_UNITS.get(name, MetricUnit.Count), value=value)
             facts |= counts
-            metrics.add_metric(name=f"Outcome{str(facts.get('outcome')).title()}", unit=MetricUnit.Count, value=1)
+            _counted(f"Outcome{str(facts.get('outcome')).title()}", 1)
             logger.info("handled", extra={**facts, "took_ms": round(1000 * (perf_counter() - started), 1)})
         return facts
 

@@ -11,17 +11,18 @@ from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
 from control_plane.driver import Driver
 from control_plane.look import Watcher
-from control_plane.ports import Clock
+from control_plane.ports import Clock, Counted
 from control_plane.settings import Settings
 
 
 class Rooms:
     """Everything a door may call. ``client`` gives a boto3 client by its service's name; the simulator gives its own."""
 
-    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock) -> None:
+    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock, counted: Counted) -> None:
         self.settings = settings
         self.now = now
         self._client = client
+        self._counted = counted
 
     @cached_property
     def fleet(self) -> Ec2Fleet:
@@ -60,6 +61,7 @@ class Rooms:
             post=SnsPost(self._client("sns"), facts.topic_arn),
             watcher=Watcher(self.fleet, objects, self.holds, store, self.ledger, facts.outputs_bucket, facts.rules),
             clock=self.now,
+            counted=self._counted,
             project=facts.project,
             data_bucket=facts.data_bucket,
             outputs_bucket=facts.outputs_bucket,

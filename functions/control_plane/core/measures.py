@@ -1,0 +1,92 @@
+"""The project in numbers, for dashboard and alarms: what a saved change adds up to, and how things stand at a tick.
+
+Counts come from the change itself: a version of a job is saved by one driver only, whatever woke it, so each is counted once.
+How things stand is derived from what the tick has in its hands anyway; nothing is read for it. Names are CloudWatch's
+metric names, written out here and nowhere else; a test holds template.yaml to them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from control_plane.core import gpus
+from control_plane.core.events import InstanceSight, Rules
+from control_plane.core.state import Attempt, AttemptEnd, Job, JobState
+from jobspec import tags
+from jobspec.instances import GPU_INSTANCES
+
+#: Under which name each end is counted.
+ENDS = {
+    JobState.SUCCEEDED: "JobsSucceeded",
+    JobState.REJECTED: "JobsRejected",
+    JobState.FAILED: "JobsFailed",
+    JobState.CANCELLED: "JobsCancelled",
+    JobState.STOPPED_DEADLINE: "JobsStopped",
+    JobState.STOPPED_BUDGET: "JobsStopped",
+}
+
+
+def happened(before: Job | None, after: Job) -> dict[str, int]:
+    """What one saved change adds to the counts; ``before`` is None for a job that is new. Most changes add nothing."""
+    known = {attempt.instance_id: attempt for attempt in before.attempts} if before is not None else {}
+    counts = Counter(
+        {
+            "AttemptsStarted": len(after.attempts) - len(known),
+            "Interruptions": sum(_interrupted(attempt) and not _interrupted(known.get(attempt.instance_id)) for attempt in after.attempts),
+        }
+    )
+    if after.ended and (before is None or not before.ended):
+        counts[ENDS[after.state]] += 1
+    return {name: count for name, count in counts.items() if count}
+
+
+def _interrupted(attempt: Attempt | None) -> bool:
+    """Warned, or known by its end to have been taken back without a warning that reached us."""
+    return attempt is not None and (attempt.warned_at is not None or attempt.end is AttemptEnd.INTERRUPTED)
+
+
+def by_state(jobs: Iterable[Job]) -> dict[str, int]:
+    """How many of the open jobs stand where. Ended ones that still have an instance or an e-mail to see off are ending."""
+    counts = Counter("ENDING" if job.ended else job.state.value for job in jobs)
+    return {
+        "JobsWaiting": counts["WAITING"] + counts["ACCEPTED"],
+        "JobsStarting": counts["PLANNED"] + counts["LAUNCHED"],
+        "JobsRunning": counts["RUNNING"],
+        "JobsEnding": counts["ENDING"],
+    }
+
+
+def of_instances(instances: Iterable[InstanceSight], jobs: Mapping[str, Job | None], rules: Rules, now: datetime) -> dict[str, float]:
+    """How the live instances stand. ``jobs``: by job tag, as far as they could be read; of the others only the price counts.
+
+    SpendUsdPerHour: dollars an hour; an instance on no record that was read costs what on-demand costs. StaleHeartbeats: instances
+    of open attempts, not under notice, of which nothing was heard for longer than the rules allow. GpuPercent: mean over all GPUs in
+    training that tell of themselves, and left out where none does.
+    """
+    live = [sight for sight in instances if sight.state in ("pending", "running")]
+    known = [
+        (job, attempt)
+        for sight in live
+        if (job := jobs.get(sight.tags.get(tags.JOB, ""))) is not None and (attempt := job.attempt_of(sight.instance_id)) is not None
+    ]
+    prices = {attempt.instance_id: attempt.usd_per_h for _, attempt in known}
+    use = [gpu.percent for _, attempt in known for gpu in gpus.in_use(attempt)]
+    measured: dict[str, float] = {
+        "LiveInstances": len(live),
+        "SpendUsdPerHour": round(sum(prices.get(sight.instance_id, _on_demand_usd_per_h(sight)) for sight in live), 4),
+        "StaleHeartbeats": sum(_is_silent(attempt, rules, now) for _, attempt in known),
+        "IdleGpus": sum(len(gpus.idle(job, attempt)) for job, attempt in known),
+    }
+    return measured | ({"GpuPercent": round(sum(use) / len(use), 2)} if use else {})
+
+
+def _on_demand_usd_per_h(sight: InstanceSight) -> float:
+    offered = GPU_INSTANCES.get(sight.instance_type)
+    return offered.on_demand_usd_per_h if offered is not None else 0.0
+
+
+def _is_silent(attempt: Attempt, rules: Rules, now: datetime) -> bool:
+    if not attempt.is_open or attempt.warned_at is not None:
+        return False
+    heard_at, allowed_s = (attempt.launched_at, rules.boot_s) if attempt.heartbeat_seen_at is None else (attempt.heartbeat_seen_at, rules.stale_s)
+    return now - heard_at >= timedelta(seconds=allowed_s)
