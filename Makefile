@@ -6,7 +6,7 @@ PYTHON ?= python3
 SEEDS ?= 20000
 BIN := .venv/bin
 
-.PHONY: help setup setup-test demo test simulate lint generate bench clean
+.PHONY: help setup setup-test demo test image-test simulate lint generate bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -21,8 +21,10 @@ demo: setup-test ## One job, the whole way, on this machine: manifest to model, 
 	@$(BIN)/dropforge local demo
 
 test: setup-test ## Every test that runs without an account, a GPU or Docker
-	@command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 || echo "No Docker engine answers: the image is not built by these tests."
 	@$(BIN)/python -m pytest
+
+image-test: setup-test ## The image, built on a small base (IMAGE_TEST_BASE) and run as an instance runs it, where a Docker engine answers
+	@IMAGE_TEST=1 $(BIN)/python -m pytest -s tests/agent/test_image.py tests/agent/test_built_image.py
 
 simulate: setup-test ## The promises of docs/reliability.md: SEEDS random seeds, then every fault at every AWS call
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -3,12 +3,14 @@
 ministack already speaks the Runtime API for custom runtimes; this makes it the way of every Python function. A function
 sees its own variables, its own role's credentials and Lambda's reserved variables, and nothing of the emulator's. A
 timeout ends its whole process group. Events from EventBridge are asynchronous invocations: two retries, then the
-function's dead-letter queue or failure destination.
+function's dead-letter queue or failure destination. Packages that `sam build` put into the bundle are for Lambda's machine (Linux on
+arm64): they are set aside, and those of ``.venv-lambda``, pinned to the same versions, are used.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -42,12 +44,29 @@ def end_all() -> None:
     seams.lambda_runtime.reset()
 
 
+#: Functions of one bundle share its folder, and some start at the same moment.
+_PREPARING = threading.Lock()
+
+
 def _with_bootstrap(code_dir: str, settings: Settings) -> str:
     bootstrap = Path(code_dir) / "bootstrap"
-    if not bootstrap.exists():
-        bootstrap.write_text(_BOOTSTRAP.format(python=settings.lambda_python))
-        bootstrap.chmod(0o755)
+    with _PREPARING:
+        if not bootstrap.exists():
+            _set_packages_aside(Path(code_dir))
+            bootstrap.write_text(_BOOTSTRAP.format(python=settings.lambda_python))
+            bootstrap.chmod(0o755)
     return code_dir
+
+
+def _set_packages_aside(code_dir: Path) -> None:
+    """Remove whatever an installed package's RECORD lists (PyPA, "Recording installed projects"): at its top level, as pip put it there."""
+    for record in code_dir.glob("*.dist-info/RECORD"):
+        for name in {line.partition("/")[0].partition(",")[0] for line in record.read_text().splitlines()} - {"", ".."}:
+            found = code_dir / name
+            if found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink(missing_ok=True)
 
 
 #: What the emulator's environment for a function may keep: Lambda's reserved variables (Lambda guide, "Defined runtime
