@@ -1,8 +1,9 @@
 """Security linters over what is deployed: ``python -m tools.lint_security``; any finding that is not accepted below is an exit status of 1.
 
 checkov (translated template, workflows, Dockerfile), parliament and cloudsplaining (each IAM policy, its references filled in),
-bandit (the Python code; what ruff's S rules have not), zizmor (workflows). They live in ``.venv-lint`` and are run without
-network. An acceptance has its reason, names a place, and is itself a finding once nothing needs it any more.
+bandit (the Python code; what ruff's S rules have not), zizmor and jactionlint (workflows, their shell), hadolint (Dockerfile; it reads the
+exceptions that stand in it). They live in ``.venv-lint`` and are run without network. An acceptance has its reason, names a place, and
+is itself a finding once nothing needs it any more.
 """
 
 import json
@@ -24,6 +25,7 @@ from tools.translate import translate
 BIN = Path(".venv-lint/bin")
 CODE = ("functions", "agent", "trainer", "dropforge", "tools", "demo", "bench")
 WORKFLOWS = Path(".github/workflows")
+DOCKERFILE = "Dockerfile.gpu"
 _TIME_LIMIT_S = 300
 
 
@@ -128,6 +130,18 @@ def _zizmor() -> Iterator[Finding]:
         yield Finding("zizmor", result["ident"], f"{where[0]}:{where[1]}")
 
 
+def _jactionlint() -> Iterator[Finding]:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    workflows = sorted(map(str, WORKFLOWS.glob("*.yml")))
+    for result in json.loads(_output([str(BIN / "jactionlint"), "--format", "json", f"--shellcheck={shellcheck}", *workflows])):
+        yield Finding("jactionlint", result["id"], f"{result['filepath']}:{result['line']}")
+
+
+def _hadolint() -> Iterator[Finding]:
+    for result in json.loads(_output([str(BIN / "hadolint"), "--format", "json", DOCKERFILE])):
+        yield Finding("hadolint", result["code"], f"{result['file']}:{result['line']}")
+
+
 def findings() -> Iterator[Finding]:
     """Everything the tools said. Raises NotTranslatable, and RuntimeError for a tool that did not work."""
     with tempfile.TemporaryDirectory() as folder:
@@ -138,10 +152,12 @@ def findings() -> Iterator[Finding]:
         # -P: this folder must not shadow the packages' own modules.
         for tool, rule, where in json.loads(_output([str(BIN / "python"), "-P", "tools/policy_auditors.py", str(policies)])):
             yield Finding(tool, rule, where)
-    yield from _checkov("dockerfile", "--file", "Dockerfile.gpu")
+    yield from _checkov("dockerfile", "--file", DOCKERFILE)
     yield from _checkov("github_actions", "--directory", ".github")
     yield from _bandit()
     yield from _zizmor()
+    yield from _jactionlint()
+    yield from _hadolint()
 
 
 def unaccepted(found: list[Finding], accepted: tuple[Accepted, ...] = ACCEPTED) -> list[str]:

@@ -77,3 +77,9 @@ def test_the_image_is_pushed_by_sha_and_as_latest_attested_and_deployed_by_diges
     assert (attest["subject-digest"], attest["push-to-registry"]) == ("${{ steps.build.outputs.digest }}", True)
     check = next(step["run"] for step in _jobs("deploy.yml")["deploy"]["steps"] if "digest" in step.get("name", ""))
     assert "^sha256:[0-9a-f]{64}$" in check
+
+
+def test_the_page_says_of_each_pin_what_it_was_verified_against() -> None:
+    rows = re.findall(r"^\| `([\w/-]+)` \| (v[\d.]+) \| `([0-9a-f]{12})` \|", (ROOT / "docs/github.md").read_text(), re.MULTILINE)
+    pins = {use for path in WORKFLOWS for use in re.findall(r"uses: *([\w/-]+)@([0-9a-f]{12})[0-9a-f]* # (\S+)", path.read_text())}
+    assert {(action, sha, version) for action, version, sha in rows} == pins
