@@ -125,17 +125,18 @@ def statements(stack: Stack) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-#: ARNs, or ids, of resources that do not exist yet: shaped as AWS shapes them.
+#: ARNs, or ids, of resources that do not exist yet: shaped as AWS shapes them, with names such as CloudFormation makes.
 _SHAPES = {
-    "AWS::S3::Bucket": "arn:aws:s3:::{}",
-    "AWS::DynamoDB::Table": "arn:aws:dynamodb:eu-west-1:111122223333:table/{}",
-    "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:111122223333:{}",
-    "AWS::SNS::Topic": "arn:aws:sns:eu-west-1:111122223333:{}",
-    "AWS::IAM::Role": "arn:aws:iam::111122223333:role/{}",
-    "AWS::IAM::ManagedPolicy": "arn:aws:iam::111122223333:policy/{}",
-    "AWS::Lambda::Function": "arn:aws:lambda:eu-west-1:111122223333:function:{}",
-    "AWS::ECR::Repository": "arn:aws:ecr:eu-west-1:111122223333:repository/{}",
-    "AWS::Logs::LogGroup": "arn:aws:logs:eu-west-1:111122223333:log-group:{}:*",
+    "AWS::S3::Bucket": "arn:aws:s3:::{lower}",
+    "AWS::DynamoDB::Table": "arn:aws:dynamodb:eu-west-1:111122223333:table/{name}",
+    "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:111122223333:{name}",
+    "AWS::SNS::Topic": "arn:aws:sns:eu-west-1:111122223333:{name}",
+    "AWS::IAM::Role": "arn:aws:iam::111122223333:role/{name}",
+    "AWS::IAM::ManagedPolicy": "arn:aws:iam::111122223333:policy/{name}",
+    "AWS::Lambda::Function": "arn:aws:lambda:eu-west-1:111122223333:function:{name}",
+    "AWS::Events::Rule": "arn:aws:events:eu-west-1:111122223333:rule/{name}",
+    "AWS::ECR::Repository": "arn:aws:ecr:eu-west-1:111122223333:repository/{lower}",
+    "AWS::Logs::LogGroup": "arn:aws:logs:eu-west-1:111122223333:log-group:{lower}:*",
 }
 
 
@@ -143,7 +144,10 @@ def arns_for(stack: Stack, document: Any) -> Any:
     """The document with every ``<Name>`` and ``<Name.Arn>`` as an ARN, or an id, of the right form: what policy linters can read."""
 
     def shaped(found: re.Match[str]) -> str:
-        name = found[1]
-        return _SHAPES.get(stack.template["Resources"][name]["Type"], "{}").format(name.lower())
+        resource = stack.template["Resources"].get(found[1])
+        if resource is None:
+            return found[0]
+        name = f"{stack.values['AWS::StackName']}-{found[1]}-EXAMPLE"
+        return _SHAPES.get(resource["Type"], found[1].lower()).format(name=name, lower=name.lower())
 
     return json.loads(re.sub(r"<(\w+)(?:\.\w+)?>", shaped, json.dumps(document)))

@@ -81,8 +81,8 @@ class HoldStore(Protocol):
 
     def current(self) -> Hold | None: ...
 
-    def put(self, hold: Hold | None) -> None:
-        """Set the hold, or lift it."""
+    def put(self, hold: Hold) -> None:
+        """Set the hold. To lift it, put one that is over."""
 
 
 class Fleet(Protocol):

@@ -52,11 +52,16 @@ def writer(instance_id: str) -> str:
 
 @dataclass
 class Cloud:
-    """Two buckets with a model and a data set; ``s3`` is a boto3 client."""
+    """Two buckets with a model and a data set; ``s3`` is a boto3 client.
+
+    ``client_of`` gives an instance, by its id, the client that its agent works with: tests/iam listens there.
+    """
 
     s3: Any
+    client_of: Callable[[str], Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.client_of = lambda instance_id: self.s3
         for bucket in (DATA, OUTPUTS):
             self.s3.create_bucket(Bucket=bucket)
         for name, body in {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": SAFETENSORS, "modeling.py": b"raise SystemExit"}.items():
@@ -197,7 +202,7 @@ class Instance:
 
     def world(self) -> World:
         settings = Settings(DATA, OUTPUTS, ROLE, self.imds.endpoint, pace=QUICK)
-        return World(settings, Store(self.cloud.s3), Imds(self.imds.endpoint, now), self.folders, now, time.sleep, self.free)
+        return World(settings, Store(self.cloud.client_of(self.imds.instance_id)), Imds(self.imds.endpoint, now), self.folders, now, time.sleep, self.free)
 
     def run(self) -> AgentExit:
         return run(self.world())

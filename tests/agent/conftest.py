@@ -10,6 +10,9 @@ import pytest
 from moto import mock_aws
 
 from tests.agent.cloud import FIRST, Cloud, Instance
+from tests.iam.hearing import Hearing
+from tests.iam.instances import hear_instances
+from tests.iam.site import the_site
 from tests.imds import FakeImds
 
 Launch = Callable[..., Instance]
@@ -24,7 +27,13 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     make: Any = boto3.client  # its stubs do not name S3
     with mock_aws():
-        yield Cloud(make("s3"))
+        cloud = Cloud(make("s3"))
+        hearing = Hearing(the_site())
+        hear_instances(hearing, cloud)
+        yield cloud
+        # What a test's manifest asks for in a bucket that is not the stack's is refused on purpose.
+        asked_of_ours = [refusal for refusal in hearing.refusals if "s3:::elsewhere" not in refusal]
+        assert asked_of_ours == [], "the instance role does not allow what the agent asked for"
 
 
 @pytest.fixture

@@ -44,7 +44,15 @@ class Guarded:
 def guard(instance: Instance, monkeypatch: pytest.MonkeyPatch, before: Callable[[str, str], None]) -> None:
     """The instance's agent gets a guarded client."""
     world = instance.world()
-    guarded = World(world.settings, Store(Guarded(instance.cloud.s3, before)), world.imds, world.folders, world.now, world.sleep, world.free)
+    guarded = World(
+        world.settings,
+        Store(Guarded(instance.cloud.client_of(instance.imds.instance_id), before)),
+        world.imds,
+        world.folders,
+        world.now,
+        world.sleep,
+        world.free,
+    )
     monkeypatch.setattr(instance, "world", lambda: guarded)
 
 

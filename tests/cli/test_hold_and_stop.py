@@ -11,7 +11,7 @@ import pytest
 from control_plane.adapters.dynamodb import DynamoHolds
 from dropforge.operate import hold, stop
 from jobspec import tags
-from jobspec.operator import Hold, parse_request
+from jobspec.operator import HOLD_KEY, Hold, parse_request
 from tests.cli.conftest import Site, eventually
 
 pytestmark = pytest.mark.local_cloud
@@ -23,7 +23,7 @@ def _quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(stop, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(stop.end_all, "__kwdefaults__", {"quiet_s": 1.0, "give_up_after_s": 8.0})
     yield
-    holds(site).put(None)
+    site.client("dynamodb").delete_item(TableName=site.id("JobTable"), Key=HOLD_KEY)
 
 
 def holds(site: Site) -> DynamoHolds:

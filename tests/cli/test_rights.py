@@ -10,11 +10,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from control_plane.adapters.dynamodb import DynamoHolds
 from dropforge import stack as stacks
 from dropforge.operate import hold, stop
 from dropforge.operate.doctor import NO_RIGHT
 from dropforge.operate.findings import Verdict
+from jobspec.operator import HOLD_KEY
 from tests.cli.conftest import Site
 from tests.cli.test_hold_and_stop import launch, with_door
 from tests.cli.test_redrive import put, record
@@ -81,7 +81,7 @@ def _quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(hold, "CONFIRMED_WITHIN_S", 2.0)
     monkeypatch.setattr(stop.end_all, "__kwdefaults__", {"quiet_s": 0.2, "give_up_after_s": 8.0})
     yield
-    DynamoHolds(site.client("dynamodb"), site.id("JobTable")).put(None)
+    site.client("dynamodb").delete_item(TableName=site.id("JobTable"), Key=HOLD_KEY)
     site.client("sqs").purge_queue(QueueUrl=site.id("DeadLetters"))
 
 

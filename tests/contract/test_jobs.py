@@ -168,14 +168,11 @@ def test_a_loaded_job_is_nobody_elses_copy(store: JobStore) -> None:
     assert first is not second
 
 
-def test_the_hold_is_set_replaced_and_lifted(holds: HoldStore) -> None:
+def test_the_hold_is_set_and_replaced(holds: HoldStore) -> None:
     assert holds.current() is None
     holds.put(Hold(reason="the month's budget is spent", since=NOW))
     holds.put(Hold(reason="a person paused it", since=NOW, until=NOW))
     assert holds.current() == Hold(reason="a person paused it", since=NOW, until=NOW)
-    holds.put(None)
-    holds.put(None)
-    assert holds.current() is None
 
 
 def queued(name: str, minutes: float = 0, **changes: Any) -> Job:

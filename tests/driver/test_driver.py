@@ -249,7 +249,7 @@ def test_a_hold_keeps_new_jobs_waiting_and_running_ones_running(house: House) ->
     assert second is not None
     assert second.state == "WAITING"
     assert len(house.live()) == 1
-    house.rooms.holds.put(None)
+    house.rooms.holds.put(Hold(reason="resumed", since=house.now, until=house.now))
     house.tick()
     assert len(house.live()) == 2
 

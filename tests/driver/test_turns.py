@@ -147,7 +147,7 @@ def _two_held_jobs(house: House) -> None:
     house.rooms.holds.put(Hold(reason="paused", since=house.now))
     put(house, "one")
     put(house, "two")
-    house.rooms.holds.put(None)
+    house.rooms.holds.put(Hold(reason="resumed", since=house.now, until=house.now))
 
 
 @pytest.mark.parametrize("turns_were_taken_before", [False, True])

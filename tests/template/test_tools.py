@@ -123,4 +123,5 @@ def test_every_acceptance_says_why() -> None:
 def test_what_policy_linters_read_is_shaped_as_aws_shapes_it() -> None:
     stack = Stack()
     shaped = arns_for(stack, {"a": "<DataBucket.Arn>/jobs/*", "b": ["<Topic>", "<LaunchTemplate>"]})
-    assert shaped == {"a": "arn:aws:s3:::databucket/jobs/*", "b": ["arn:aws:sns:eu-west-1:111122223333:topic", "launchtemplate"]}
+    topic = "arn:aws:sns:eu-west-1:111122223333:dropforge-Topic-EXAMPLE"
+    assert shaped == {"a": "arn:aws:s3:::dropforge-databucket-example/jobs/*", "b": [topic, "launchtemplate"]}

@@ -211,12 +211,9 @@ class DynamoHolds:
         item = _get(self._dynamodb, self._table, HOLD_KEY["pk"]["S"])
         return None if item is None else Hold.model_validate_json(item[HOLD_ATTRIBUTE]["S"])
 
-    def put(self, hold: Hold | None) -> None:
+    def put(self, hold: Hold) -> None:
         """Unconditional: the last word counts, whoever speaks it."""
-        if hold is None:
-            self._dynamodb.delete_item(TableName=self._table, Key=HOLD_KEY)
-        else:
-            self._dynamodb.put_item(TableName=self._table, Item=HOLD_KEY | {HOLD_ATTRIBUTE: {"S": hold.model_dump_json()}})
+        self._dynamodb.put_item(TableName=self._table, Item=HOLD_KEY | {HOLD_ATTRIBUTE: {"S": hold.model_dump_json()}})
 
 
 def _job_pk(job_id: str) -> str:

@@ -26,8 +26,8 @@ class DynamoDb:
         self.items: dict[str, Item] = {}
         self._index: dict[str, str] = {}
         self.index_lag_s: Callable[[], float] = lambda: 0.0
-        #: Called with every item written or removed (None), before anybody can read it.
-        self.on_write: Callable[[str, Item | None], None] = lambda pk, item: None
+        #: Called with every item written, before anybody can read it.
+        self.on_write: Callable[[str, Item], None] = lambda pk, item: None
 
     def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, ProjectionExpression: str = "") -> Item:
         pk = Key["pk"]["S"]
@@ -43,9 +43,6 @@ class DynamoDb:
 
     def put_item(self, *, TableName: str, Item: Item) -> Item:
         return self._call("put_item", Item["pk"]["S"], partial(self._written, Item["pk"]["S"], Item))
-
-    def delete_item(self, *, TableName: str, Key: Item) -> Item:
-        return self._call("delete_item", Key["pk"]["S"], partial(self._written, Key["pk"]["S"], None))
 
     def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, ExpressionAttributeValues: Item, ReturnValues: str) -> Item:
         """The ledger's one form: add to a set of strings, set a number."""
@@ -114,16 +111,13 @@ class DynamoDb:
         item = self.items.get(put["Item"]["pk"]["S"])
         return _condition(put["ConditionExpression"])(item, put.get("ExpressionAttributeValues", {}))
 
-    def _written(self, pk: str, item: Item | None) -> Item:
+    def _written(self, pk: str, item: Item) -> Item:
         self._write(pk, item)
         return {}
 
-    def _write(self, pk: str, item: Item | None) -> None:
-        if item is None:
-            self.items.pop(pk, None)
-        else:
-            self.items[pk] = item
-        place = item["place"]["S"] if item is not None and "open" in item else None
+    def _write(self, pk: str, item: Item) -> None:
+        self.items[pk] = item
+        place = item["place"]["S"] if "open" in item else None
         if place != self._index.get(pk):
             lag_s = self.index_lag_s()
             if lag_s:

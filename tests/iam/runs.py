@@ -1,0 +1,125 @@
+"""The runs whose calls are heard: simulated worlds, the doors that the simulator leaves out, and instances with the real agent."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
+from control_plane.core.state import Attempt, JobState
+from control_plane.handlers import budget, budget_relay, completion, instance_state, operator
+from control_plane.handlers.rooms import Rooms
+from jobspec import keys
+from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST
+from jobspec.operator import SOURCE as OPERATOR
+from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, House
+from tests.iam.calls import World as Knowing
+from tests.iam.hearing import Heard, Hearing, as_function
+from tests.iam.site import Site
+from tests.simulation import world as worlds
+from tests.simulation.aws import Account
+from tests.simulation.scenario import Scenario
+from tools.stack import ROOT
+
+
+def names_of(site: Site, account: Account, *, data: str, outputs: str, table: str, topic: str) -> dict[str, str]:
+    """A run's names by those of the site."""
+    return {
+        data: site.arn("DataBucket").rpartition(":")[2],
+        outputs: site.arn("OutputsBucket").rpartition(":")[2],
+        table: site.arn("JobTable").rpartition("/")[2],
+        topic: site.arn("Topic"),
+        account.ec2.template_id: site.ref("LaunchTemplate"),
+        account.project: site.stack.values["AWS::StackName"],
+    }
+
+
+def listen(hearing: Hearing, account: Account, names: dict[str, str]) -> None:
+    """From here on every client that the account gives tells what is asked of it."""
+    knowing = Knowing(hearing.site, lambda resource_id: _tags(account, names, resource_id), lambda bucket, key: _is_there(account, names, bucket, key))
+    listener = as_function(hearing, knowing, names)
+    account.through = lambda service, client: Heard(client, service, listener)
+
+
+def _tags(account: Account, names: dict[str, str], resource_id: str) -> dict[str, str]:
+    one = account.ec2.instances.get(resource_id)
+    return {key: names.get(value, value) for key, value in one.tags.items()} if one is not None else {}
+
+
+def _is_there(account: Account, names: dict[str, str], bucket: str, key: str) -> bool:
+    (own,) = [mine for mine, theirs in names.items() if theirs == bucket]
+    return account.s3.read(own, key) is not None
+
+
+def simulate(hearing: Hearing, runs: Iterable[tuple[Scenario, int]]) -> None:
+    """The real handlers over the in-memory AWS, scenario by scenario."""
+    for scenario, seed in runs:
+        world = worlds.World(scenario, seed)
+        listen(hearing, world.account, names_of(hearing.site, world.account, data=worlds.DATA, outputs=worlds.OUTPUTS, table=worlds.TABLE, topic="topic"))
+        world.run()
+
+
+#: The doors that drive jobs, and an event with which each hears of the house's job.
+DRIVING = ("submit", "interruption", "instance_state", "completion", "reconcile", "budget")
+
+
+def wake_each_driver(hearing: Hearing) -> None:
+    """Whatever wakes a driving function, it does what the job's state asks for: here, ordering the replacement, and then the end."""
+    for name in DRIVING:
+        house = House()
+        listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+        house.put()
+        first = house.attempt
+        house.close_spot(*MANIFEST["compute"]["instance_types"])
+        house.reclaim(first)
+        house.tick()
+        assert house.job.state is JobState.WAITING, name
+        house.ec2.capacity = {}
+        house.wait(3600)
+        _wake(house, name, first)
+        assert house.live(), f"{name} ordered no instance"
+        # What is not there is looked for as well: the first heartbeat, and a status that a person took away.
+        house.s3.remove(DATA, keys.status_key(house.job.name))
+        _wake(house, name, first)
+        house.beat()
+        house.finish()
+        _wake(house, name, first)
+        assert not house.live(), f"{name} ended no instance"
+
+
+def _wake(house: House, name: str, first: Attempt) -> None:
+    """One invocation in a process of its own: nothing is remembered from the last one."""
+    house.rooms = Rooms(house.rooms.settings, house.account.client, house.clock)
+    detail: dict[str, Any] = {"instance-id": first.instance_id}
+    match name:
+        case "submit":
+            house.touch()
+        case "interruption":
+            house.warn(first)
+        case "instance_state":
+            event = {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "detail": detail | {"state": "terminated"}}
+            instance_state.handle(event, CONTEXT, house.rooms)
+        case "completion":
+            key = keys.marker_key(house.job.job_id, first.writer)
+            event = {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": {"name": OUTPUTS}, "object": {"key": key}}}
+            completion.handle(event, CONTEXT, house.rooms)
+        case "reconcile":
+            house.tick()
+        case "budget":
+            alert = BudgetAlert(project=house.account.project, origin="ledger", job_id=house.job.job_id)
+            budget.handle({"source": SOURCE, "detail-type": DETAIL_TYPE, "detail": alert.model_dump()}, CONTEXT, house.rooms)
+
+
+def speak_of_money_and_holds(hearing: Hearing) -> None:
+    """The two doors that the simulator leaves out, and the alarm of a job's own budget."""
+    house = House()
+    listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+    mail = json.loads((ROOT / "events/budget-mail-sns.json").read_text())
+    budget_relay.handle(mail, CONTEXT, house.rooms)
+    house.deliver_budget_event()
+    for action in ("pause", "resume"):
+        detail = {"project": house.account.project, "action": action, "asked_by": "a person", "asked_at": house.now.isoformat(), "reason": "a look at the bill"}
+        operator.handle({"source": OPERATOR, "detail-type": OPERATOR_REQUEST, "detail": detail}, CONTEXT, house.rooms)
+    house.put(notify={"on": ["budget"]}, limits={"budget_usd": 0.3})
+    while house.live():
+        house.beat()
+        house.tick(240)
