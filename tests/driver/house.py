@@ -88,10 +88,17 @@ class House:
             max_concurrent_jobs=self.max_concurrent_jobs,
             pause_on_budget=True,
         )
-        self.rooms = Rooms(settings, self.account.client, self.clock, self._count)
+        self.rooms = self._rooms(settings)
 
     def clock(self) -> datetime:
         return self.now
+
+    def forget(self) -> None:
+        """From here on the doors run in a process of their own: nothing is remembered."""
+        self.rooms = self._rooms(self.rooms.settings)
+
+    def _rooms(self, settings: Settings) -> Rooms:
+        return Rooms(settings, self.account.client, self.clock, self._count)
 
     def wait(self, seconds: float) -> None:
         """Let time pass. What the topic delivered reaches the ledger, and what EC2 was asked to end, it ends in its time."""

@@ -7,7 +7,6 @@ from typing import Any
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.state import Attempt, JobState
 from control_plane.handlers import budget, budget_relay, completion, instance_state, operator
-from control_plane.handlers.rooms import Rooms
 from jobspec import keys
 from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST
 from jobspec.operator import SOURCE as OPERATOR
@@ -87,8 +86,8 @@ def wake_each_driver(hearing: Hearing) -> None:
 
 
 def _wake(house: House, name: str, first: Attempt) -> None:
-    """One invocation in a process of its own: nothing is remembered from the last one."""
-    house.rooms = Rooms(house.rooms.settings, house.account.client, house.clock)
+    """One invocation in a process of its own."""
+    house.forget()
     detail: dict[str, Any] = {"instance-id": first.instance_id}
     match name:
         case "submit":
