@@ -19,6 +19,7 @@ from dropforge.local import deploy as deployment
 from dropforge.local.plugin.processes import end_marked
 from dropforge.local.plugin.settings import SETTINGS_VARIABLE, OfferedType, Settings
 from dropforge.local.state import CloudState, LocalCloudError, load, runs, save, start_ticks, write_private
+from dropforge.quotas import QUOTAS
 from jobspec.instances import GPU_INSTANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,6 +59,7 @@ def up(plan: Plan) -> CloudState:
         down(plan.home)
         running = _start(plan)
     outputs = deployment.deploy(running, plan.template, _local_parameters(plan) | plan.parameters)
+    deployment.push_image(running, outputs)
     ready = replace(running, outputs=outputs)
     save(plan.home, ready)
     return ready
@@ -136,6 +138,7 @@ def _settings(plan: Plan, port: int) -> Settings:
         lambda_python=str(lambda_python()),
         source=REPOSITORY,
         types={name: OfferedType(offer.vcpus, offer.on_demand_usd_per_h) for name, offer in GPU_INSTANCES.items()},
+        quotas={quota.code: quota.market for quota in QUOTAS},
         stop_grace_s=plan.stop_grace_s,
         minute_s=plan.minute_s,
         notice_s=plan.notice_s,

@@ -23,6 +23,8 @@ DEPLOYED_WITHIN_S = 120
 LOOK_EVERY_S = 0.2
 #: CloudFormation quotes whole templates in its messages; what is wrong comes last.
 MESSAGE_CHARACTERS = 600
+#: The least of an image manifest.
+EMPTY_IMAGE = json.dumps({"schemaVersion": 2, "layers": []})
 #: A package is the same bytes for the same sources, so that an unchanged function is not updated.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -60,6 +62,17 @@ def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dic
         if "No updates are to be performed" not in str(refused):
             raise LocalCloudError(f"CloudFormation refused {template}: {refused.response['Error']['Message'][-MESSAGE_CHARACTERS:]}") from None
     return _outputs(formation, cloud.stack)
+
+
+def push_image(cloud: CloudState, outputs: dict[str, str]) -> None:
+    """An image without layers as ``latest`` of the stack's repository, if it has one and nothing is there yet.
+
+    What instances run here is this checkout (dropforge/local/shims/docker); whoever asks the registry finds an image all the same.
+    """
+    repository = outputs.get("RepositoryUri", "").partition("/")[2]
+    ecr = client_of(cloud, "ecr")
+    if repository and not ecr.list_images(repositoryName=repository)["imageIds"]:
+        ecr.put_image(repositoryName=repository, imageTag="latest", imageManifest=EMPTY_IMAGE)
 
 
 def declared_parameters(template: Path) -> set[str]:

@@ -4,12 +4,12 @@ import base64
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from dropforge.operate.checks_network import subnets_of
 from dropforge.operate.findings import Check, Finding, broken, ok, unknown, warning
+from dropforge.quotas import QUOTAS, Quota
 from dropforge.stack import Deployment
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
@@ -20,27 +20,8 @@ _ECR = re.compile(
 _IMAGE_LINE = re.compile(r"^DROPFORGE_IMAGE=(\S+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A vCPU quota of EC2 in Service Quotas (its name and code are AWS's), and the offered types that it counts."""
-
-    market: str
-    name: str
-    code: str
-    families: tuple[str, ...]
-
-    def types(self) -> tuple[str, ...]:
-        return tuple(name for name in GPU_INSTANCES if name.startswith(self.families))
-
-
-#: EC2 guide, "Spot Instance quotas" and "On-Demand Instance quotas"; codes as Service Quotas lists them.
-QUOTAS = (
-    Quota("spot", "All G and VT Spot Instance Requests", "L-3819A6DF", ("g", "vt")),
-    Quota("spot", "All P4, P3 and P2 Spot Instance Requests", "L-7212CCBC", ("p2", "p3", "p4")),
-    Quota("spot", "All P5 Spot Instance Requests", "L-C4BD4855", ("p5",)),
-    Quota("on-demand", "Running On-Demand G and VT instances", "L-DB2E81BA", ("g", "vt")),
-    Quota("on-demand", "Running On-Demand P instances", "L-417A185B", ("p",)),
-)
+#: What EC2 says where it is not the caller's own rights that lack (IAM guide, "Troubleshoot access denied error messages").
+ORGANIZATION_DENIES = "explicit deny in a service control policy"
 
 
 def image(stack: Deployment) -> Iterator[Finding]:
@@ -144,6 +125,12 @@ def launch(stack: Deployment) -> Iterator[Finding]:
                 "launch",
                 f"A dry run of {name} from {template} version {version} passed. Proven: the request is well formed and you may make it. "
                 "Not proven: the functions' own rights, capacity, quota.",
+            )
+        elif code == "UnauthorizedOperation" and ORGANIZATION_DENIES in message:
+            yield broken(
+                "launch",
+                f"A policy of your organization denies launches in this account, the functions' as well as yours: no job can start. {message}",
+                f"aws organizations list-policies-for-target --target-id {stack.account_id} --filter SERVICE_CONTROL_POLICY",
             )
         elif code == "UnauthorizedOperation":
             yield unknown(

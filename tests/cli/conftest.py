@@ -1,8 +1,6 @@
 """The unchanged template in a local cloud, once for all tests of this folder, and the commands run against it in this process."""
 
-import base64
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +16,12 @@ from dropforge.local import deploy
 from dropforge.local.market import Market
 from dropforge.local.state import CloudState
 from dropforge.operate.findings import Finding, Verdict
-from jobspec.instances import GPU_INSTANCES
 from tests.cli.answers import Answers
 from tests.local.conftest import eventually as look_until
 from tests.local.conftest import free_port, needs_environments
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
-#: The least of an image manifest.
-IMAGE = json.dumps({"schemaVersion": 2, "layers": []})
 
 
 def eventually(look: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:
@@ -86,9 +81,8 @@ class Site:
         return result
 
     def as_usual(self) -> None:
-        """Quota and offered types as in an account that has them, no alarm but a test's own; everything else is the local cloud's word."""
+        """No alarm but a test's own; everything else is the local cloud's word."""
         self.answers.forget()
-        an_account_with_quota(self.answers)
         self.answers.give("DescribeAlarms", lambda asked: alarms_of(self, asked))
 
     def doctor(self) -> tuple[int, list[Finding]]:
@@ -104,22 +98,9 @@ def local_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clou
     # A minute of a schedule lasts an hour: no tick of its own comes between a test's breaking and looking.
     state = clouds.up(clouds.Plan(home, stack="well", port=free_port(), notice_s=2.0, minute_s=3600, stop_grace_s=1.0))
     try:
-        _push_image(state)
         yield state, home
     finally:
         clouds.down(home)
-
-
-def _push_image(state: CloudState) -> None:
-    """An image where the launch template's own script looks for it."""
-    template = deploy.client_of(state, "ec2").describe_launch_template_versions(LaunchTemplateId=state.outputs["LaunchTemplateId"], Versions=["$Latest"])
-    script = base64.b64decode(template["LaunchTemplateVersions"][0]["LaunchTemplateData"]["UserData"]).decode()
-    found = re.search(r"^DROPFORGE_IMAGE=[^/]+/(.+):latest$", script, re.MULTILINE)
-    assert found is not None
-    ecr = deploy.client_of(state, "ecr")
-    if found.group(1) not in {repository["repositoryName"] for repository in ecr.describe_repositories()["repositories"]}:
-        ecr.create_repository(repositoryName=found.group(1))
-    ecr.put_image(repositoryName=found.group(1), imageTag="latest", imageManifest=IMAGE)
 
 
 class OneSession:
@@ -144,7 +125,7 @@ def session(local_state: tuple[CloudState, Path]) -> OneSession:
 
 @pytest.fixture
 def site(local_state: tuple[CloudState, Path], session: OneSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The stack as it was deployed, in an account with quota: the two questions that the local cloud cannot answer are answered."""
+    """The stack as `dropforge local up` leaves it."""
     (state, home), answers = local_state, session.answers
     monkeypatch.setattr(stacks, "new_session", lambda: session)
     site = Site(state, home, answers)
@@ -167,9 +148,8 @@ def alarms_of(site: Site, asked: dict[str, Any]) -> dict[str, Any]:
     return {"MetricAlarms": alarms + [{"AlarmName": name, "StateValue": "OK", "ActionsEnabled": True} for name in not_made]}
 
 
-def an_account_with_quota(answers: Answers, vcpus: float = 768.0) -> None:
+def an_account_with_quota(answers: Answers, vcpus: float) -> None:
     answers.give("GetServiceQuota", lambda asked: {"Quota": {"ServiceCode": "ec2", "QuotaCode": asked["QuotaCode"], "Value": vcpus}})
-    answers.give("DescribeInstanceTypeOfferings", lambda asked: offering(GPU_INSTANCES, asked))
 
 
 def offering(types: Any, asked: dict[str, Any]) -> dict[str, Any]:

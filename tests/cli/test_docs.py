@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dropforge.cli import main
-from dropforge.operate.checks_launching import QUOTAS
 from dropforge.operate.doctor import CHECKS
+from dropforge.quotas import QUOTAS
 from dropforge.translation import read
 from jobspec.operator import OperatorRequest, parse_request
 from tests.cli.shell import NotACommand, check_dropforge, commands_of, read_aws, simple_commands

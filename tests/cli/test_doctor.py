@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from dropforge.local import deploy
 from dropforge.operate.doctor import CHECKS
 from dropforge.operate.findings import Finding, Verdict
 from jobspec import tags
 from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
-from tests.cli.conftest import BY_A_TEST, IMAGE, Site, an_account_with_quota, offering
+from tests.cli.conftest import BY_A_TEST, Site, an_account_with_quota, offering
 from tests.cli.shell import read_aws
 
 pytestmark = pytest.mark.local_cloud
@@ -39,13 +40,42 @@ def test_a_stack_as_it_was_deployed_is_well_in_every_line(site: Site) -> None:
     assert {finding.check for finding in findings} == {check.name for check in CHECKS}
 
 
-def test_what_the_local_cloud_cannot_answer_is_unknown_and_not_ok(site: Site) -> None:
+def test_what_aws_does_not_answer_is_unknown_and_not_ok(site: Site) -> None:
     for operation in ("GetServiceQuota", "DescribeInstanceTypeOfferings"):
-        site.answers.leave(operation)
+        site.answers.refuse(operation, "ServiceException", "try again later")
     status, findings = site.doctor()
     assert {finding.check for finding in findings if finding.verdict is Verdict.UNKNOWN} == {"quota", "zones"}
     assert {finding.verdict for finding in findings if finding.check not in ("quota", "zones")} == {Verdict.OK}
     assert status == 0
+
+
+def test_a_quota_that_the_local_cloud_was_given_is_the_one_that_is_told(site: Site) -> None:
+    site.market.set_quota(4)
+    try:
+        found = of(site.doctor()[1], "quota")
+        site.market.set_quota(0)
+        status, none = site.doctor()
+    finally:
+        site.market.set_quota(None)
+    assert "4 vCPUs: too few for g4dn.2xlarge" in found[0].means
+    assert status == 1
+    assert [finding.verdict for finding in of(none, "quota")] == [Verdict.BROKEN] * 3 + [Verdict.OK] * 2
+    assert {finding.verdict for finding in of(site.doctor()[1], "quota")} == {Verdict.OK}
+
+
+def test_a_launch_that_the_organization_denies_is_broken_and_one_that_only_you_may_not_is_unknown(site: Site) -> None:
+    denied = (
+        "User: arn:aws:iam::123456789012:user/me is not authorized to perform: ec2:RunInstances on resource: arn:aws:ec2:us-east-1:123456789012:instance/* "
+    )
+    site.answers.refuse("RunInstances", "UnauthorizedOperation", denied + "with an explicit deny in a service control policy")
+    status, findings = site.doctor()
+    (found,) = of(findings, "launch")
+    assert (status, found.verdict) == (1, Verdict.BROKEN)
+    assert "no job can start" in found.means
+    assert read_aws(shlex.split(found.mend)) is not None
+    site.answers.refuse("RunInstances", "UnauthorizedOperation", denied + "because no identity-based policy allows the ec2:RunInstances action")
+    (found,) = of(site.doctor()[1], "launch")
+    assert found.verdict is Verdict.UNKNOWN
 
 
 def test_for_people_each_finding_is_a_line_and_each_remedy_one_below(site: Site) -> None:
@@ -134,7 +164,7 @@ BREAKS = {
         "image",
         ":latest is not in its repository",
         lambda site: site.client("ecr").batch_delete_image(repositoryName=site.repository, imageIds=[{"imageTag": "latest"}]),
-        lambda site: site.client("ecr").put_image(repositoryName=site.repository, imageTag="latest", imageManifest=IMAGE),
+        lambda site: site.client("ecr").put_image(repositoryName=site.repository, imageTag="latest", imageManifest=deploy.EMPTY_IMAGE),
     ),
     "alert without subscriber": Break("budget", "tells the stack nothing when it is spent", _without_subscriber),
     "alert gone": Break("budget", "tells the stack nothing", lambda site: site.client("budgets").delete_notification(**_spent_alert(site))),

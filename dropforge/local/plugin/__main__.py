@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import logging
 import sys
+from typing import Any
 
 from dropforge.local.plugin import formation, lambdas, mail, objects, permissions, seams, settings
 from dropforge.local.plugin.control import Control
@@ -12,6 +13,7 @@ from dropforge.local.plugin.imds import MetadataServer
 from dropforge.local.plugin.launching import Launching
 from dropforge.local.plugin.machines import Machines
 from dropforge.local.plugin.market import SpotMarket
+from dropforge.local.plugin.quotas import Quotas
 
 #: Seconds between two looks at what is due; ministack's own ten make a one-minute schedule late by as much.
 SCHEDULE_LOOK_S = 1
@@ -28,7 +30,7 @@ def main() -> int:
     machines = Machines(chosen, MetadataServer)
     _install(chosen, machines, market)
     try:
-        asyncio.run(_serve(chosen, Control(chosen, machines, market)))
+        asyncio.run(_serve(chosen, Control(chosen, machines, market).around(Quotas(chosen.quotas, market).around(seams.app.app))))
     finally:
         machines.end_all()
         lambdas.end_all()
@@ -42,6 +44,7 @@ def _install(chosen: settings.Settings, machines: Machines, market: SpotMarket) 
         RunInstances=launching.run_instances,
         TerminateInstances=launching.terminate_instances,
         DescribeInstances=describing.describe_instances,
+        DescribeInstanceTypeOfferings=describing.describe_instance_type_offerings,
         DescribeSpotPriceHistory=describing.describe_spot_price_history,
     )
     formation.install()
@@ -57,7 +60,7 @@ def _scaled(seconds: int | None, minute_s: float) -> float | None:
     return None if seconds is None else seconds * minute_s / 60
 
 
-async def _serve(chosen: settings.Settings, control: Control) -> None:
+async def _serve(chosen: settings.Settings, app: Any) -> None:
     # By name: hypercorn lives in .venv-cloud only, and the type checker in .venv.
     config = importlib.import_module("hypercorn.config").Config()
     config.bind = [f"127.0.0.1:{chosen.port}"]
@@ -65,7 +68,7 @@ async def _serve(chosen: settings.Settings, control: Control) -> None:
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     logging.getLogger("hypercorn.access").disabled = True
-    await importlib.import_module("hypercorn.asyncio").serve(control.around(seams.app.app), config)
+    await importlib.import_module("hypercorn.asyncio").serve(app, config)
 
 
 if __name__ == "__main__":

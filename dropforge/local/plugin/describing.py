@@ -1,4 +1,4 @@
-"""DescribeInstances and DescribeSpotPriceHistory: what EC2 says about instances and prices, filtered and in pages.
+"""DescribeInstances, DescribeInstanceTypeOfferings, DescribeSpotPriceHistory: what EC2 says, filtered and in pages.
 
 An unknown filter is an error here as it is on EC2 (the emulator alone would ignore it and answer with everything).
 """
@@ -57,12 +57,32 @@ class Describing:
         response: Response = seams.ec2._xml(200, "DescribeInstancesResponse", f"<reservationSet>{items}</reservationSet>{render({'nextToken': token})}")
         return response
 
+    def describe_instance_type_offerings(self, params: dict[str, Any]) -> Response:
+        """Every type that can be launched, in every zone that has a subnet: capacity is another question."""
+        request = nest(params)
+        kind = request.get("LocationType", "region")
+        if kind not in ("region", "availability-zone"):
+            return error("InvalidParameterValue", f"The local cloud has no locations of type {kind}")
+        zones = _zones()
+        wanted = {str(asked["Name"]): [str(value) for value in asked["Value"]] for asked in request.get("Filter", [])}
+        if unknown := wanted.keys() - {"location", "instance-type"}:
+            return error("InvalidParameterValue", f"The filter '{min(unknown)}' is invalid")
+        offered = [
+            {"instanceType": name, "locationType": kind, "location": location}
+            for location in (zones if kind == "availability-zone" else sorted({zone[:-1] for zone in zones}))
+            for name in sorted(self._market.types)
+        ]
+        keys = {"location": "location", "instance-type": "instanceType"}
+        found = [each for each in offered if all(any(fnmatchcase(each[keys[name]], value) for value in values) for name, values in wanted.items())]
+        response: Response = seams.ec2._xml(200, "DescribeInstanceTypeOfferingsResponse", render({"instanceTypeOfferingSet": found}))
+        return response
+
     def describe_spot_price_history(self, params: dict[str, Any]) -> Response:
         """The price of each pool now: as many entries as types x zones asked for."""
         request = nest(params)
         types = request.get("InstanceType") or sorted(self._market.types)
         only = request.get("AvailabilityZone")
-        zones = [only] if only else sorted({subnet["AvailabilityZone"] for subnet in seams.ec2._subnets.values()})
+        zones = [only] if only else _zones()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         entries = [
             {
@@ -78,6 +98,11 @@ class Describing:
         ]
         response: Response = seams.ec2._xml(200, "DescribeSpotPriceHistoryResponse", render({"spotPriceHistorySet": entries}))
         return response
+
+
+def _zones() -> list[str]:
+    """Those that have a subnet."""
+    return sorted({subnet["AvailabilityZone"] for subnet in seams.ec2._subnets.values()})
 
 
 def _matches(machine: Machine, asked: dict[str, Any]) -> bool:

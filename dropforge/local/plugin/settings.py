@@ -29,6 +29,8 @@ class Settings:
     lambda_python: str
     source: Path
     types: dict[str, OfferedType]
+    #: Code of each vCPU quota in Service Quotas, to the market that it limits.
+    quotas: dict[str, str] = field(default_factory=dict)
     boot_s: float = 0.3
     stop_grace_s: float = 3.0
     minute_s: float = 60.0
