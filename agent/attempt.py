@@ -22,6 +22,7 @@ from agent.outcome import LastWords, NoResult
 from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
+from agent.sources import run_sources
 from agent.staging import Stager, StagingFailed, free_bytes
 from agent.store import S3_ERRORS, Denied, Store
 from agent.uploader import Uploader
@@ -154,7 +155,7 @@ class Attempt:
         self._timed("handover", self._await_predecessor)
         self._timed("stage_checkpoint", self._stage_checkpoint)
         self._alarms.check()
-        self._desk.write_run_file(run_file(self._ticket))
+        self._desk.write_run_file(run_file(self._ticket, self._world.folders.run))
 
     def _timed(self, name: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -336,14 +337,16 @@ class Attempt:
         return self._pace.save_s + 2 * (self._progress.told.save_s + self._uploader.upload_s)
 
 
-def run_file(ticket: Ticket) -> RunFile:
-    """The trainer's orders, from the manifest; the rest are the contract's own defaults."""
+def run_file(ticket: Ticket, folder: Path) -> RunFile:
+    """The trainer's orders, from the manifest and what was staged in ``folder``; the rest are the contract's own defaults."""
     manifest = ticket.manifest
     return RunFile(
         job_id=ticket.job_id,
         model_reference=manifest.model.reference(),
-        eval_file="data/eval.jsonl" if manifest.data.eval else None,
+        train_from=run_sources("train", manifest.data, folder),
+        eval_from=run_sources("eval", manifest.data, folder),
         data_format=manifest.data.format,
+        columns=manifest.data.columns,
         eval_fraction=manifest.data.eval_fraction,
         checkpoint=manifest.checkpoint,
         **{name: getattr(manifest, name) for name in ("method", *OPTIONS, "adapter", "training", "evaluation")},

@@ -1,14 +1,24 @@
-"""A first look at a data file, before a GPU does any work. The trainer holds every row to the format later."""
+"""A first look at a data file, before a GPU does any work. The trainer holds every row to the format later.
 
+The agent holds credentials, so it takes a stranger's file apart no further than it must: what is packed by zstd or is
+Parquet is left to the trainer, which has none.
+"""
+
+import gzip
 import json
-from collections.abc import Callable
+import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from jobspec.data import FORMATS_OF, Data
+from jobspec.formats import allowed, format_of, problem_of, standard
 from jobspec.marker import FailureCode
 
 MAX_ROW_BYTES = 8 * 1024 * 1024
-Format = Literal["auto", "chat", "prompt-completion", "text"]
+#: Blank lines before the first row that are passed over.
+MAX_BLANK_LINES = 10_000
+_GZIP = b"\x1f\x8b"
+_LEFT_TO_THE_TRAINER = (b"\x28\xb5\x2f\xfd", b"PAR1")
 
 
 class BadRows(Exception):
@@ -19,52 +29,46 @@ class BadRows(Exception):
         self.code = code
 
 
-def _is_chat(row: dict[str, Any]) -> bool:
-    turns = row.get("messages")
-    return isinstance(turns, list) and bool(turns) and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns)
-
-
-def _is_pair(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("prompt"), str | list) and isinstance(row.get("completion"), str | list)
-
-
-def _is_text(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("text"), str)
-
-
-_SHAPES: dict[str, tuple[Callable[[dict[str, Any]], bool], str]] = {
-    "chat": (_is_chat, '{"messages": [{"role": ..., "content": ...}]}'),
-    "prompt-completion": (_is_pair, '{"prompt": ..., "completion": ...}'),
-    "text": (_is_text, '{"text": ...}'),
-}
-
-
-def check_first_row(path: Path, format_: Format, name: str) -> None:
-    """Raises BadRows where ``path`` has no rows or its first row is not of ``format_``; ``name`` is what the user calls it."""
-    number, line = _first_line(path, name)
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise BadRows(FailureCode.DATA_INVALID, f"{name}, line {number} is not a JSON object in UTF-8 ({str(error)[:80]}); {_allowed(format_)}") from None
-    shapes = _SHAPES if format_ == "auto" else {format_: _SHAPES[format_]}
-    if not isinstance(row, dict) or not any(fits(row) for fits, _ in shapes.values()):
-        found = f"keys {', '.join(sorted(row)[:8])}" if isinstance(row, dict) else f"a {type(row).__name__}"
-        raise BadRows(FailureCode.DATA_INVALID, f"{name}, line {number} has {found[:200]}; {_allowed(format_)}")
-
-
-def _first_line(path: Path, name: str) -> tuple[int, bytes]:
+def check_first_row(path: Path, method: str, data: Data, name: str) -> None:
+    """Raises BadRows where ``path`` has no rows or its first row is not what ``method`` learns from; ``name`` is what the user calls it."""
     with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_ROW_BYTES + 1):
-            number += 1
-            if len(line) > MAX_ROW_BYTES:
-                raise BadRows(FailureCode.DATA_INVALID, f"{name}, line {number} is longer than {MAX_ROW_BYTES} bytes; one JSON object a line is needed")
-            if line.strip():
-                return number, line
+        first = file.read(4)
+    if first in _LEFT_TO_THE_TRAINER:
+        return
+    formats = FORMATS_OF[method] if data.format == "auto" else (data.format,)
+    number, line = _first_line(path, name, packed=first[:2] == _GZIP)
+    try:
+        row: Any = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadRows(
+            FailureCode.DATA_INVALID, f"{name}, line {number} is not a JSON object in UTF-8 ({str(error)[:80]}). Allowed: {allowed(formats)}"
+        ) from None
+    if problem := _problem(row, method, data):
+        raise BadRows(FailureCode.DATA_INVALID, f"{name}, line {number} {problem[:600]}. Allowed: {allowed(formats)}")
+
+
+def _problem(row: Any, method: str, data: Data) -> str | None:
+    if not isinstance(row, dict):
+        return f"has a {type(row).__name__} where a JSON object belongs"
+    row = standard(row, data.columns)
+    try:
+        wanted = format_of(row, method) if data.format == "auto" else data.format
+    except ValueError as why:
+        return str(why)
+    problem = problem_of(row, wanted)
+    return f"has {problem}" if problem else None
+
+
+def _first_line(path: Path, name: str, *, packed: bool) -> tuple[int, bytes]:
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            number = 0
+            while number < MAX_BLANK_LINES and (line := file.readline(MAX_ROW_BYTES + 1)):
+                number += 1
+                if len(line) > MAX_ROW_BYTES:
+                    raise BadRows(FailureCode.DATA_INVALID, f"{name}, line {number} is longer than {MAX_ROW_BYTES} bytes; one JSON object a line is needed")
+                if line.strip():
+                    return number, line
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise BadRows(FailureCode.DATA_INVALID, f"{name} is packed by gzip, and damaged ({error}); pack and upload it again") from None
     raise BadRows(FailureCode.DATA_EMPTY, f"{name} has no rows; give a file with one JSON object a line")
-
-
-def _allowed(format_: Format) -> str:
-    if format_ == "auto":
-        return "each line must be one of " + ", ".join(shape for _, shape in _SHAPES.values())
-    return f"format {format_} needs {_SHAPES[format_][1]} on each line"

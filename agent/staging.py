@@ -6,30 +6,30 @@ only what is missing or different.
 
 import errno
 import logging
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
 from agent import hub, model_files
 from agent.control import write_whole
-from agent.digests import damage, digest_of
+from agent.digests import damage, digest_of, regular_files
 from agent.rows import BadRows, check_first_row
 from agent.settings import Folders
+from agent.sources import sources_of
 from agent.store import Absent, Check, Found, Store
 from jobspec.base import Document, FileDigest
+from jobspec.data import Source
 from jobspec.marker import Failure, FailureCode
+from jobspec.runfile import MAX_FILES
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
 
 #: Left free beside what is downloaded: checkpoints, the result, logs.
 RESERVE_BYTES = 1024**3
-HUB_LOOK_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,9 @@ class Stager:
 
     def stage_data(self) -> None:
         """Fetch and look at the data. First, for it is small, and where people err. Raises StagingFailed, Summoned."""
-        data = self._ticket.manifest.data
-        with_disk_full(lambda: self._data_file(data.train, "data/train.jsonl"))
-        if data.eval is not None:
-            location = data.eval
-            with_disk_full(lambda: self._data_file(location, "data/eval.jsonl"))
+        for role, source, place in sources_of(self._ticket.manifest.data):
+            stage = self._data_from_s3 if source.path else self._data_from_hub
+            with_disk_full(partial(stage, role, source, place))
 
     def stage_model(self) -> None:
         """Fetch the model. Raises StagingFailed, Summoned."""
@@ -95,17 +93,45 @@ class Stager:
         if found := model_files.fault(folder):
             raise StagingFailed(FailureCode.MODEL_INVALID, f"the model {self._ticket.manifest.model.reference()} {found}")
 
-    def _data_file(self, location: str, name: str) -> None:
-        bucket, key = split_location(location, self._ticket.data_bucket)
+    def _data_from_s3(self, role: str, source: Source, place: str) -> None:
+        bucket, key = split_location(str(source.path), self._ticket.data_bucket)
+        called = f"the data file s3://{bucket}/{key}"
         try:
             facts = self._store.facts(bucket, key)
         except Absent as error:
-            raise StagingFailed(FailureCode.DATA_MISSING, f"the data file {error}; check data.train and data.eval in the manifest") from None
+            raise StagingFailed(FailureCode.DATA_MISSING, f"the data file {error}; check data.{role} in the manifest") from None
         if facts.size == 0:
-            raise StagingFailed(FailureCode.DATA_EMPTY, f"the data file s3://{bucket}/{key} is empty; give a file with one JSON object a line")
-        self._fetch(bucket, {name: facts})
+            raise StagingFailed(FailureCode.DATA_EMPTY, f"{called} is empty; give a file with one JSON object a line")
+        self._fetch(bucket, {place: facts})
+        self._look_at(place, called)
+
+    def _data_from_hub(self, role: str, source: Source, place: str) -> None:
+        """The files of a hub data set, under numbers: what they are called there is not ours to choose."""
+        known = f"hub dataset {source.hub}@{source.revision} {source.file} {place}"
+        if not self._is_there(known):
+            self._need_space(0)
+            aside = self._folders.incoming / place
+            self._from_hub("dataset", FailureCode.DATA_MISSING, str(source.hub), str(source.revision), aside, (str(source.file),))
+            found = sorted(path for path in regular_files(aside) if fnmatchcase(path.relative_to(aside).as_posix(), str(source.file)))
+            if not found or len(found) > MAX_FILES:
+                shutil.rmtree(aside)
+                raise StagingFailed(
+                    FailureCode.DATA_MISSING, f"the hub data set {source.called()} has {len(found)} such files, wanted are 1 to {MAX_FILES}; check data.{role}"
+                )
+            shutil.rmtree(self._folders.run / place, ignore_errors=True)
+            (self._folders.run / place).mkdir(parents=True)
+            names = [f"{place}/{at:03d}" for at in range(len(found))]
+            for path, name in zip(found, names, strict=True):
+                path.rename(self._folders.run / name)
+            shutil.rmtree(aside)
+            self._remember(known, tuple(digest_of(self._folders.run / name, name) for name in names))
+        for file in self._staged.sources[known]:
+            self._look_at(file.path, f"the hub data set {source.called()}")
+
+    def _look_at(self, name: str, called: str) -> None:
+        manifest = self._ticket.manifest
         try:
-            check_first_row(self._folders.run / name, self._ticket.manifest.data.format, f"the data file s3://{bucket}/{key}")
+            check_first_row(self._folders.run / name, manifest.method, manifest.data, called)
         except BadRows as error:
             raise StagingFailed(error.code, str(error)) from None
 
@@ -144,33 +170,15 @@ class Stager:
         # How large a hub model is, is not known before; a full disk is noticed as such all the same.
         self._need_space(0)
         folder = self._folders.run / "model"
-        self._run_hub(str(model.hub), str(model.revision), folder)
+        self._from_hub("model", FailureCode.MODEL_MISSING, str(model.hub), str(model.revision), folder, model_files.ALLOWED_PATTERNS)
         names = sorted(path.name for path in folder.iterdir() if model_files.is_allowed(path.name))
         self._remember(source, tuple(digest_of(folder / name, f"model/{name}") for name in names))
 
-    def _run_hub(self, repository: str, revision: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The image is offline for the trainer's sake; this one process is not.
-        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(self._folders.incoming / "hub")}
-        command = [sys.executable, "-m", hub.__name__, repository, revision, str(folder)]
-        # A file, not a pipe: whoever fills a pipe that nobody reads stands still, and a download of hours says much.
-        with tempfile.TemporaryFile() as words:
-            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=words) as process:  # noqa: S603 - our own module; id and revision are held to patterns
-                try:
-                    while process.poll() is None:
-                        self._check()
-                        self._sleep(HUB_LOOK_S)
-                except BaseException:
-                    process.kill()
-                    raise
-            words.seek(max(0, words.seek(0, os.SEEK_END) - 4000))
-            told = words.read(4000).decode("utf-8", "replace").strip()[-500:]
-        if process.returncode == hub.EXIT_MISSING:
-            raise StagingFailed(FailureCode.MODEL_MISSING, f"the hub has no public model {repository} at {revision}: {told}")
-        if "No space left" in told:
-            raise OSError(errno.ENOSPC, told)
-        if process.returncode != 0:
-            raise ConnectionError(f"the hub did not give {repository}@{revision}: {told}")
+    def _from_hub(self, kind: str, missing: FailureCode, repository: str, revision: str, folder: Path, patterns: tuple[str, ...]) -> None:
+        try:
+            hub.fetch(kind, repository, revision, folder, patterns, self._folders.incoming / "hub", self._check, self._sleep)
+        except Absent as error:
+            raise StagingFailed(missing, str(error)) from None
 
     def _is_there(self, source: str, name: str | None = None) -> bool:
         files = self._staged.sources.get(source, ())

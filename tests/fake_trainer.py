@@ -38,7 +38,7 @@ class FakeTrainer:
     def __init__(self, run_path: Path) -> None:
         self.folder = run_path.parent
         self.run = load(RunFile, run_path.read_bytes())
-        first = (self.folder / self.run.train_file).read_text().splitlines()[0]
+        first = (self.folder / self.run.train_sources()[0].files[0]).read_text().splitlines()[0]
         self.orders: dict[str, Any] = {"step_s": 0.01, "save_every": 5, "state_bytes": 64, **json.loads(json.loads(first)["text"])}
         self.total = self.run.training.max_steps or 20
         self.stopped = False

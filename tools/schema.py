@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "functions"))
@@ -20,6 +20,8 @@ from jobspec.checkpoint import CheckpointManifest  # noqa: E402
 from jobspec.heartbeat import Heartbeat  # noqa: E402
 from jobspec.manifest import Manifest  # noqa: E402
 from jobspec.marker import CompletionMarker  # noqa: E402
+from jobspec.problems import Path as KeyPath  # noqa: E402
+from jobspec.problems import dotted  # noqa: E402
 from jobspec.runfile import Progress, RunFile, TrainerResults  # noqa: E402
 from jobspec.status import Status  # noqa: E402
 from jobspec.ticket import StopOrder, Ticket  # noqa: E402
@@ -65,16 +67,9 @@ def generated() -> dict[str, str]:
 def reference() -> str:
     """The manifest's reference page: every section, every key."""
     parts = [_INTRODUCTION, "## Top level\n", *_table((), Manifest)]
-    for path, model in _sections((), Manifest):
-        parts += [f"\n## {'.'.join(path)}\n", f"{(model.__doc__ or '').strip()}\n", *_table(_inside(path), model)]
+    for path, model in _sections((), Manifest, set()):
+        parts += [f"\n## {dotted(path).replace('[0]', '[]')}\n", f"{(model.__doc__ or '').strip()}\n", *_table(path, model)]
     return "\n".join(parts) + "\n"
-
-
-def _inside(path: tuple[str, ...]) -> tuple[str | int, ...]:
-    """Where a section's keys stand: of a list of sections, in its first one."""
-    node = node_at(path)
-    listed = node is not None and any(choice.get("type") == "array" for choice in choices(node))
-    return (*path, 0) if listed else path
 
 
 def _schema_text(model: type[Document], mode: Any) -> str:
@@ -94,20 +89,33 @@ def _mend_defaults(node: Any) -> None:
             del node["default"]
 
 
-def _sections(path: tuple[str, ...], model: type[Document]) -> Iterator[tuple[tuple[str, ...], type[Document]]]:
+def _sections(path: KeyPath, model: type[Document], found: set[type[Document]]) -> Iterator[tuple[KeyPath, type[Document]]]:
+    """Every section below ``model`` with its path, each kind of section once."""
     for key, field in model.model_fields.items():
-        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, Document):
-                yield (*path, key), candidate
-                yield from _sections((*path, key), candidate)
+        for below, section in _documents_in(field.annotation):
+            if section not in found:
+                found.add(section)
+                yield (*path, key, *below), section
+                yield from _sections((*path, key, *below), section, found)
 
 
-def _table(path: tuple[str | int, ...], model: type[Document]) -> list[str]:
+def _documents_in(annotation: Any) -> Iterator[tuple[tuple[int, ...], type[Document]]]:
+    """Sections that a field may hold: itself, one of a choice, or each one of a list (at index 0)."""
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        yield (), annotation
+        return
+    inside = (0,) if get_origin(annotation) is tuple else ()
+    for part in get_args(annotation):
+        for below, section in _documents_in(part):
+            yield (*inside, *below), section
+
+
+def _table(path: KeyPath, model: type[Document]) -> list[str]:
     rows = ["| key | what it may be | default | |", "|---|---|---|---|"]
     for key in keys_at(path):
         node = node_at((*path, key))
         if node is None:
-            raise ValueError(f"{key} at {path}: in the keys, but not in the schema")
+            raise ValueError(f"{dotted((*path, key))}: in the keys, but not in the schema")
         section = any(choice.get("type") == "object" for choice in choices(node))
         told = next((each["description"] for each in (node, *choices(node)) if "description" in each), "")
         allowed = "a section, below" if section else words(node)

@@ -15,12 +15,13 @@ from jobspec.wire import dump
 from trainer.base_model import file_sha256
 from trainer.checkpoints import sealed, sync_folder, write_durably
 from trainer.failures import TrainerFailure
+from trainer.report import CLOSE, OPEN
 
 RESULTS_NAME = "results.json"
 ADAPTER_NAME = "adapter_model.safetensors"
 #: Losses of this many last steps make the results' ``train_loss``: one step alone is noise.
 LAST_STEPS = 10
-_PROBE_TOKENS = 32
+PROBE_TOKENS = 32
 _CURVE_KEYS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
 
 
@@ -36,6 +37,7 @@ class Measured:
     data_sha256: str
     model_sha256: str
     data_report: str
+    samples: tuple[str, ...]
     dtype: str
 
 
@@ -59,7 +61,7 @@ def write_final(run: RunFile, root: Path, trainer: Any, tokenizer: Any, probe: l
         write_durably(staging / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in curve).encode())
         plot_loss(curve, results, staging / "loss.png")
         write_durably(staging / "README.md", model_card(run, results, measured).encode())
-        difference = check_loads_back(trainer, staging, probe[:_PROBE_TOKENS], exact=measured.dtype == "float32")
+        difference = check_loads_back(trainer, staging, probe, exact=measured.dtype == "float32")
         sealed(staging)
         sync_folder(staging)
         os.rename(staging, final)
@@ -185,6 +187,10 @@ Losses are mean cross-entropy per supervised token (nats). The whole curve: `met
 
 {measured.data_report}.
 
+Rows as the model saw them; what is between {OPEN} and {CLOSE} carried loss:
+
+{_quoted(measured.samples)}
+
 | | sha256 |
 |---|---|
 | data | `{results.data_sha256}` |
@@ -202,6 +208,11 @@ Losses are mean cross-entropy per supervised token (nats). The whole curve: `met
 def _targets(run: RunFile) -> str:
     targets = run.adapter.target_modules
     return "every linear layer" if isinstance(targets, str) else ", ".join(targets)
+
+
+def _quoted(samples: tuple[str, ...]) -> str:
+    """As code blocks of indented lines: no text of a row can end one."""
+    return "\n\n".join("".join(f"    {line}\n" for line in sample.splitlines()).rstrip("\n") for sample in samples)
 
 
 def _number(value: float | None) -> str:

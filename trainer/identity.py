@@ -1,13 +1,12 @@
 """What a run is a run of: the digests and settings that decide every step it takes."""
 
-import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
 
 from jobspec.checkpoint import Identity
 from jobspec.runfile import RunFile
-from trainer.base_model import file_sha256, folder_sha256
+from trainer.base_model import folder_sha256
 from trainer.stop import StopSignal
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
@@ -15,26 +14,20 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
 _FREE = {"logging_steps", "max_truncated_fraction"}
 
 
-def identity_of(run: RunFile, root: Path, stop: StopSignal) -> Identity:
-    """The identity of a run; reads the model and the data once, all of it."""
+def identity_of(run: RunFile, root: Path, data_sha256: str, stop: StopSignal) -> Identity:
+    """The identity of a run; reads all of the model once."""
     settings: dict[str, str | int | float | bool | None] = {
         "method": run.method,
         "data.format": run.data_format,
-        "data.eval_fraction": None if run.eval_file else run.eval_fraction,
+        "data.columns": json.dumps(run.columns.named(), sort_keys=True),
+        "data.eval_fraction": None if run.eval_sources() else run.eval_fraction,
     }
     for section, values in (("adapter", run.adapter.model_dump(mode="json")), ("training", run.training.model_dump(mode="json", exclude=_FREE))):
         for key, value in values.items():
             settings[f"{section}.{key}"] = json.dumps(value) if isinstance(value, list) else value
     return Identity(
         model_sha256=folder_sha256(root / run.model_dir, stop),
-        data_sha256=_data_sha256(run, root, stop),
+        data_sha256=data_sha256,
         settings=settings,
         libraries={name: version(name) for name in LIBRARIES},
     )
-
-
-def _data_sha256(run: RunFile, root: Path, stop: StopSignal) -> str:
-    digest = hashlib.sha256()
-    for role, file in (("train", run.train_file), ("eval", run.eval_file)):
-        digest.update(f"{role} {file_sha256(root / file, stop) if file else '-'}\n".encode())
-    return digest.hexdigest()

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from trainer.rows import DataFile, Row
 from trainer.stop import StopSignal
-from trainer.tokens import IGNORED, render
+from trainer.tokens import IGNORED
 
 ANSWER_TOKENS = 48
 _SHOWN = 400
@@ -26,18 +25,6 @@ def eval_loss(trainer: Any, stop: StopSignal) -> float | None:
         loss_sum += float(loss) * counted
         tokens += counted
     return loss_sum / tokens if tokens else None
-
-
-def question_of(data: DataFile, row: Row, tokenizer: Any) -> tuple[str, str]:
-    """The text to show and the prompt to continue, made of one row."""
-    if data.format == "chat":
-        messages = row.value["messages"]
-        first = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
-        return str(messages[first - 1]["content"]).strip()[:_SHOWN], render(tokenizer, messages[:first], prompt=True)
-    if data.format == "prompt-completion":
-        return str(row.value["prompt"]).strip()[:_SHOWN], str(row.value["prompt"])
-    start = " ".join(str(row.value["text"]).split(" ")[:8])
-    return start.strip()[:_SHOWN], start
 
 
 def answer(trainer: Any, tokenizer: Any, prompt: str, *, special_tokens: bool, max_length: int, stop: StopSignal) -> str:

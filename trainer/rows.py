@@ -1,176 +1,144 @@
-"""Reading data sets: JSON Lines of one format, every row held to it, every problem with its file and line.
+"""Data sets: every row of every file held to one format, every problem told with its file and line.
 
-No torch, no tokenizer: bad data is found in a second, before the GPU does any work.
+No torch, no tokenizer: bad data is found in a second, before the GPU does any work. Rows are read again where they are
+needed instead of being kept, so that a million of them cost no memory.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from jobspec.data import FORMATS_OF, Columns, Format
+from jobspec.formats import allowed, format_of, is_spoken, problem_of, standard
 from jobspec.marker import FailureCode
+from jobspec.runfile import RunFile, RunSource
 from trainer.failures import TrainerFailure
+from trainer.files import Unreadable, numbered_rows
 from trainer.stop import StopSignal
 
-Format = Literal["chat", "prompt-completion", "text"]
-
-MAX_FILE_BYTES = 2 * 1024**3
-MAX_ROW_BYTES = 4 * 1024**2
-MAX_MESSAGES = 2000
 #: Problems shown at once: enough to see a pattern, few enough to read.
 MAX_PROBLEMS = 5
-ROLES = ("system", "user", "assistant", "tool")
-_KEYS: dict[Format, tuple[str, ...]] = {"chat": ("messages",), "prompt-completion": ("prompt", "completion"), "text": ("text",)}
-ALLOWED = 'a row is {"messages": [{"role": ..., "content": ...}]} (chat), {"prompt": ..., "completion": ...} (prompt-completion) or {"text": ...} (text)'
+_STOP_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checked row: its line number (from 1) and its JSON object."""
+    """One checked row with our names for its columns, and where it stands: ``data/train.jsonl: line 7``."""
 
-    line: int
+    where: str
     value: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class DataFile:
-    """A whole checked file. ``name`` is how messages call it (the path in the run file)."""
+class Part:
+    """One file of a data set. ``name`` is how messages call it."""
+
+    path: Path
+    name: str
+    rows: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Checked files, read as one. ``spoken``: prompts and answers are lists of messages rather than texts."""
 
     name: str
     format: Format
-    rows: list[Row]
+    spoken: bool
+    columns: Columns
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def rows(self, stop: StopSignal, doing: str) -> Iterator[Row]:
+        """Every row in the order of files and lines; ``doing`` says what for, should a stop be asked for."""
+        for part in self.parts:
+            for at, found in enumerate(numbered_rows(part.path, part.name)):
+                if at % _STOP_ROWS == 0:
+                    stop.check(f"{doing} {part.name}")
+                if isinstance(found.value, Unreadable):
+                    raise TrainerFailure(FailureCode.DATA_INVALID, f"{part.name}: {found.place}: {found.value.why}; the file changed while it was read.")
+                yield Row(f"{part.name}: {found.place}", standard(found.value, self.columns))
 
 
-def read_rows(path: Path, name: str, wanted: Format | Literal["auto"], stop: StopSignal) -> DataFile:
-    """Every row of the file. Raises TrainerFailure (data_missing, data_empty, data_invalid) with located problems."""
-    _check_file(path, name)
-    found: Format | None = None if wanted == "auto" else wanted
-    rows: list[Row] = []
-    problems: list[str] = []
-    for number, raw in _lines(path, name):
-        if number % 1000 == 0:
-            stop.check(f"reading {name}")
-        value = _parsed(raw, number, problems)
-        if value is None:
-            continue
-        if found is None:
-            found = _format_of(value, name, number)
-        problem = problem_of(value, found)
-        if problem is None:
-            rows.append(Row(number, value))
-        else:
-            problems.append(f"line {number}: {problem}")
-        if len(problems) >= MAX_PROBLEMS:
-            break
-    if problems:
-        more = " (and maybe more)" if len(problems) >= MAX_PROBLEMS else ""
-        raise TrainerFailure(FailureCode.DATA_INVALID, f"{name}: {'; '.join(problems)}{more}. Allowed: {ALLOWED}.")
-    if not rows or found is None:
-        raise TrainerFailure(FailureCode.DATA_EMPTY, f"{name} has no rows: write one JSON object a line. Allowed: {ALLOWED}.")
-    return DataFile(name, found, rows)
+def training_set(run: RunFile, root: Path, stop: StopSignal) -> DataSet:
+    """The training rows, all checked. Raises TrainerFailure (data_missing, data_empty, data_invalid)."""
+    return read_set(run.train_sources(), run, root, None if run.data_format == "auto" else run.data_format, stop)
 
 
-def _check_file(path: Path, name: str) -> None:
-    if not path.is_file():
-        raise TrainerFailure(FailureCode.DATA_MISSING, f"{name}: there is no such file. Check the data set's location in the manifest.")
-    size = path.stat().st_size
-    if size == 0:
-        raise TrainerFailure(FailureCode.DATA_EMPTY, f"{name} is empty (0 bytes): write one JSON object a line. Allowed: {ALLOWED}.")
-    if size > MAX_FILE_BYTES:
-        raise TrainerFailure(FailureCode.DATA_INVALID, f"{name} has {size} bytes; the limit is {MAX_FILE_BYTES}. Split the data set, or take a sample of it.")
+def held_out_set(run: RunFile, root: Path, train: DataSet, stop: StopSignal) -> DataSet | None:
+    """The rows of ``eval_file`` or ``eval_from``, held to the training rows' format; None where the manifest names none."""
+    sources = run.eval_sources()
+    return read_set(sources, run, root, train.format, stop) if sources else None
 
 
-def _lines(path: Path, name: str) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank. A line over the limit ends the reading: nothing after it can be trusted."""
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(MAX_ROW_BYTES + 1):
-            number += 1
-            if len(raw) > MAX_ROW_BYTES:
-                raise TrainerFailure(
-                    FailureCode.DATA_INVALID, f"{name}: line {number} is longer than {MAX_ROW_BYTES} bytes. Allowed: one JSON object a line, each within that."
-                )
-            if raw.strip():
-                yield number, raw
+def read_set(sources: tuple[RunSource, ...], run: RunFile, root: Path, wanted: Format | None, stop: StopSignal) -> DataSet:
+    """Every row of the sources read once and checked. Raises TrainerFailure with located problems."""
+    if wanted is not None and wanted not in FORMATS_OF[run.method]:
+        fitting = " or ".join(FORMATS_OF[run.method])
+        raise TrainerFailure(FailureCode.DATA_INVALID, f"method {run.method} learns from {fitting} rows, but data.format is {wanted}.")
+    checker = _Checker(run.method, run.columns, wanted)
+    parts = []
+    for source in sources:
+        for file in source.files:
+            name = _name_of(source, file)
+            rows = checker.check(root / file, name, stop)
+            parts.append(Part(root / file, name, rows, source.weight))
+    assert checker.format is not None, "no file is without rows"
+    name = parts[0].name if len(parts) == 1 else f"{parts[0].name} and {len(parts) - 1} more"
+    return DataSet(name, checker.format, bool(checker.spoken), run.columns, tuple(parts))
 
 
-def _parsed(raw: bytes, number: int, problems: list[str]) -> dict[str, Any] | None:
-    try:
-        value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError as error:
-        problems.append(f"line {number}: byte {error.start} is not UTF-8 text (is the file compressed, or in another encoding?)")
-    except json.JSONDecodeError as error:
-        problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
-    except RecursionError:
-        problems.append(f"line {number}: nested too deeply")
-    else:
-        if isinstance(value, dict):
-            return value
-        hint = "; one object a line, not one array for the file" if isinstance(value, list) else ""
-        problems.append(f"line {number}: {_kind(value)} where a JSON object belongs{hint}")
-    return None
+def _name_of(source: RunSource, file: str) -> str:
+    if not source.called:
+        return file
+    return source.called if len(source.files) == 1 else f"{source.called} ({file.rsplit('/', 1)[-1]})"
 
 
-def _format_of(value: dict[str, Any], name: str, number: int) -> Format:
-    for known, keys in _KEYS.items():
-        if all(key in value for key in keys):
-            return known
-    found = ", ".join(sorted(str(key)[:40] for key in value)[:10]) or "none"
-    raise TrainerFailure(FailureCode.DATA_INVALID, f"{name}: line {number} has the keys {found}; none of the known formats. Allowed: {ALLOWED}.")
+class _Checker:
+    """Holds all rows of all files to the format of the first one."""
 
+    def __init__(self, method: str, columns: Columns, wanted: Format | None) -> None:
+        self._method, self._columns = method, columns
+        self.format = wanted
+        self.spoken: bool | None = None
 
-def problem_of(value: dict[str, Any], wanted: Format) -> str | None:
-    """What keeps ``value`` from being a row of that format, or None."""
-    missing = [key for key in _KEYS[wanted] if key not in value]
-    if missing:
-        found = ", ".join(sorted(str(key)[:40] for key in value)[:10]) or "none"
-        return f"no {' and no '.join(repr(key) for key in missing)} (found the keys {found}; this file is {wanted})"
-    if wanted == "chat":
-        return _messages_problem(value["messages"])
-    for key in _KEYS[wanted]:
-        if problem := _text_problem(value[key], key, blank_allowed=key == "prompt"):
+    def check(self, path: Path, name: str, stop: StopSignal) -> int:
+        """The number of rows in the file. Raises TrainerFailure."""
+        rows, problems = 0, []
+        for at, found in enumerate(numbered_rows(path, name)):
+            if at % _STOP_ROWS == 0:
+                stop.check(f"reading {name}")
+            rows += 1
+            problem = found.value.why if isinstance(found.value, Unreadable) else self._problem(found.value, f"{name}: {found.place}")
+            if problem:
+                problems.append(f"{found.place}: {problem}")
+                if len(problems) >= MAX_PROBLEMS:
+                    break
+        if problems:
+            more = " (and maybe more)" if len(problems) >= MAX_PROBLEMS else ""
+            raise TrainerFailure(FailureCode.DATA_INVALID, f"{name}: {'; '.join(problems)}{more}. Allowed: {self._allowed()}.")
+        if not rows:
+            raise TrainerFailure(FailureCode.DATA_EMPTY, f"{name} has no rows: write one JSON object a line. Allowed: {self._allowed()}.")
+        return rows
+
+    def _problem(self, value: dict[str, Any], where: str) -> str | None:
+        row = standard(value, self._columns)
+        if self.format is None:
+            try:
+                self.format = format_of(row, self._method)
+            except ValueError as why:
+                raise TrainerFailure(FailureCode.DATA_INVALID, f"{where} {why}. Allowed: {self._allowed()}.") from None
+        if problem := problem_of(row, self.format):
             return problem
-    return None
+        spoken = is_spoken(row, self.format)
+        self.spoken = spoken if self.spoken is None else self.spoken
+        if spoken != self.spoken:
+            return f"{'messages' if spoken else 'texts'} where the rows before hold {'texts' if spoken else 'messages'}"
+        return None
 
-
-def _messages_problem(messages: object) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return f"'messages' is {_kind(messages)}; allowed: a list of messages that is not empty"
-    if len(messages) > MAX_MESSAGES:
-        return f"{len(messages)} messages; the limit is {MAX_MESSAGES}"
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            return f"messages[{index}] is {_kind(message)}; allowed: an object with role and content"
-        role = message.get("role")
-        if role not in ROLES:
-            return f"messages[{index}].role is {_kind(role)} {role!r:.60}; allowed: {', '.join(ROLES)}"
-        if problem := _text_problem(message.get("content"), f"messages[{index}].content", blank_allowed=True):
-            return problem
-    return _turns_problem(messages)
-
-
-def _turns_problem(messages: list[dict[str, Any]]) -> str | None:
-    spoken = [message["role"] for message in messages if message["role"] != "system"]
-    if not spoken or spoken[0] != "user":
-        return f"the first turn is {spoken[0] if spoken else 'missing'}; allowed: a user turn first (after any system message)"
-    if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
-        return "no assistant turn with text: there is nothing to learn from"
-    return None
-
-
-def _text_problem(value: object, name: str, *, blank_allowed: bool) -> str | None:
-    if not isinstance(value, str):
-        return f"{name!r} is {_kind(value)}; allowed: a text"
-    if not blank_allowed and not value.strip():
-        return f"{name!r} is blank; allowed: a text that is not"
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        return f"{name!r} holds half of a surrogate pair at character {error.start}; allowed: valid Unicode"
-    return None
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an empty list" if value == [] else "a list", str: "the text", bool: "a boolean", type(None): "missing or null"}
-    return names.get(type(value), "a number")
+    def _allowed(self) -> str:
+        return allowed((self.format,) if self.format else FORMATS_OF[self._method])

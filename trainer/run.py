@@ -18,7 +18,7 @@ from jobspec.runfile import ExitCode, ProgressKind, RunFile, TrainerResults
 from jobspec.wire import UnreadableDocument, load
 from trainer.checkpoints import Carried, CheckpointStore, Choice
 from trainer.failures import TrainerFailure, failure_of
-from trainer.finish import RESULTS_NAME, Measured, write_final
+from trainer.finish import PROBE_TOKENS, RESULTS_NAME, Measured, write_final
 from trainer.identity import identity_of
 from trainer.prepare import Prepared, prepare, read_all
 from trainer.progress import Now, ProgressLog
@@ -82,7 +82,7 @@ def _run(room: Room) -> None:
     if (run.method, run.adapter.type) != ("sft", "lora"):
         raise TrainerFailure(FailureCode.TRAINER_ERROR, f"this trainer does not know `method: {run.method}` with `adapter.type: {run.adapter.type}` yet")
     rows = read_all(run, root, stop)
-    identity = identity_of(run, root, stop)
+    identity = identity_of(run, root, rows.data_sha256, stop)
     if _already_finished(room, identity):
         return
     store = CheckpointStore(root / run.checkpoints_dir, run.checkpoint.keep, room.now)
@@ -113,7 +113,7 @@ def _train(room: Room, data: Prepared, identity: Identity, store: CheckpointStor
     from trainer.train import RunWatch, build_trainer, load_base_model, resolve_dtype, total_steps_of, trl_settings
 
     run, stop, started = room.run, room.stop, room.clock()
-    total_steps = total_steps_of(run.training, len(data.train.input_ids))
+    total_steps = total_steps_of(run.training, len(data.train))
     carried = choice.carried or Carried(dtype=resolve_dtype(run.training.dtype))
     model = load_base_model(room.root / run.model_dir, carried.dtype)
     stop.check("loading the model")
@@ -195,13 +195,11 @@ def _eval(room: Room, trainer: Any, when: str, step: int) -> float | None:
 
 
 def _sample(room: Room, data: Prepared, trainer: Any, when: str, step: int) -> str:
-    from trainer.measure import answer, question_of
+    from trainer.measure import answer
 
-    began = room.clock()
-    question, prompt = question_of(data.rows.data, data.rows.probe, data.tokenizer)
-    special, longest = data.rows.data.format != "chat", room.run.training.max_length
-    said = answer(trainer, data.tokenizer, prompt, special_tokens=special, max_length=longest, stop=room.stop)
-    room.log.write(ProgressKind.SAMPLE, f"{when}: {question} -> {said}", step=step, seconds=round(room.clock() - began, 3))
+    began, probe = room.clock(), data.probe
+    said = answer(trainer, data.tokenizer, probe.prompt, special_tokens=probe.special_tokens, max_length=room.run.training.max_length, stop=room.stop)
+    room.log.write(ProgressKind.SAMPLE, f"{when}: {probe.question} -> {said}", step=step, seconds=round(room.clock() - began, 3))
     return said
 
 
@@ -219,8 +217,9 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
         data_sha256=identity.data_sha256,
         model_sha256=identity.model_sha256,
         data_report=data.report,
+        samples=data.manifest.samples,
         dtype=trainer.carried.dtype,
     )
-    results, difference = write_final(room.run, room.root, trainer, data.tokenizer, data.train.input_ids[0], measured)
+    results, difference = write_final(room.run, room.root, trainer, data.tokenizer, data.probe_ids(PROBE_TOKENS), measured)
     message = f"{room.run.final_dir}/ loads back with plain peft (largest logit difference {difference:.2g}); adapter sha256 {results.adapter_sha256}"
     room.log.write(ProgressKind.COMPLETED, message, step=steps, total_steps=steps, loss=results.train_loss, seconds=round(room.clock() - began, 3))

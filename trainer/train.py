@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset  # type: ignore[import-untyped]  # ships no types
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
@@ -27,7 +26,6 @@ from trainer.checkpoints import CARRIED_NAME, Carried, write_durably
 from trainer.failures import TrainerFailure
 from trainer.progress import ProgressLog
 from trainer.stop import StopRequested, StopSignal
-from trainer.tokens import Tokenised
 
 #: A float16 run's gradient scaler skips a step that overflowed; in any other run one such step has spoilt the weights.
 MAX_OVERFLOWS = 3
@@ -125,11 +123,6 @@ def trl_settings(training: Training, total_steps: int, dtype: str, output_dir: P
         dataloader_pin_memory=on_gpu,
         push_to_hub=False,
     )
-
-
-def as_dataset(tokenised: Tokenised) -> Any:
-    """The rows as the data set type that TRL takes; in memory."""
-    return Dataset.from_dict({"input_ids": tokenised.input_ids, "labels": tokenised.labels})
 
 
 class CheckpointingTrainer(SFTTrainer):
@@ -230,15 +223,13 @@ class RunWatch(TrainerCallback):
             )
 
 
-def build_trainer(
-    run: RunFile, model: Any, tokenizer: Any, train: Tokenised, held_out: Tokenised | None, settings: SFTConfig, carried: Carried
-) -> CheckpointingTrainer:
-    """The trainer, its adapter initialised from the seed, its ``base_model_name_or_path`` set to the model's reference."""
+def build_trainer(run: RunFile, model: Any, tokenizer: Any, train: Any, held_out: Any | None, settings: SFTConfig, carried: Carried) -> CheckpointingTrainer:
+    """The trainer on ``train`` and ``held_out`` (datasets.Dataset): its adapter initialised from the seed, its base named by the model's reference."""
     trainer = CheckpointingTrainer(
         model=model,
         args=settings,
-        train_dataset=as_dataset(train),
-        eval_dataset=as_dataset(held_out) if held_out else None,
+        train_dataset=train,
+        eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=lora_config(run, model),
     )

@@ -9,8 +9,9 @@ def summary(manifest: Manifest) -> str:
     types = manifest.compute.candidate_types()
     cheapest = GPU_INSTANCES[types[0]].on_demand_usd_per_h
     limits = manifest.limits
+    rows = " + ".join(source.called() for source in manifest.data.train_sources())
     return (
-        f"{manifest.name}: {manifest.model.reference()} on {manifest.data.train}, {manifest.compute.market}, {', '.join(types)}\n"
+        f"{manifest.name}: {manifest.model.reference()} on {rows}, {manifest.compute.market}, {', '.join(types)}\n"
         f"At most {duration_text(limits.max_runtime)} of instance time and ${limits.budget_usd:g}; "
         f"on-demand would be ${cheapest:.2f} an hour ({types[0]}), spot is usually well under half of that."
     )

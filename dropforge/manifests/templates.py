@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-from jobspec.manifest import COMMIT_PATTERN, HUB_ID_PATTERN
+from jobspec.places import COMMIT_PATTERN, HUB_ID_PATTERN
 
 HUB = "https://huggingface.co"
 ASKED_WITHIN_S = 10

@@ -5,8 +5,10 @@ from functools import cache
 from typing import Any
 
 from jobspec.base import NAME_PATTERN
-from jobspec.manifest import COMMIT_PATTERN, HUB_ID_PATTERN, INSTANCE_TYPE_PATTERN, LOCATION_PATTERN, ZONE_PATTERN, Manifest
+from jobspec.data import DATA_COLUMN_PATTERN
+from jobspec.manifest import INSTANCE_TYPE_PATTERN, ZONE_PATTERN, Manifest
 from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
+from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOCATION_PATTERN
 from jobspec.problems import Path
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
 
@@ -18,6 +20,8 @@ PATTERN_WORDS = {
     LOCATION_PATTERN: "s3://bucket/key, or a key in this bucket such as data/train.jsonl: letters, digits and . _ = - only, and no part that starts with a dot",
     HUB_ID_PATTERN: "a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct",
     COMMIT_PATTERN: "a commit of 40 lower-case hexadecimal digits",
+    HUB_FILE_PATTERN: "a file of the hub repository such as data/train.jsonl, or several as data/train-*.parquet",
+    DATA_COLUMN_PATTERN: "a column's name: letters, digits, space and . _ - only, 64 at most",
     INSTANCE_TYPE_PATTERN: "an EC2 instance type such as g5.xlarge",
     ZONE_PATTERN: "an availability zone such as us-east-1a",
     MODULE_PATTERN: "a module name such as q_proj",

@@ -8,24 +8,20 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jobspec.base import Document, JobName, UtcTime
+from jobspec.data import FORMATS_OF, Data, methods_for
 from jobspec.instances import GPU_INSTANCES
-from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method
+from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method, Orpo, Reward, check_method
+from jobspec.places import Commit, HubId, Location, one_of
 from jobspec.units import Duration
 
-#: Either ``s3://bucket/key`` or a key in the bucket that the manifest lies in.
-LOCATION_PATTERN = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?$"
-HUB_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
-COMMIT_PATTERN = r"^[0-9a-f]{40}$"
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
 ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 
 #: Types that `gpu` may choose cost at most this many times the cheapest that fits: more pools, but no surprise on the bill.
 DEAREST_SHARE = 2.5
-
-Location = Annotated[str, StringConstraints(strict=True, pattern=LOCATION_PATTERN, max_length=1024)]
 
 
 def _no_truth(value: Any) -> Any:
@@ -44,26 +40,13 @@ def _time_written(value: Any) -> datetime:
     raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
 
 
-def _one_of(*groups: tuple[str, ...]) -> ConfigDict:
-    """JSON Schema for "exactly one of these groups of keys", so that an editor says what the model's validator would."""
-    keys = [key for group in groups for key in group]
-    branches: list[Any] = [
-        {"required": list(group), "properties": {key: {"not": {"type": "null"}} if key in group else {"type": "null"} for key in keys}} for group in groups
-    ]
-    return ConfigDict(json_schema_extra={"oneOf": branches})
-
-
 class Model(Document):
     """The model to start from: `hub` with `revision`, or `s3`."""
 
-    model_config = _one_of(("hub", "revision"), ("s3",))
+    model_config = one_of(("hub", "revision"), ("s3",))
 
-    hub: Annotated[str, StringConstraints(strict=True, pattern=HUB_ID_PATTERN)] | None = Field(
-        None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`."
-    )
-    revision: Annotated[str, StringConstraints(strict=True, pattern=COMMIT_PATTERN)] | None = Field(
-        None, description="The hub commit, 40 hexadecimal digits: a branch may move between two attempts of one job."
-    )
+    hub: HubId | None = Field(None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`.")
+    revision: Commit | None = Field(None, description="The hub commit, 40 hexadecimal digits: a branch may move between two attempts of one job.")
     s3: Location | None = Field(None, description="S3 prefix (or a key prefix in this bucket) with config.json, *.safetensors and the tokenizer.")
 
     @model_validator(mode="after")
@@ -77,21 +60,6 @@ class Model(Document):
     def reference(self) -> str:
         """How the model is named in results: ``hub id@revision`` or the S3 prefix."""
         return f"{self.hub}@{self.revision}" if self.hub else str(self.s3)
-
-
-class Data(Document):
-    """The rows to learn from, one JSON object a line."""
-
-    train: Location = Field(description="JSONL file: `s3://bucket/key`, or a key in this bucket.")
-    eval: Location | None = Field(None, description="Held-out JSONL file; without it `eval_fraction` of the training rows is held out.")
-    format: Literal["auto", "chat", "prompt-completion", "text"] = Field(
-        "auto",
-        description="chat: {messages: [{role, content}]}; prompt-completion: {prompt, completion}; text: {text}. "
-        "auto looks at the first row and holds all rows to it.",
-    )
-    eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.05, description="Share of the training rows held out when `eval` is not given; 0 holds out none."
-    )
 
 
 class Training(Document):
@@ -139,7 +107,7 @@ Zone = Annotated[str, StringConstraints(strict=True, pattern=ZONE_PATTERN)]
 class Compute(Document):
     """Where to run: instance types by name, or what the job needs of a GPU."""
 
-    model_config = _one_of(("instance_types",), ("gpu",))
+    model_config = one_of(("instance_types",), ("gpu",))
 
     instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Offered EC2 types, in any order; all of them are asked for at once."
@@ -250,4 +218,8 @@ class Manifest(Document):
     @model_validator(mode="after")
     def _choices_go_together(self) -> "Manifest":
         check_method(self)
+        wanted, fitting = self.data.format, FORMATS_OF[self.method]
+        if wanted != "auto" and wanted not in fitting:
+            others = " or ".join(methods_for(wanted))
+            raise Located(("data", "format"), f"does not go with method {self.method}, which learns from {' or '.join(fitting)} rows; {wanted} is for {others}")
         return self

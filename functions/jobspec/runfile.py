@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import RELATIVE_PATH_PATTERN, Document, Finite, JobId, Sha256, Step, Text, UtcTime
+from jobspec.data import MAX_SOURCES, Columns, WantedFormat, Weight
 from jobspec.manifest import Checkpoint, Training
 from jobspec.marker import FailureCode, Results
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
@@ -26,6 +27,20 @@ class ExitCode(IntEnum):
     INTERRUPTED = 75
 
 
+#: Files of one source: a data set of the hub has its rows in dozens at most.
+MAX_FILES = 200
+
+
+class RunSource(Document):
+    """Rows that count alike: one file, or several that are read as one, in this order."""
+
+    files: Annotated[tuple[RelativePath, ...], Field(min_length=1, max_length=MAX_FILES)]
+    #: How messages call it; its first file's path where empty.
+    called: Annotated[str, StringConstraints(max_length=1100)] = ""
+    #: How often each row counts in one epoch (``data.train`` in the manifest).
+    weight: Weight = 1.0
+
+
 class RunFile(Document):
     version: Literal[1] = 1
     job_id: JobId
@@ -34,7 +49,11 @@ class RunFile(Document):
     model_dir: RelativePath = "model"
     train_file: RelativePath = "data/train.jsonl"
     eval_file: RelativePath | None = None
-    data_format: Literal["auto", "chat", "prompt-completion", "text"] = "auto"
+    #: Instead of ``train_file`` and ``eval_file``, where the manifest names more than one.
+    train_from: Annotated[tuple[RunSource, ...], Field(max_length=MAX_SOURCES)] = ()
+    eval_from: Annotated[tuple[RunSource, ...], Field(max_length=MAX_SOURCES)] = ()
+    data_format: WantedFormat = "auto"
+    columns: Columns = Columns()
     eval_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     method: Method = "sft"
     dpo: Dpo | None = None
@@ -46,12 +65,22 @@ class RunFile(Document):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
+    #: The rows, tokenised and checked: made once, and taken from here by a resumed attempt (``jobspec.prepared``).
+    prepared_dir: RelativePath = "prepared"
     #: Checkpoints live in ``checkpoints_dir/step-00000120/``; the agent puts downloaded ones there as well.
     checkpoints_dir: RelativePath = "checkpoints"
     #: The finished adapter, tokenizer, chat template, base revision, metrics and model card; complete once it exists.
     final_dir: RelativePath = "final"
     progress_file: RelativePath = "progress.jsonl"
     stop_file: RelativePath = "stop"
+
+    def train_sources(self) -> tuple[RunSource, ...]:
+        """Where the training rows are, whichever way it was said."""
+        return self.train_from or (RunSource(files=(self.train_file,)),)
+
+    def eval_sources(self) -> tuple[RunSource, ...]:
+        """Where the held-out rows are; empty where some of the training rows are held out."""
+        return self.eval_from or ((RunSource(files=(self.eval_file,)),) if self.eval_file else ())
 
     @model_validator(mode="after")
     def _choices_go_together(self) -> "RunFile":

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent import hub, staging
+from agent import hub, model_files, staging
 from agent.attempt import AgentExit
 from agent.rows import BadRows, check_first_row
 from agent.staging import Stager
 from agent.store import Store
+from jobspec.data import Data
 from jobspec.marker import Failure, FailureCode
 from tests.agent.cloud import FIRST, SAFETENSORS, Cloud, now
 from tests.agent.conftest import Launch
@@ -38,8 +39,8 @@ def _failure(cloud: Cloud, launch: Launch, **facts: Any) -> Failure:
         (b"", FailureCode.DATA_EMPTY, "is empty"),
         (b"\n  \n\n", FailureCode.DATA_EMPTY, "no rows"),
         (b"question,answer\n1,2\n", FailureCode.DATA_INVALID, "line 1 is not a JSON object"),
-        (b"\x1f\x8b\x08\x00binary", FailureCode.DATA_INVALID, "UTF-8"),
-        (b'\n{"question": 1}\n', FailureCode.DATA_INVALID, "line 2 has keys question"),
+        (b"\x1f\x8b\x08\x00binary", FailureCode.DATA_INVALID, "is packed by gzip, and damaged"),
+        (b'\n{"question": 1}\n', FailureCode.DATA_INVALID, "line 2 has the keys question"),
         (b"[1, 2]\n", FailureCode.DATA_INVALID, "a list"),
         (b"[" * 100_000 + b"\n", FailureCode.DATA_INVALID, "line 1"),
     ],
@@ -65,7 +66,8 @@ def test_a_bad_held_out_file_fails_too(cloud: Cloud, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("format_", "row", "good"),
     [
-        ("chat", {"messages": [{"role": "user", "content": "hi"}]}, True),
+        ("chat", {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}, True),
+        ("chat", {"messages": [{"role": "user", "content": "hi"}]}, False),
         ("chat", {"messages": []}, False),
         ("chat", {"text": "hi"}, False),
         ("prompt-completion", {"prompt": "a", "completion": "b"}, True),
@@ -80,10 +82,10 @@ def test_the_first_row_is_held_to_the_format(tmp_path: Path, format_: Any, row: 
     path = tmp_path / "rows.jsonl"
     path.write_text("\ufeff" + json.dumps(row) + "\n", encoding="utf-8")
     if good:
-        check_first_row(path, format_, "rows")
+        check_first_row(path, "sft", Data(train="x", format=format_), "rows")
     else:
         with pytest.raises(BadRows):
-            check_first_row(path, format_, "rows")
+            check_first_row(path, "sft", Data(train="x", format=format_), "rows")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def _hub_stager(cloud: Cloud, launch: Launch) -> Stager:
 def test_a_hub_model_is_fetched_at_its_revision_without_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repository, **options: seen.update(options, repository=repository))
-    assert hub.main("org/tiny", REVISION, str(tmp_path)) == 0
+    assert hub.main("model", "org/tiny", REVISION, str(tmp_path), *model_files.ALLOWED_PATTERNS) == 0
     assert (seen["repository"], seen["revision"]) == ("org/tiny", REVISION)
     assert not any(pattern in ("*", "*.py", "*.bin", "*.pt") for pattern in seen["allow_patterns"])
 
@@ -212,4 +214,4 @@ def test_a_notice_ends_a_download_from_the_hub_at_once(cloud: Cloud, launch: Lau
 
 def _hub_says(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     popen = subprocess.Popen
-    monkeypatch.setattr("agent.staging.subprocess.Popen", lambda command, **options: popen([sys.executable, "-c", program], **options))
+    monkeypatch.setattr("agent.hub.subprocess.Popen", lambda command, **options: popen([sys.executable, "-c", program], **options))

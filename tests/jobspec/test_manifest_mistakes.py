@@ -105,7 +105,7 @@ def test_every_problem_is_told_at_once_and_in_the_order_of_the_file() -> None:
 def test_missing_sections_are_listed_with_what_they_are_for() -> None:
     assert [(p.path, p.message, p.allowed) for p in refused("name: a\n")] == [
         ("model", "is missing", "The model to start from: `hub` with `revision`, or `s3`."),
-        ("data", "is missing", "The rows to learn from, one JSON object a line."),
+        ("data", "is missing", "The rows to learn from: JSON Lines (plain, gzip or zstd) or Parquet. docs/data.md has an example of every format."),
         ("compute", "is missing", "Where to run: instance types by name, or what the job needs of a GPU."),
     ]
 

@@ -10,19 +10,26 @@ from typing import Any
 import pytest
 
 from jobspec.marker import FailureCode
+from jobspec.runfile import RunFile, RunSource
 from tests.tiny_model import write_chat_rows, write_prompt_rows, write_text_rows
 from tests.trainer.rig import do_run, failure, make_run
-from trainer import rows
+from trainer import files
 from trainer.failures import TrainerFailure
-from trainer.rows import DataFile, read_rows
+from trainer.rows import DataSet, training_set
 from trainer.stop import StopRequested, StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 
 
-def read(path: Path, wanted: Any = "auto") -> DataFile:
-    return read_rows(path, "data/train.jsonl", wanted, StopSignal(path.parent / "stop"))
+def read(path: Path, wanted: Any = "auto") -> DataSet:
+    run = RunFile(job_id="job-1", model_reference="x", train_file=path.name, data_format=wanted)
+    run = run.model_copy(update={"train_from": (RunSource(files=(path.name,), called="data/train.jsonl"),)})
+    return training_set(run, path.parent, StopSignal(path.parent / "stop"))
+
+
+def places(data: DataSet) -> list[str]:
+    return [row.where for row in data.rows(StopSignal(), "reading")]
 
 
 def refused(path: Path, wanted: Any = "auto") -> TrainerFailure:
@@ -34,13 +41,14 @@ def refused(path: Path, wanted: Any = "auto") -> TrainerFailure:
 @pytest.mark.parametrize(("write", "name"), [(write_chat_rows, "chat"), (write_prompt_rows, "prompt-completion"), (write_text_rows, "text")])
 def test_auto_takes_the_format_of_the_first_row(tmp_path: Path, write: Any, name: str) -> None:
     data = read(write(tmp_path / "rows.jsonl", n=3))
-    assert (data.format, [row.line for row in data.rows]) == (name, [1, 2, 3])
+    assert (data.format, len(data)) == (name, 3)
+    assert places(data) == [f"data/train.jsonl: line {n}" for n in (1, 2, 3)]
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_problem(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n\n  \n" + json.dumps(GOOD).encode())
-    assert [row.line for row in read(path).rows] == [1, 4]
+    assert places(read(path)) == ["data/train.jsonl: line 1", "data/train.jsonl: line 4"]
 
 
 def test_keys_beyond_the_format_are_left_alone(tmp_path: Path) -> None:
@@ -54,7 +62,7 @@ BAD_LINES = {
     "an array": (b"[1, 2]", ["line 2", "a list where a JSON object belongs", "one object a line"]),
     "a bare number": (b"7", ["line 2", "a number where a JSON object belongs"]),
     "not UTF-8": (b'{"text": "\xff\xfe"}', ["line 2", "not UTF-8"]),
-    "compressed": (b"\x1f\x8b\x08\x00abc", ["line 2", "not UTF-8"]),
+    "packed": (b"\x1f\x8b\x08\x00abc", ["line 2", "not UTF-8"]),
     "too deep": (b"[" * 100_000, ["line 2", "nested too deeply"]),
     "another format": (b'{"text": "x"}', ["line 2", "no 'messages'", "keys text", "this file is chat"]),
     "messages of another kind": (b'{"messages": "hello"}', ["line 2", "'messages' is the text"]),
@@ -120,9 +128,9 @@ def test_a_missing_file_an_empty_file_and_a_file_of_blank_lines_have_their_own_c
 def test_a_row_over_the_limit_and_a_file_over_the_limit_are_refused_without_reading_them_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + '{"text": "' + "x" * 5000 + '"}\n')
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 4000)
+    monkeypatch.setattr(files, "MAX_ROW_BYTES", 4000)
     assert "line 2 is longer than 4000 bytes" in str(refused(path))
-    monkeypatch.setattr(rows, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 100)
     assert "the limit is 100" in str(refused(path))
 
 

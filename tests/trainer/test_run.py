@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def test_a_stop_in_the_final_evaluation_keeps_every_step(whole_run: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("kind", "after", "doing"),
-    [("data", 0, "loading the model"), ("data", 1, "evaluating"), ("started", 1, "writing a sample answer"), ("eval", 1, "before the first step")],
+    [("data", 0, "loading the model"), ("data", 4, "evaluating"), ("started", 1, "writing a sample answer"), ("eval", 1, "before the first step")],
 )
 def test_a_stop_before_the_first_step_exits_75_without_a_checkpoint(tiny_model: Path, tmp_path: Path, kind: str, after: int, doing: str) -> None:
     folder = tmp_path / "run"
@@ -337,5 +338,12 @@ def test_the_other_formats_train_to_the_end_without_held_out_rows(tiny_model: Pa
 def test_prepare_reports_the_data_and_trains_nothing(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run_file(make_run(folder, tiny_model), Now(folder), lambda: 0.0, StopSignal(), only_prepare=True) == 0
-    assert [line["kind"] for line in lines(folder)] == ["data"]
+    report, *samples = [line["message"] for line in lines(folder, "data")]
+    assert len(lines(folder)) == 4
+    assert report.startswith("38 rows to train on (chat), 2 held out; ")
+    assert len(set(samples)) == 3
+    marked = (
+        r"sample: data/train\.jsonl: line \d+: <\|im_start\|>user\n[^\u27e6]*<\|im_end\|>\n<\|im_start\|>assistant\n\u27e6The [^\u27e6]*<\|im_end\|>\u27e7\n"
+    )
+    assert all(re.fullmatch(marked, sample) for sample in samples), samples
     assert not (folder / "checkpoints").exists()

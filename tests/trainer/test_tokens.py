@@ -1,5 +1,7 @@
 """Which tokens carry loss, held by decoding them again; and what is refused because too much would be cut off."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,15 @@ import pytest
 
 from jobspec.manifest import Training
 from jobspec.marker import FailureCode
+from jobspec.runfile import RunFile
 from tests.tiny_model import write_chat_rows, write_prompt_rows
 from trainer.failures import TrainerFailure
-from trainer.prepare import load_tokenizer, split
-from trainer.rows import DataFile, Row, read_rows
+from trainer.prepare import drawn_rows, load_tokenizer
+from trainer.rendering import Renderer
+from trainer.report import Counts, check_counts, describe, facts_of
+from trainer.rows import Row, training_set
 from trainer.stop import StopRequested, StopSignal
-from trainer.tokens import IGNORED, Tokenised, check_tokenised, describe, tokenise
+from trainer.tokens import IGNORED, encode
 
 pytestmark = pytest.mark.torch
 
@@ -32,11 +37,32 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 def chat(*turns: tuple[str, str]) -> Row:
-    return Row(3, {"messages": [{"role": role, "content": content} for role, content in turns]})
+    return Row("data/train.jsonl: line 3", {"messages": [{"role": role, "content": content} for role, content in turns]})
 
 
-def tokens_of(tokenizer: Any, rows: list[Row], data_format: Any = "chat", folder: Path = Path("none"), **training: Any) -> Tokenised:
-    return tokenise(DataFile("data/train.jsonl", data_format, rows), rows, tokenizer, Training(**training), StopSignal(folder / "stop"))
+@dataclass
+class Tokenised:
+    """Rows as they go to the trainer, and what was counted of them."""
+
+    input_ids: list[list[int]]
+    labels: list[list[int]]
+    counts: Counts
+
+    @property
+    def report(self) -> str:
+        return describe(facts_of("chat", self.counts, Counts(None)))
+
+
+def tokens_of(tokenizer: Any, rows: Iterable[Row], data_format: Any = "chat", **training: Any) -> Tokenised:
+    wanted, counts = Training(**training), Counts(tokenizer.eos_token_id)
+    encoded = list(encode(rows, Renderer(tokenizer, data_format, False, wanted.loss_on), wanted.max_length))
+    kept = [each.sequences[0] for each in encoded if counts.add(each)]
+    return Tokenised([sequence.ids for sequence in kept], [sequence.labels for sequence in kept], counts)
+
+
+def read(path: Path) -> list[Row]:
+    run = RunFile(job_id="job-1", model_reference="x", train_file=path.name)
+    return list(training_set(run, path.parent, StopSignal()).rows(StopSignal(), "reading"))
 
 
 def said(tokenizer: Any, tokenised: Tokenised, row: int = 0) -> str:
@@ -48,7 +74,7 @@ def test_loss_is_on_the_answer_and_its_stop_token_and_on_nothing_else(tokenizer:
     tokenised = tokens_of(tokenizer, [chat(("user", "What?"), ("assistant", "The apple falls."))])
     assert said(tokenizer, tokenised) == "The apple falls.<|im_end|>"
     assert tokenizer.decode(tokenised.input_ids[0]) == "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nThe apple falls.<|im_end|>\n"
-    assert tokenised.rows_without_stop == 0
+    assert tokenised.counts.rows_without_stop == 0
 
 
 def test_loss_is_on_every_answer_of_a_longer_talk_and_on_no_question(tokenizer: Any) -> None:
@@ -64,9 +90,9 @@ def test_an_answer_that_repeats_the_question_is_still_placed_right(tokenizer: An
 
 
 def test_every_row_of_a_whole_data_set_decodes_to_its_own_answers(tokenizer: Any, tmp_path: Path) -> None:
-    data = read_rows(write_chat_rows(tmp_path / "rows.jsonl", n=600), "rows", "auto", StopSignal(tmp_path / "stop"))
-    tokenised = tokenise(data, data.rows, tokenizer, Training(), StopSignal(tmp_path / "stop"))
-    answers = [row.value["messages"][1]["content"] + "<|im_end|>" for row in data.rows]
+    rows = read(write_chat_rows(tmp_path / "rows.jsonl", n=600))
+    tokenised = tokens_of(tokenizer, rows)
+    answers = [row.value["messages"][1]["content"] + "<|im_end|>" for row in rows]
     assert [said(tokenizer, tokenised, at) for at in range(600)] == answers
 
 
@@ -100,13 +126,13 @@ def test_loss_on_all_supervises_every_token(tokenizer: Any) -> None:
 
 
 def test_a_completion_carries_the_loss_and_ends_with_the_stop_token(tokenizer: Any, tmp_path: Path) -> None:
-    data = read_rows(write_prompt_rows(tmp_path / "rows.jsonl", n=20), "rows", "auto", StopSignal(tmp_path / "stop"))
-    tokenised = tokenise(data, data.rows, tokenizer, Training(), StopSignal(tmp_path / "stop"))
-    assert [said(tokenizer, tokenised, at) for at in range(20)] == [row.value["completion"] + "<|im_end|>" for row in data.rows]
+    rows = read(write_prompt_rows(tmp_path / "rows.jsonl", n=20))
+    tokenised = tokens_of(tokenizer, rows, "prompt-completion")
+    assert [said(tokenizer, tokenised, at) for at in range(20)] == [row.value["completion"] + "<|im_end|>" for row in rows]
 
 
 def test_a_text_carries_the_loss_whole_and_gets_one_stop_token(tokenizer: Any, tmp_path: Path) -> None:
-    rows = [Row(1, {"text": "The apple falls."}), Row(2, {"text": "It ends.<|im_end|>"})]
+    rows = [Row("line 1", {"text": "The apple falls."}), Row("line 2", {"text": "It ends.<|im_end|>"})]
     tokenised = tokens_of(tokenizer, rows, "text")
     assert [said(tokenizer, tokenised, at) for at in (0, 1)] == ["The apple falls.<|im_end|>", "It ends.<|im_end|>"]
 
@@ -115,15 +141,13 @@ def test_an_answer_whose_template_has_no_stop_token_is_reported(tokenizer: Any) 
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     tokenised = tokens_of(tokenizer, [chat(("user", "one"), ("assistant", "two"))])
     assert said(tokenizer, tokenised).strip() == "two"
-    assert "1 rows do not end with the tokenizer's stop token" in describe("chat", tokenised, None)
+    assert "1 rows do not end with the tokenizer's stop token" in tokenised.report
 
 
 def refused(tokenizer: Any, folder: Path, positions: int | None = None, **training: Any) -> str:
-    data = read_rows(write_chat_rows(folder / "rows.jsonl", n=50), "data/train.jsonl", "auto", StopSignal(folder / "stop"))
-    wanted = Training(**training)
-    tokenised = tokenise(data, data.rows, tokenizer, wanted, StopSignal(folder / "stop"))
+    tokenised = tokens_of(tokenizer, read(write_chat_rows(folder / "rows.jsonl", n=50)), **training)
     with pytest.raises(TrainerFailure) as raised:
-        check_tokenised(data, tokenised, wanted, positions)
+        check_counts("data/train.jsonl", tokenised.counts, Training(**training), positions)
     assert raised.value.code is FailureCode.DATA_INVALID
     return str(raised.value)
 
@@ -135,19 +159,19 @@ def test_losing_more_supervised_tokens_than_allowed_is_refused_with_numbers_and_
 
 
 def test_the_same_loss_is_accepted_where_the_manifest_allows_it_and_reported(tokenizer: Any, tmp_path: Path) -> None:
-    data = read_rows(write_chat_rows(tmp_path / "rows.jsonl", n=50), "rows", "auto", StopSignal(tmp_path / "stop"))
-    allowing = Training(max_length=40, max_truncated_fraction=0.9)
-    tokenised = tokenise(data, data.rows, tokenizer, allowing, StopSignal(tmp_path / "stop"))
-    check_tokenised(data, tokenised, allowing, None)
+    allowing: dict[str, Any] = {"max_length": 40, "max_truncated_fraction": 0.9}
+    tokenised = tokens_of(tokenizer, read(write_chat_rows(tmp_path / "rows.jsonl", n=50)), **allowing)
+    check_counts("rows", tokenised.counts, Training(**allowing), None)
     assert max(len(ids) for ids in tokenised.input_ids) == 40
     assert all(len(ids) == len(labels) for ids, labels in zip(tokenised.input_ids, tokenised.labels, strict=True))
-    assert f"{tokenised.rows_cut} rows cut at max_length ({tokenised.supervised_lost} supervised tokens lost)" in describe("chat", tokenised, None)
+    assert f"{tokenised.counts.rows_cut} rows cut at max_length ({tokenised.counts.supervised_lost} supervised tokens lost)" in tokenised.report
 
 
 def test_a_row_left_with_nothing_to_learn_is_dropped_and_counted(tokenizer: Any) -> None:
     rows = [chat(("user", "long " * 40), ("assistant", "x")), chat(("user", "q"), ("assistant", "a"))]
     tokenised = tokens_of(tokenizer, rows, max_length=32)
-    assert (tokenised.rows_dropped, len(tokenised.input_ids)) == (1, 1)
+    assert len(tokenised.input_ids) == 1
+    assert "1 dropped" in tokenised.report
 
 
 def test_every_row_losing_its_answer_is_refused_even_where_any_loss_is_allowed(tokenizer: Any, tmp_path: Path) -> None:
@@ -159,20 +183,19 @@ def test_rows_longer_than_the_model_s_positions_are_refused(tokenizer: Any, tmp_
 
 
 def test_a_stop_request_is_honoured_while_tokenising(tokenizer: Any, tmp_path: Path) -> None:
+    run = RunFile(job_id="job-1", model_reference="x", train_file=write_chat_rows(tmp_path / "rows.jsonl", n=5).name)
+    data = training_set(run, tmp_path, StopSignal())
     (tmp_path / "stop").touch()
     with pytest.raises(StopRequested, match="tokenising"):
-        tokens_of(tokenizer, [chat(("user", "one"), ("assistant", "two"))], folder=tmp_path)
+        tokens_of(tokenizer, data.rows(StopSignal(tmp_path / "stop"), "tokenising"))
 
 
-def test_the_held_out_rows_are_a_seeded_draw_that_shares_no_row_with_training() -> None:
-    rows = [Row(line, {}) for line in range(1, 101)]
-    train, held_out = split(rows, 0.05, seed=1)
-    assert (len(train), len(held_out)) == (95, 5)
-    assert sorted(row.line for row in train + held_out) == list(range(1, 101))
-    assert split(rows, 0.05, seed=1)[1] == held_out
-    assert split(rows, 0.05, seed=2)[1] != held_out
+def test_the_held_out_rows_are_a_seeded_draw_of_the_share_asked_for() -> None:
+    assert len(drawn_rows(100, 0.05, seed=1)) == 5
+    assert drawn_rows(100, 0.05, seed=1) <= set(range(100))
+    assert drawn_rows(100, 0.05, seed=1) == drawn_rows(100, 0.05, seed=1) != drawn_rows(100, 0.05, seed=2)
 
 
 @pytest.mark.parametrize(("rows", "fraction", "held_out"), [(10, 0.0, 0), (1, 0.5, 0), (2, 0.01, 1), (3, 0.5, 2)])
 def test_one_row_at_least_is_left_to_train_on_and_one_held_out_where_asked_for(rows: int, fraction: float, held_out: int) -> None:
-    assert len(split([Row(n, {}) for n in range(rows)], fraction, seed=0)[1]) == held_out
+    assert len(drawn_rows(rows, fraction, seed=0)) == held_out
