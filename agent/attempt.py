@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.alarms import Alarms, Ending, Routine, Summoned
 from agent.control import TrainerDesk
+from agent.gpus import GpuWatch
 from agent.heart import Heart, read_heartbeat
 from agent.imds import Imds
 from agent.outcome import LastWords, NoResult
@@ -84,6 +85,7 @@ class Attempt:
         self._uploader = Uploader(store, ticket, folders, now, self._after_publish)
         self._alarms = Alarms(ticket, world.imds, store, now, self._margin_s)
         self._words = LastWords(store, ticket, folders, now)
+        self._gpus = GpuWatch(folders.gpus, ticket.manifest.limits.idle_gpu.window)
 
     def run(self) -> AgentExit:
         """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here. Its heartbeat says why."""
@@ -125,6 +127,7 @@ class Attempt:
             Routine("heartbeat", self._ticket.heartbeat_s, self._beat),
             Routine("uploads", self._pace.upload_s, self._upload),
             Routine("logs", self._pace.logs_s, self._words.upload_logs),
+            Routine("gpus", self._pace.gpus_s, self._measure_gpus),
         )
         for routine in routines:
             routine.start()
@@ -319,6 +322,11 @@ class Attempt:
         if self._alarms.look_at_imds():
             self._heart.note(notice=self._alarms.notice)
             self._heart.beat()
+
+    def _measure_gpus(self) -> None:
+        # After the training its last figures stay in the heartbeat.
+        if self._heart.state.phase is Phase.TRAINING:
+            self._heart.note(gpus=self._gpus.take())
 
     def _upload(self) -> None:
         try:

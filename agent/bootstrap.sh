@@ -10,7 +10,8 @@
 #   run/      what the trainer may touch: run.json, model/, data/, checkpoints/, final/, progress.jsonl, stop
 #   control/  requests of the agent, answers of this script; no trainer ever sees it
 #   incoming/ downloads of the agent that are not whole yet
-#   logs/     what the containers print; only this script writes it (a trainer could plant a link in run/)
+#   logs/     what this script and the containers print; only this script writes it (a trainer could plant a link in run/)
+#   gpus.csv  what nvidia-smi last said; only this script writes it
 set -uo pipefail
 
 ROOT="${DROPFORGE_ROOT:-}"
@@ -30,14 +31,19 @@ MAX_AGENT_STARTS=10   # in a row; an agent that lived AGENT_LIVED_S before it di
 AGENT_LIVED_S=600
 PULL_TRIES=5
 POLL_S=0.5
+GPU_EVERY_S=5
+LOG_EVERY_S=15
+LOG_LINES=400         # of 2000 characters: CloudWatch takes a megabyte at once
 CONTAINER_USER=10001
 EXIT_FINISHED=0
 EXIT_HANDED_OVER=3
 EXIT_NO_TICKET=4
 EXIT_DENIED=5
 EXIT_DOCKER=125       # docker's own: the container never ran
+BESIDE=''             # processes of this script beside the main one
 
-say() { printf '%s dropforge: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
+logged() { tee -a "$LOGS/bootstrap.log"; }
+say() { printf '%s dropforge: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" | logged; }
 
 # One tag of this instance, or nothing. IMDSv2: a token first.
 imds_tag() {
@@ -82,6 +88,11 @@ end_by_force_after() {
 
 power_off() {
   say "power-off: $*"
+  # shellcheck disable=SC2086  # a list of numbers
+  if [ -n "$BESIDE" ]; then
+    kill $BESIDE 2>/dev/null
+    ship_log
+  fi
   shutdown -P now || end_by_force
   exit 0
 }
@@ -111,13 +122,61 @@ close_imds_to_containers() {
   fi
 }
 
+# To CloudWatch, what of this script's own log is not there yet. By the AWS CLI: it must arrive also where docker starts nothing.
+ship_log() {
+  local sent=0 total events="$STATE/log-events.json"
+  if [ -z "${DROPFORGE_LOG_GROUP:-}" ]; then return 0; fi
+  if [ -r "$STATE/log-sent" ]; then read -r sent <"$STATE/log-sent"; fi
+  total="$(($(wc -l <"$LOGS/bootstrap.log")))"
+  if ((total <= sent)); then return 0; fi
+  # Printable ASCII, quoted for JSON, no empty event.
+  {
+    printf '['
+    head -n "$total" "$LOGS/bootstrap.log" | tail -n "$((total - sent))" | tail -n "$LOG_LINES" | LC_ALL=C tr -cd '\12\40-\176' | cut -c1-2000 |
+      sed -e 's/[\\"]/\\&/g' -e 's/^$/-/' -e "s/.*/{\"timestamp\":$(date +%s)000,\"message\":\"&\"},/" | sed '$s/,$//'
+    printf ']'
+  } >"$events"
+  put_log_events "$events" || { aws_logs create-log-stream && put_log_events "$events"; } || return 1
+  printf '%s\n' "$total" >"$STATE/log-sent"
+}
+
+put_log_events() { aws_logs put-log-events --log-events "file://$1"; }
+
+aws_logs() {
+  local verb="$1"
+  shift
+  AWS_MAX_ATTEMPTS=2 aws logs "$verb" --log-group-name "$DROPFORGE_LOG_GROUP" --log-stream-name "$STREAM/bootstrap" "$@" \
+    --cli-connect-timeout 5 --cli-read-timeout 10 >/dev/null 2>&1
+}
+
+keep_shipping() {
+  while :; do
+    ship_log || sleep 300
+    sleep "$LOG_EVERY_S"
+  done
+}
+
+# The machine asks its driver, and leaves the answer for the agent: whose container, which holds credentials, then needs no GPU; and a
+# driver that hangs hangs nobody. No answer, no file: the agent goes by the file's age.
+watch_gpus() {
+  while :; do
+    timeout 30 nvidia-smi --query-gpu=index,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits >"$STATE/gpus.new" &&
+      mv -f "$STATE/gpus.new" "$STATE/gpus.csv"
+    sleep "$GPU_EVERY_S"
+  done
+}
+
+try_pull() {
+  if [[ "$1" == *.dkr.ecr.* ]]; then
+    aws ecr get-login-password | docker login --username AWS --password-stdin "$1" >/dev/null
+  fi
+  docker pull "$DROPFORGE_IMAGE"
+}
+
 pull_image() {
-  local try registry="${DROPFORGE_IMAGE%%/*}"
+  local try
   for ((try = 1; try <= PULL_TRIES; try++)); do
-    if [[ "$registry" == *.dkr.ecr.* ]]; then
-      aws ecr get-login-password | docker login --username AWS --password-stdin "$registry" >/dev/null
-    fi
-    if docker pull "$DROPFORGE_IMAGE"; then return 0; fi
+    if try_pull "${DROPFORGE_IMAGE%%/*}" 2>&1 | logged; then return 0; fi
     say "pull failed ($try of $PULL_TRIES)"
     sleep $((try * 2))
   done
@@ -127,7 +186,7 @@ pull_image() {
 # Options of every container; $1 is agent or trainer. Sets OPTIONS.
 container_options() {
   OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$CONTAINER_USER:$CONTAINER_USER")
-  if [ -n "${DROPFORGE_LOG_GROUP:-}" ]; then
+  if [ -n "${DROPFORGE_LOG_GROUP:-}" ] && [ ! -e "$STATE/no-awslogs" ]; then
     OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
     # non-blocking: with docker's default a CloudWatch that stalls would stall whoever prints, the heartbeat with it.
     OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1" --log-opt=mode=non-blocking --log-opt=max-buffer-size=4m)
@@ -205,9 +264,10 @@ supervise_agent() {
     deaths=$((deaths + 1))
     say "the agent died with exit status $status ($deaths of $MAX_AGENT_STARTS)"
     if ((deaths >= MAX_AGENT_STARTS)); then return "$status"; fi
-    if ((status == EXIT_DOCKER)) && [ -n "${DROPFORGE_LOG_GROUP:-}" ]; then
-      say "docker did not start it; from now on without the log group"
-      DROPFORGE_LOG_GROUP=''
+    if ((status == EXIT_DOCKER)) && [ ! -e "$STATE/no-awslogs" ]; then
+      say "docker did not start it; from now on the containers log to files only"
+      # A file, for the trainer is started by another process.
+      : >"$STATE/no-awslogs"
     fi
     sleep $((deaths < 5 ? deaths : 15))
   done
@@ -215,7 +275,7 @@ supervise_agent() {
 
 main() {
   local server status
-  mkdir -p "$ROOT/run/dropforge"
+  mkdir -p "$ROOT/run/dropforge" "$LOGS"
   printf '%s\n' "$$" >"$ROOT/run/dropforge/bootstrap.pid"
   arm_power_off
   read_stack_facts
@@ -223,6 +283,12 @@ main() {
   close_imds_to_containers
   STREAM="$(imds_tag dropforge:job)/$(imds_tag dropforge:attempt)"
   if ! [[ "$STREAM" =~ ^[a-z0-9-]{1,63}/[0-9]{1,4}$ ]]; then STREAM="unnamed/0"; fi
+  keep_shipping >/dev/null 2>&1 &
+  BESIDE="$!"
+  if command -v nvidia-smi >/dev/null; then
+    watch_gpus >/dev/null 2>&1 &
+    BESIDE="$BESIDE $!"
+  fi
   pull_image || power_off "the image $DROPFORGE_IMAGE could not be pulled"
   serve_trainer &
   server=$!

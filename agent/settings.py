@@ -20,6 +20,8 @@ class Pace:
     ticket_wait_s: float = 600.0
     handover_s: float = 2.0
     logs_s: float = 60.0
+    #: bootstrap.sh asks the driver every 5 s.
+    gpus_s: float = 2.5
     #: What a last save may need before anything was measured.
     save_s: float = 30.0
     #: Granted to a last save even where this machine's clock says that the time is over already: clocks can be wrong.
@@ -72,3 +74,8 @@ class Folders:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def gpus(self) -> Path:
+        """What nvidia-smi last said of this machine's GPUs."""
+        return self.root / "gpus.csv"

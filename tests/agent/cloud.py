@@ -36,7 +36,17 @@ REPOSITORY = Path(__file__).parents[2]
 DATA, OUTPUTS, ROLE, JOB = "dropforge-data", "dropforge-outputs", "AROATESTROLE", "demo-1a2b3c"
 FIRST, SECOND = "i-0000000000000000a", "i-0000000000000000b"
 QUICK = Pace(
-    imds_s=0.05, watch_s=0.02, upload_s=0.03, ticket_s=0.02, ticket_wait_s=0.2, handover_s=0.03, logs_s=0.5, save_s=0.5, least_save_s=0.2, denied_s=0.02
+    imds_s=0.05,
+    watch_s=0.02,
+    upload_s=0.03,
+    ticket_s=0.02,
+    ticket_wait_s=0.2,
+    handover_s=0.03,
+    logs_s=0.5,
+    gpus_s=0.02,
+    save_s=0.5,
+    least_save_s=0.2,
+    denied_s=0.02,
 )
 #: A safetensors file with an empty header and no tensors.
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"

@@ -1,12 +1,17 @@
 """``bootstrap.sh`` beside recorders: what it asks of docker, shutdown, aws and iptables, word for word."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # its stubs come apart from it
 import pytest
 
+from agent.settings import Folders
 from tests.agent.cloud import FIRST, REPOSITORY, now
 from tests.imds import FakeImds
 
@@ -38,7 +43,7 @@ esac
 
 
 class Recorders:
-    """A PATH of recorders before the machine's own tools; ``run()`` gives what was recorded, with ROOT for the root."""
+    """A PATH of recorders before the machine's own tools; ``run()`` gives what its main process asked, with ROOT for the root."""
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.root, self.record = folder / "bin", folder / "root", folder / "record.txt"
@@ -76,6 +81,10 @@ class Recorders:
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
         }
         subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=30, capture_output=True)
+        return [line for line in self.recorded() if not line.startswith(("aws logs", "nvidia-smi"))]
+
+    def recorded(self) -> list[str]:
+        """Also what processes beside the main one asked, at moments of their own."""
         return self.record.read_text().replace(str(self.root), "ROOT").splitlines()
 
     def trainer_answer(self) -> str:
@@ -164,12 +173,14 @@ def test_deaths_count_only_in_a_row(recorders: Recorders, lived_s: int, starts: 
 
 
 def test_a_log_group_that_docker_cannot_use_costs_one_start_not_the_job(recorders: Recorders) -> None:
-    recorders.add("docker", RECORDER + 'case "$*" in *"--log-driver=awslogs"*" agent "*) exit 125 ;; esac\n')
-    recorders.add("sleep", "#!/bin/sh\nexit 0\n")
+    refusing = DOCKER.replace(RECORDER, RECORDER + 'case "$*" in *"--log-driver=awslogs"*) exit 125 ;; esac\n')
+    recorders.add("docker", refusing)
     with FakeImds(FIRST, _tags(60)) as imds:
         lines = recorders.run(imds.endpoint)
     agents = [line for line in lines if " agent " in line]
     assert ["--log-driver" in line for line in agents] == [True, False]
+    assert ["--log-driver" in line for line in lines if " trainer " in line] == [False], "the trainer is started by another process"
+    assert recorders.trainer_answer() == "1 75\n"
 
 
 def test_a_trainers_end_that_cannot_be_written_is_written_once_there_is_space(recorders: Recorders) -> None:
@@ -225,6 +236,97 @@ def test_an_image_that_cannot_be_pulled_ends_the_machine(recorders: Recorders) -
     assert sum(line.startswith("docker pull") for line in lines) == 5
     assert not any(line.startswith("docker run") for line in lines)
     assert lines[-1] == "shutdown -P now"
+
+
+def sent(recorders: Recorders) -> list[str]:
+    """The messages of every batch that CloudWatch took, in order."""
+    batches = [json.loads(path.read_text()) for path in sorted(recorders.root.parent.glob("batch-*"))]
+    return [event["message"] for batch in batches for event in batch]
+
+
+#: CloudWatch Logs: takes batches once the stream is made; keeps each beside the root.
+LOGS = (
+    RECORDER
+    + """
+folder="$(dirname "$RECORD")"
+case "$2" in
+  create-log-stream) touch "$folder/stream" ;;
+  put-log-events)
+    [ -e "$folder/stream" ] || exit 254
+    for word in "$@"; do case "$word" in file://*) cp "${word#file://}" "$(mktemp "$folder/batch-$(date +%s%N)-XXXX")" ;; esac; done ;;
+  *) echo password ;;
+esac
+"""
+)
+
+
+def test_the_bootstraps_own_log_is_sent_where_no_image_comes_and_says_why(recorders: Recorders) -> None:
+    recorders.add("aws", LOGS)
+    recorders.add("docker", RECORDER + """case "$1" in pull) printf 'Error: "no\\such" image\n\nunauthorized: \001\303\244\n' >&2; exit 1 ;; esac\n""")
+    recorders.add("sleep", '#!/bin/sh\ncase "$1" in 15) exec /bin/sleep 15 ;; esac\nexit 0\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        assert recorders.run(imds.endpoint)[-1] == "shutdown -P now"
+    messages = sent(recorders)
+    assert messages.count('Error: "no\\such" image') == 5
+    assert messages.count("-") == 5, "an event may not be empty"
+    assert "unauthorized: " in messages
+    assert messages[0].endswith("dropforge: power-off in 65 minutes at the latest")
+    assert messages[-1].endswith(f"power-off: the image {recorders.facts['DROPFORGE_IMAGE']} could not be pulled")
+    assert all(re.fullmatch(r"[ -~]+", message) for message in messages)
+    streams = {word for line in recorders.recorded() if line.startswith("aws logs") for word in line.split() if word.endswith("/bootstrap")}
+    assert streams == {"demo-1a2b3c/2/bootstrap"}
+
+
+def test_each_line_of_the_log_is_sent_once_while_the_machine_lives_and_the_last_at_its_end(recorders: Recorders) -> None:
+    recorders.add("aws", LOGS)
+    script = BOOTSTRAP.read_text().replace("LOG_EVERY_S=15", "LOG_EVERY_S=0.05")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        recorders.run(imds.endpoint, script=script)
+    messages = sent(recorders)
+    log = (recorders.root / "var/lib/dropforge/logs/bootstrap.log").read_text().splitlines()
+    assert sorted(set(messages)) == sorted(log)
+    assert any("trainer starts (request 1)" in message for message in messages)
+    assert messages[-1].endswith("power-off: the agent ended with exit status 0")
+    assert len(list(recorders.root.parent.glob("batch-*"))) > 1, "it does not wait for the end"
+
+
+def test_nothing_of_the_script_outlives_it(recorders: Recorders) -> None:
+    for exits, docker in ((0, DOCKER), (0, RECORDER + 'case "$1" in pull) exit 1 ;; esac\n')):
+        recorders.add("docker", docker)
+        recorders.add("sleep", '#!/bin/sh\ncase "$1" in [0-9]) exit 0 ;; esac\nexec /bin/sleep "$1"\n')
+        with FakeImds(FIRST, _tags(60)) as imds:
+            recorders.run(imds.endpoint, agent_exit=exits)
+        left = [process for process in psutil.process_iter(["cmdline", "environ"]) if _is_of(recorders, process.info)]
+        assert [process.info["cmdline"] for process in left if process.info["cmdline"][:2] == ["bash", "-c"]] == []
+        for process in left:
+            process.kill()
+
+
+def _is_of(recorders: Recorders, info: dict[str, Any]) -> bool:
+    return (info["environ"] or {}).get("DROPFORGE_ROOT") == str(recorders.root)
+
+
+def test_logs_that_cannot_be_sent_hold_nothing_up(recorders: Recorders) -> None:
+    recorders.add("aws", RECORDER + 'case "$1" in logs) exit 254 ;; esac\necho password\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        assert recorders.run(imds.endpoint)[-1] == "shutdown -P now"
+    assert recorders.trainer_answer() == "1 75\n"
+
+
+def test_what_the_driver_says_lies_where_the_agent_reads_and_no_container_writes(recorders: Recorders) -> None:
+    recorders.add("nvidia-smi", RECORDER + "echo '0, 87, 9000, 24564'\n")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        recorders.run(imds.endpoint)
+    assert Folders(recorders.root / "var/lib/dropforge").gpus.read_text() == "0, 87, 9000, 24564\n"
+    asked = {line for line in recorders.recorded() if line.startswith("nvidia-smi")}
+    assert asked == {"nvidia-smi --query-gpu=index,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits"}
+
+
+def test_a_driver_that_fails_leaves_no_answer(recorders: Recorders) -> None:
+    recorders.add("nvidia-smi", RECORDER + "echo 'Unable to determine the device handle'\nexit 9\n")
+    with FakeImds(FIRST, _tags(60)) as imds:
+        recorders.run(imds.endpoint)
+    assert not Folders(recorders.root / "var/lib/dropforge").gpus.exists()
 
 
 def test_job_facts_from_tags_reach_a_command_only_if_they_are_plain(recorders: Recorders) -> None:

@@ -59,7 +59,9 @@ class Machine:
         assert (self.root / "poweroff").exists()
 
     def logs(self) -> str:
-        paths = [self.root / "console.log", *sorted((self.root / "var/lib/dropforge/logs").glob("*.log"))]
+        # The console has what the bootstrap's own log has, and more.
+        logs = (path for path in sorted((self.root / "var/lib/dropforge/logs").glob("*.log")) if path.name != "bootstrap.log")
+        paths = [self.root / "console.log", *logs]
         return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in paths if path.exists())
 
 
@@ -111,7 +113,7 @@ def boot(server: str, source: Path, tmp_path: Path) -> Iterator[Boot]:
             stack |= {"DROPFORGE_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge:test", "AWS_REGION": "us-east-1", **changes}
             (root / "etc" / "dropforge" / "env").write_text("".join(f"{name}={value}\n" for name, value in stack.items()) + facts)
             environment = {
-                "PATH": f"{SHIMS}:{os.environ['PATH']}",
+                "PATH": f"{source}:{SHIMS}:{os.environ['PATH']}",
                 "DROPFORGE_ROOT": str(root),
                 "DROPFORGE_PYTHON": sys.executable,
                 "DROPFORGE_SOURCE": str(source),
@@ -193,6 +195,20 @@ def test_an_interrupted_instance_hands_over_to_its_replacement_and_waits_for_ec2
     assert first.process.poll() is None
     assert not (first.root / "poweroff").exists()
     assert "power-off in 5 minutes" in first.logs()
+
+
+def test_what_the_machines_driver_says_comes_into_the_heartbeat(cloud: Cloud, boot: Boot, source: Path) -> None:
+    """A word each quarter of a second, where the real script asks each five."""
+    (source / "nvidia-smi").write_text("#!/bin/sh\necho '0, 3, 900, 24564'\n")
+    (source / "nvidia-smi").chmod(0o755)
+    script = source / "bootstrap.sh"
+    script.write_text(BOOTSTRAP.read_text().replace("GPU_EVERY_S=5", "GPU_EVERY_S=0.25"))
+    cloud.orders(step_s=0.05)
+    cloud.ticket(max_steps=400)
+    machine = boot(script=script)
+    until(lambda: _step(cloud) >= 1 and cloud.heartbeat().gpus, 30)
+    (use,) = cloud.heartbeat().gpus
+    assert (use.percent, use.memory_mib, use.memory_total_mib) == (3, 900, 24564), machine.logs()
 
 
 def test_an_instance_whose_stack_facts_lack_the_image_powers_off_at_once(cloud: Cloud, boot: Boot) -> None:

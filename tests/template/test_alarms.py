@@ -128,7 +128,7 @@ def test_the_spend_alarm_is_the_parameters() -> None:
 def test_the_dashboard_shows_jobs_attempts_interruptions_dollars_and_gpus() -> None:
     stack = Stack()
     shown = {metric[1] for widget in _widgets(stack) for metric in widget["metrics"]}
-    states = {name for name in measures.by_state([])}
+    states = set(measures.by_state([]))
     ends = set(measures.ENDS.values())
     assert states | ends | {"LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "GpuPercent", "IdleGpus", "Errors"} <= shown
     assert stack.properties("Dashboard")["DashboardName"] == "dropforge-eu-west-1"
