@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dropforge.translation import NotTranslatable
+from tools.lint_template import MACHINE_IMAGE
 from tools.stack import Stack, arns_for
 from tools.translate import translate
 
@@ -152,6 +153,7 @@ def findings() -> Iterator[Finding]:
         # -P: this folder must not shadow the packages' own modules.
         for tool, rule, where in json.loads(_output([str(BIN / "python"), "-P", "tools/policy_auditors.py", str(policies)])):
             yield Finding(tool, rule, where)
+    yield from _checkov("cloudformation", "--file", str(MACHINE_IMAGE))
     yield from _checkov("dockerfile", "--file", DOCKERFILE)
     yield from _checkov("github_actions", "--directory", ".github")
     yield from _bandit()

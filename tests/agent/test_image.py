@@ -65,6 +65,15 @@ def test_it_runs_as_the_user_that_owns_the_run_folder_with_our_process_first() -
     assert json.loads(entrypoint[1]) == ["python", "-m"]
 
 
+def test_the_deployment_page_says_what_the_image_is_made_of() -> None:
+    page, pins = (REPOSITORY / "docs/deployment.md").read_text(), _pins("image.txt")
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert base is not None
+    assert f"on `{base[1]}`" in page
+    assert f"torch {pins['torch'].rpartition('.')[0]} with CUDA 13" in page
+    assert f"transformers {pins['transformers'].partition('.')[0]})" in page
+
+
 def test_the_local_cloud_sets_what_the_image_sets() -> None:
     names = ("PYTHONSAFEPATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     for name in names:

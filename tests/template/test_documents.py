@@ -1,4 +1,4 @@
-"""docs/security.md and docs/github.md: the tests they name are there, and so are the outputs and variables."""
+"""docs/security.md, github.md and architecture.md: the tests, outputs, variables and resources that they name are there."""
 
 import re
 
@@ -17,3 +17,13 @@ def test_the_variables_and_outputs_of_the_github_page_are_those_of_workflows_and
     assert rows.keys() == used
     outputs = {name for value in rows.values() for name in re.findall(r"output `(\w+)`", value)}
     assert outputs <= Stack().template["Outputs"].keys()
+
+
+def test_the_picture_of_the_whole_names_every_function_and_only_what_is_there() -> None:
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
+    drawn = re.sub(r'"[^"]*"', "", picture)
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+)+\b", re.sub(r"\[.*?\]|\(\[.*?\]\)", "", drawn)))
+    stack = Stack()
+    assert named - stack.template["Resources"].keys() == set()
+    assert set(stack.of_type("AWS::Lambda::Function")) - named == set()
+    assert all((ROOT / path).exists() for path in re.findall(r"\b(?:agent|trainer)/[\w.]*", picture))

@@ -97,6 +97,13 @@ def test_an_image_uri_is_taken_as_given() -> None:
     assert f"DROPFORGE_IMAGE={uri}\n" in str(_launch_data(Stack(parameters={"ImageUri": uri}))["UserData"])
 
 
+def test_a_baked_machine_image_takes_the_place_of_the_newest_one() -> None:
+    assert _launch_data(Stack())["ImageId"] == Stack().values["AmiParameter"]
+    baked = Stack(parameters={"BakedAmiId": "ami-0123456789abcdef0"})
+    assert _launch_data(baked)["ImageId"] == "ami-0123456789abcdef0"
+    assert soft_spots(baked) == []
+
+
 def test_a_given_repository_is_pulled_from_and_none_is_made() -> None:
     stack = Stack(parameters={"ImageRepository": "team/dropforge"})
     assert "DROPFORGE_IMAGE=111122223333.dkr.ecr.eu-west-1.amazonaws.com/team/dropforge:latest\n" in str(_launch_data(stack)["UserData"])

@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-from typing import Any
 
 import pytest
 import yaml
@@ -252,63 +251,6 @@ def test_the_environment_is_complete_documented_and_the_code_reads_it() -> None:
 def test_the_subnets_are_those_made_or_those_given(parameters: dict[str, str], subnets: str) -> None:
     function = Stack(parameters=parameters).properties("SubmitFunction")
     assert function["Environment"]["Variables"]["SUBNET_IDS"] == subnets
-
-
-def _source() -> dict[str, Any]:
-    return Stack().template
-
-
-def test_every_parameter_explains_itself_and_what_it_takes() -> None:
-    for name, spec in _source()["Parameters"].items():
-        assert len(spec["Description"]) > 20, name
-        assert spec["ConstraintDescription"].startswith(name), name
-        bounded = {"AllowedPattern", "AllowedValues"} & spec.keys() or {"MinValue", "MaxValue"} <= spec.keys() or spec["Type"].startswith("AWS::SSM::")
-        assert bounded, name
-
-
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        ("NotificationEmail", ["", "you@example.com"], ["you", "a b@example.com", "x@y"]),
-        ("VpcId", ["", "vpc-0123456789abcdef0"], ["vpc-XYZ", "subnet-0123456789abcdef0"]),
-        ("SubnetIds", ["", "subnet-01234567", "subnet-01234567,subnet-89abcdef"], ["subnet-01234567, subnet-89abcdef", "subnet-01234567,"]),
-        (
-            "ImageUri",
-            ["", "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge:v1", "ghcr.io/a/b@sha256:" + 64 * "0", "localhost:5000/dropforge:latest"],
-            ["dropforge", "dropforge@sha256:beef", "drop forge:v1", "dropforge:v1\nX=y", "$(reboot):v1"],
-        ),
-        ("ImageRepository", ["", "dropforge", "team/dropforge"], ["Dropforge", "*", "team/"]),
-        ("GitHubRepository", ["", "me/it", "My-Org/it.works_2"], ["me", "me/", "/it", "me/it/more", "me/*", "-me/it"]),
-        ("GitHubRepositoryId", ["", "123"], ["0", "12a", "-1", "*"]),
-        ("GitHubOwnerId", ["", "123"], ["0", "me"]),
-        ("GitHubEnvironment", ["production", "a-b_2"], ["", "*", "a:b", "two words"]),
-        (
-            "GitHubOidcProviderArn",
-            ["", "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"],
-            ["arn:aws:iam::111122223333:oidc-provider/example.com", "arn:aws:iam::111122223333:oidc-provider/tokenXactions.githubusercontent.com"],
-        ),
-    ],
-)
-def test_parameter_patterns_take_what_is_right_and_refuse_what_is_not(name: str, good: list[str], bad: list[str]) -> None:
-    pattern = _source()["Parameters"][name]["AllowedPattern"]
-    assert [text for text in good if not re.fullmatch(pattern, text)] == []
-    assert [text for text in bad if re.fullmatch(pattern, text)] == []
-
-
-def test_what_comes_only_in_pairs_is_refused_alone() -> None:
-    def refused(**given: str) -> list[str]:
-        stack = Stack(parameters=given)
-        rules = stack.template["Rules"]
-        return [name for name, rule in rules.items() if stack.holds(rule["RuleCondition"]) and not all(stack.holds(a["Assert"]) for a in rule["Assertions"])]
-
-    assert refused() == []
-    assert refused(VpcId="vpc-01234567") == ["VpcComesWithItsSubnets"]
-    assert refused(SubnetIds="subnet-01234567") == ["SubnetsComeWithTheirVpc"]
-    assert refused(VpcId="vpc-01234567", SubnetIds="subnet-01234567") == []
-    assert refused(VpcId="vpc-01234567", SubnetIds="subnet-01234567", InterfaceEndpoints="yes") == ["EndpointsComeWithTheStacksVpc"]
-    assert refused(GitHubRepository="me/it", GitHubRepositoryId="1") == ["RepositoryComesWithItsNumbers"]
-    assert refused(GitHubRepository="me/it", GitHubOwnerId="2") == ["RepositoryComesWithItsNumbers"]
-    assert refused(GitHubRepository="me/it", GitHubRepositoryId="1", GitHubOwnerId="2") == []
 
 
 def test_the_budget_speaks_to_its_topic_at_four_thresholds_once_the_topic_lets_it() -> None:
