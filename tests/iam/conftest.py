@@ -16,7 +16,7 @@ from tests.simulation import named
 from tests.simulation.scenario import random_scenario
 
 #: Random scenarios beside the named ones: faults, strangers, outages.
-SEEDS = 60
+SEEDS = 40
 
 
 @pytest.fixture(scope="session")
