@@ -14,7 +14,7 @@ from dropforge.operate.doctor import CHECKS
 from dropforge.operate.findings import Finding, Verdict
 from jobspec import tags
 from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
-from tests.cli.conftest import BY_A_TEST, Site, an_account_with_quota, offering
+from tests.cli.conftest import Site, an_account_with_quota, offering
 from tests.cli.shell import read_aws
 
 pytestmark = pytest.mark.local_cloud
@@ -220,7 +220,7 @@ BREAKS = {
     "alarm rings": Break(
         "alarms",
         "DeadLettersAlarm",
-        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="ALARM", StateReason=BY_A_TEST),
+        lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="ALARM", StateReason="a test rings it"),
         lambda site: site.client("cloudwatch").set_alarm_state(AlarmName=site.id("DeadLettersAlarm"), StateValue="OK", StateReason="over"),
     ),
     "alarm gone": Break(

@@ -13,6 +13,7 @@ import pytest
 from dropforge.local import cloud as clouds
 from dropforge.local import commands, deploy
 from dropforge.local.state import CloudState
+from dropforge.translation import read
 from jobspec import tags
 
 pytestmark = pytest.mark.local_cloud
@@ -94,6 +95,37 @@ def test_the_curfew_comes_by_itself_and_ends_what_is_past_its_deadline(cloud: Cl
     eventually(lambda: state() in ("shutting-down", "terminated"), within_s=12 * MINUTE_S)
     lines = eventually(lambda: [line for entry in commands.entries(home, "curfew", follow=False) for line in entry["lines"]], within_s=6 * MINUTE_S)
     assert any('"outcome":"done"' in line.replace(" ", "") for line in lines), lines
+
+
+def metrics_in(lines: list[str]) -> set[tuple[str, str, tuple[tuple[str, str], ...]]]:
+    """Namespace, name and dimensions of what CloudWatch reads out of log lines in its embedded metric format."""
+    found = set()
+    for line in lines:
+        if '"_aws"' not in line:
+            continue
+        told = json.loads(line)
+        for block in told["_aws"]["CloudWatchMetrics"]:
+            for names in block["Dimensions"]:
+                found |= {(block["Namespace"], metric["Name"], tuple((name, told[name]) for name in names)) for metric in block["Metrics"]}
+    return found
+
+
+def test_every_alarm_is_made_and_reads_a_metric_that_the_deployed_functions_send(cloud: CloudState, home: Path) -> None:
+    """After the tests above: a notice was published, an instance was overdue."""
+    alarms = deploy.client_of(cloud, "cloudwatch").describe_alarms()["MetricAlarms"]
+    declared = {name for name, resource in read(clouds.REPOSITORY / "template.yaml")["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    assert {alarm["AlarmName"].removeprefix(f"{cloud.stack}-").partition("-")[0] for alarm in alarms} == declared
+    own = {
+        (alarm["Namespace"], alarm["MetricName"], tuple((one["Name"], one["Value"]) for one in alarm["Dimensions"]))
+        for alarm in alarms
+        if not alarm["Namespace"].startswith("AWS/")
+    }
+    assert {name for _, name, _ in own} >= {"OverdueInstances", "StaleHeartbeats", "SpendUsdPerHour", "IdleGpus"}
+
+    def unsent() -> set[Any]:
+        return own - metrics_in([line for entry in commands.entries(home, None, follow=False) for line in entry["lines"]])
+
+    eventually(lambda: not unsent(), within_s=6 * MINUTE_S)
 
 
 def test_an_update_with_other_parameters_is_carried_out_and_keeps_what_is_there(cloud: CloudState, plan: clouds.Plan) -> None:

@@ -1,4 +1,4 @@
-"""CloudFormation and Systems Manager: what the stack needs and ministack lacks - budgets, alarms over metric math, a public parameter."""
+"""CloudFormation and Systems Manager: what the stack needs and ministack lacks - budgets, a public parameter."""
 
 import hashlib
 import json
@@ -12,8 +12,6 @@ DEEP_LEARNING_PREFIX = "/aws/service/deeplearning/ami/"
 
 def install() -> None:
     seams.provisioners._RESOURCE_HANDLERS["AWS::Budgets::Budget"] = {"create": _create_budget, "delete": _delete_budget}
-    alarms = seams.provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
-    alarms["create"] = _also_over_metric_math(alarms["create"])
     seams.wrap("services.ssm", "_public_parameter", _with_deep_learning_images)
 
 
@@ -35,18 +33,6 @@ def _as_api(budget: dict[str, Any]) -> dict[str, Any]:
     """The API's amounts are texts; a template's may be numbers."""
     limit = budget.get("BudgetLimit")
     return budget if limit is None else budget | {"BudgetLimit": {"Amount": str(limit["Amount"]), "Unit": limit["Unit"]}}
-
-
-def _also_over_metric_math(original: Any) -> Any:
-    """An alarm over an expression exists by its name alone: ministack refuses it, and looks at alarms only when metrics are put."""
-
-    def create(logical_id: str, props: dict[str, Any], stack_name: str) -> Any:
-        if "Metrics" not in props:
-            return original(logical_id, props, stack_name)
-        name = str(props.get("AlarmName") or f"{stack_name}-{logical_id}")
-        return name, {"Arn": f"arn:aws:cloudwatch:{seams.responses.get_region()}:{seams.responses.get_account_id()}:alarm:{name}"}
-
-    return create
 
 
 def _with_deep_learning_images(original: Any) -> Any:
