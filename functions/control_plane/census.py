@@ -46,7 +46,7 @@ def census(submission: Submission, bucket: str, has_time: Callable[[], bool], *,
             job = driver.store.load(job_id) if job_id else None
             if job is None or job.accepted_at < one.modified_at:
                 taken = submission.look_at(bucket, one.key)
-                # A manifest that was refused has no job of its key: it is looked at again, and is no news.
+                # A manifest that was refused beside an active job has no job of its key: it is looked at again, and is no news.
                 found += isinstance(taken, Job) and taken.accepted_at >= now
         except Exception as error:
             logger.warning("manifest not taken up", extra={"key": one.key}, exc_info=True)

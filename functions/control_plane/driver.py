@@ -88,17 +88,21 @@ class Driver:
         return job
 
     def _round(self, job: Job, event: Event, failures: list[str]) -> tuple[Job, bool]:
-        """Decide on the event, and on every answer that its actions bring. True: something asked for another look."""
+        """Decide on the event, and on every answer that its actions bring. True: something asked for another look.
+
+        The status is written once, at the end: with every answer it would be another.
+        """
         waiting, again = deque([event]), False
+        status: list[WriteStatus] = []
         while waiting:
             job, actions = self._save(job, waiting.popleft())
-            for action in actions:
-                if isinstance(action, LookAgain):
-                    again = True
-                    continue
-                answer = self._performed(job, action, failures)
-                if answer is not None:
-                    waiting.append(answer)
+            status = [action for action in actions if isinstance(action, WriteStatus)] or status
+            calls = [action for action in actions if not isinstance(action, LookAgain | WriteStatus)]
+            again = again or any(isinstance(action, LookAgain) for action in actions)
+            waiting.extend(answer for action in calls if (answer := self._performed(job, action, failures)) is not None)
+            if not waiting:
+                waiting.extend(answer for action in status if (answer := self._performed(job, action, failures)) is not None)
+                status = []
         return job, again
 
     def _save(self, job: Job, event: Event) -> tuple[Job, tuple[Action, ...]]:

@@ -99,9 +99,9 @@ class Watcher:
         try:
             marker = wire.load(CompletionMarker, found.body)
         except wire.UnreadableDocument as error:
-            return MarkerSight(None, str(error))
+            return MarkerSight(None, str(error), is_refused=True)
         if (marker.job_id, marker.attempt, marker.instance_id) != (job.job_id, attempt.number, attempt.instance_id):
-            return MarkerSight(None, f"it speaks of {marker.job_id} attempt {marker.attempt} on {marker.instance_id}")
+            return MarkerSight(None, f"it speaks of {marker.job_id} attempt {marker.attempt} on {marker.instance_id}", is_refused=True)
         if marker.outcome is Outcome.COMPLETED:
             for file in marker.files:
                 facts = self.objects.head(self.outputs_bucket, prefix + file.path)

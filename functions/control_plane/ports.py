@@ -51,7 +51,7 @@ class JobStore(Protocol):
         """Store a new job and take its name and key, all or nothing.
 
         None: created. A Job: this very job id was created before. Held: an active job has the name or the key.
-        A REJECTED job takes neither name nor key, so nothing can hold it up.
+        A job that was refused beside an active one takes neither name nor key, so nothing can hold it up.
         """
 
     def save(self, job: Job) -> Job:
@@ -102,8 +102,8 @@ class Fleet(Protocol):
         One id a call: a single bad id fails a whole batch, and then none is ended.
         """
 
-    def mark_stray(self, instance_id: str, at: datetime) -> None:
-        """Tag an instance that no job seems to name. Raises as ``terminate`` does."""
+    def mark_stray(self, instance_id: str, at: datetime | None) -> None:
+        """Tag an instance that no job seems to name; None clears the tag. Raises as ``terminate`` does."""
 
 
 @dataclass(frozen=True, slots=True)

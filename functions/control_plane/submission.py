@@ -30,10 +30,11 @@ class Submission:
         if found is None:
             return self._deleted(bucket, key)
         job = self._job_for(ManifestRef(bucket=bucket, key=key, version_id=found.version_id), found, self.driver.clock())
-        held = self.driver.store.create(job) if not job.ended else self._beside(job)
+        held = self.driver.store.create(job)
         if isinstance(held, Held):
             job = self._refused_beside(job, held)
-        if job.ended and self.driver.store.create(job) is None:
+            held = self.driver.store.create(job)
+        if held is None:
             for name, count in measures.happened(None, job).items():
                 self.driver.counted(name, count)
         return self.driver.drive(job.job_id) or job
@@ -59,15 +60,6 @@ class Submission:
             return accept.rejected(answer.name or keys.name_from_key(ref.key), ref, answer.problems, now)
         problems = accept.late_problems(answer, tuple(sorted(self.driver.fleet.offers().subnets)), now)
         return accept.rejected(answer.name, ref, problems, now) if problems else accept.accepted(answer, ref, now)
-
-    def _beside(self, job: Job) -> Held | None:
-        """The active job that an unreadable manifest was put over, or shares its name with."""
-        ref = job.manifest_ref
-        for what, job_id in (("key", self.driver.store.find(bucket=ref.bucket, key=ref.key)), ("name", self.driver.store.find(name=job.name))):
-            holder = self.driver.store.load(job_id) if job_id else None
-            if holder is not None and not holder.ended:
-                return Held(holder, what)
-        return None
 
     def _refused_beside(self, job: Job, held: Held) -> Job:
         problem = ProblemLine(

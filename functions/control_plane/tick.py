@@ -12,7 +12,7 @@ from control_plane.core import ledger, measures
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
-from control_plane.core.strays import find_strays
+from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
 from control_plane.ports import Bus
 from jobspec import tags
@@ -77,7 +77,7 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
     A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
     """
     jobs: dict[str, Job | None] = {"": None}
-    for job_id in sorted({sight.tags.get(tags.JOB, "") for sight in instances} - {""}):
+    for job_id in sorted({sight.tags.get(tags.JOB, "") for sight in standing(driver.project, instances)} - {""}):
         try:
             jobs[job_id] = driver.store.load(job_id)
         except Exception as error:
@@ -87,13 +87,21 @@ def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float,
     result.counts |= measures.of_instances(instances, jobs, driver.watcher.rules, driver.clock())
     for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):
         try:
-            if not stray.ends:
-                driver.fleet.mark_stray(stray.instance_id, driver.clock())
-                logger.warning("stray marked", extra={"instance_id": stray.instance_id, "reason": stray.reason})
-                continue
-            state = driver.fleet.terminate(stray.instance_id)
-            logger.warning("stray", extra={"instance_id": stray.instance_id, "reason": stray.reason, "state": state})
-            result.counts["StraysEnded"] += 1
+            result.counts["StraysEnded"] += _treated(driver, stray)
         except Exception as error:
-            logger.warning("stray not ended", extra={"instance_id": stray.instance_id}, exc_info=True)
+            logger.warning("stray not treated", extra={"instance_id": stray.instance_id, "verdict": stray.verdict}, exc_info=True)
             result.failures.append(f"{stray.instance_id}: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _treated(driver: Driver, stray: Stray) -> bool:
+    """Make the call that the verdict asks for. True: the instance was asked to end."""
+    state = None
+    match stray.verdict:
+        case "mark":
+            driver.fleet.mark_stray(stray.instance_id, driver.clock())
+        case "clear":
+            driver.fleet.mark_stray(stray.instance_id, None)
+        case "end":
+            state = driver.fleet.terminate(stray.instance_id)
+    logger.warning("stray", extra={"instance_id": stray.instance_id, "verdict": stray.verdict, "reason": stray.reason, "state": state})
+    return stray.verdict == "end"

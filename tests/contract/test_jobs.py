@@ -79,17 +79,25 @@ def test_the_name_that_one_successor_took_is_held_against_the_other(store: JobSt
     assert store.create(job("demo-3")) == Held(second, "name")
 
 
-def test_a_rejected_job_takes_neither_name_nor_key_and_nothing_holds_it_up(store: JobStore) -> None:
+def test_a_job_refused_beside_an_active_one_takes_neither_name_nor_key_and_nothing_holds_it_up(store: JobStore) -> None:
     store.create(job())
-    assert store.create(job("demo-2", state=JobState.REJECTED, manifest=None)) is None
+    beside = job("demo-2", state=JobState.REJECTED, manifest=None, refused_beside="demo-1")
+    assert store.create(beside) is None
     assert store.find(name="demo") == "demo-1"
     assert store.find(bucket="data-bucket", key="jobs/demo.yaml") == "demo-1"
-    assert store.create(job("lonely", name="lonely", key="jobs/lonely.yaml", state=JobState.REJECTED)) is None
-    assert store.find(name="lonely") is None
-    again = store.create(job("lonely", name="lonely", key="jobs/lonely.yaml", state=JobState.REJECTED))
+    again = store.create(beside)
     assert again is not None
     assert not isinstance(again, Held)
-    assert again.job_id == "lonely"
+    assert again.job_id == "demo-2"
+
+
+def test_a_refused_manifest_that_stands_alone_takes_its_name_and_key_and_cannot_overlook_an_active_job(store: JobStore) -> None:
+    assert store.create(job("lonely", name="lonely", key="jobs/lonely.yaml", state=JobState.REJECTED, manifest=None)) is None
+    assert store.find(name="lonely") == "lonely"
+    assert store.create(job("next", name="lonely", key="jobs/lonely.yaml")) is None, "what was refused holds nobody up"
+    late = store.create(job("late", name="lonely", key="jobs/lonely.yaml", state=JobState.REJECTED, manifest=None))
+    assert isinstance(late, Held)
+    assert late.by.job_id == "next"
 
 
 def test_each_save_makes_the_next_version(store: JobStore) -> None:

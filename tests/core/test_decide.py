@@ -1,6 +1,7 @@
 """The life of a job, one question at a time. Names are the answers."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -338,6 +339,36 @@ def test_max_wait_ends_a_job_that_never_gets_an_instance() -> None:
     assert 3600 <= seconds <= 4300
 
 
+def _refuse_every_launch(story: Story, start: float, until: float, **facts: Any) -> float:
+    """Looks each minute, and no pool has capacity. The second at which the job ended, or ``until``."""
+    seconds = start
+    while not story.job.ended and seconds < until:
+        calls = of(CallLaunch, story.look(seconds, **facts))
+        if calls:
+            story.tell(LaunchRefused(calls[0].plan, RefusalKind.CAPACITY, "none", calls[0].plan.pools), seconds)
+        seconds += 60
+    return seconds
+
+
+@pytest.mark.parametrize("queue", [{"turn": "others wait longer"}, {"hold": "paused"}])
+def test_max_wait_does_not_count_the_time_in_the_queue_or_under_a_hold(queue: dict[str, str]) -> None:
+    story = Story(new_job(limits={"max_wait": "1h"}))
+    assert _refuse_every_launch(story, 0, 3 * 3600, **queue) == 3 * 3600
+    assert 3600 <= _refuse_every_launch(story, 3 * 3600, 6 * 3600) - 3 * 3600 <= 4300
+    assert story.job.reason.startswith("no instance within max_wait: ")
+
+
+def test_max_wait_counts_what_was_waited_for_capacity_before_and_after_the_queue() -> None:
+    story = Story(new_job(limits={"max_wait": "1h"}))
+    _refuse_every_launch(story, 0, 2400)
+    _refuse_every_launch(story, 2400, 9000, turn="others wait longer")
+    assert not story.job.ended
+    ended = _refuse_every_launch(story, 9000, 20_000)
+    assert story.job.state is JobState.FAILED
+    # Up to ten minutes of back-off were under way when the queue began, and again at the end.
+    assert 3600 - 2400 - 660 <= ended - 9000 <= 3600 - 2400 + 660
+
+
 def test_a_held_project_waits_and_starts_when_the_hold_is_lifted() -> None:
     story = Story(new_job())
     story.look(0, hold="the month's money is spent")
@@ -399,14 +430,29 @@ def test_a_full_disk_is_tried_again_once_the_instance_is_gone() -> None:
     assert planned(story.look(120)).attempt == 2
 
 
-def test_a_refused_marker_ends_nothing_while_its_instance_lives() -> None:
+def test_a_marker_whose_files_are_not_there_ends_nothing_while_its_instance_lives() -> None:
     story = Story(new_job())
     story.running()
-    story.look(60, markers={FIRST: MarkerSight(None, "not JSON")})
+    missing = MarkerSight(None, "final/adapter_model.safetensors is missing")
+    story.look(60, markers={FIRST: missing})
     assert story.job.state is JobState.RUNNING
     story.gone(FIRST)
-    story.look(120, markers={FIRST: MarkerSight(None, "not JSON")})
-    assert "not JSON" in story.job.attempts[0].end_reason
+    story.look(120, markers={FIRST: missing})
+    assert story.job.attempts[0].end is AttemptEnd.DIED
+    assert "is missing" in story.job.attempts[0].end_reason
+
+
+def test_a_marker_that_nobody_can_read_ends_its_attempt_at_once_and_another_instance_is_asked_for() -> None:
+    story = Story(new_job())
+    story.running()
+    actions = story.look(60, markers={FIRST: MarkerSight(None, "not JSON", is_refused=True)})
+    attempt = story.job.attempts[0]
+    assert (attempt.end, attempt.ended_by) == (AttemptEnd.FAILED, "instance")
+    assert attempt.end_reason == "agent_error: its completion marker was refused: not JSON"
+    assert [action.instance_id for action in of(Terminate, actions)] == [FIRST]
+    assert not of(CallLaunch, actions), "not before it is gone"
+    story.gone(FIRST)
+    assert planned(story.look(120)).attempt == 2
 
 
 def test_three_fruitless_attempts_in_a_row_are_enough() -> None:

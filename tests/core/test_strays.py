@@ -37,41 +37,43 @@ def test_a_stray_is_marked_after_the_grace_and_ended_after_a_second_look() -> No
     job = running_job()
     jobs: dict[str, Job | None] = {job.job_id: job}
     assert strays(299, sight(job), jobs) == []
-    assert strays(300, sight(job), jobs) == [Stray(SECOND, "no job names it", ends=False)]
-    assert strays(344, sight(job, **since(300)), jobs) == [Stray(SECOND, "no job names it", ends=False)]
-    assert strays(345, sight(job, **since(300)), jobs) == [Stray(SECOND, "no job names it", ends=True)]
+    assert strays(300, sight(job), jobs) == [Stray(SECOND, "no job names it", "mark")]
+    assert strays(344, sight(job, **since(300)), jobs) == [Stray(SECOND, "no job names it", "mark")]
+    assert strays(345, sight(job, **since(300)), jobs) == [Stray(SECOND, "no job names it", "end")]
 
 
 @pytest.mark.parametrize("mark", ["", "yesterday", "-5", "²", "9" * 12])
 def test_a_mark_that_is_no_time_is_no_mark(mark: str) -> None:
     job = running_job()
     (stray,) = strays(600, sight(job, **{tags.STRAY_SINCE: mark}), {job.job_id: job})
-    assert not stray.ends
+    assert stray.verdict == "mark"
 
 
-def test_what_a_job_names_or_waits_for_is_no_stray_however_it_is_marked() -> None:
+def test_what_a_job_names_or_waits_for_is_no_stray_however_it_is_marked_and_its_mark_is_cleared() -> None:
     job = running_job()
     plan = job.attempts[0].plan
     waiting = job.model_copy(update={"plan": plan.model_copy(update={"client_token": "df-waits"})})
-    assert strays(600, sight(job, FIRST, **since(0)), {job.job_id: job}) == []
-    assert strays(600, sight(job, **{tags.LAUNCH: "df-waits"}, **since(0)), {job.job_id: waiting}) == []
+    cleared = "its job names it after all", "clear"
+    assert strays(600, sight(job, FIRST, **since(0)), {job.job_id: job}) == [Stray(FIRST, *cleared)]
+    assert strays(600, sight(job, **{tags.LAUNCH: "df-waits"}, **since(0)), {job.job_id: waiting}) == [Stray(SECOND, *cleared)]
+    assert strays(600, sight(job, FIRST), {job.job_id: job}) == [], "an unmarked one has nothing to clear"
 
 
 @pytest.mark.parametrize("change", [{"settled": True}, {"attempts": ()}])
 def test_a_job_that_is_settled_or_never_named_it_claims_nothing(change: dict[str, Any]) -> None:
     job = running_job().model_copy(update=change)
-    assert strays(600, sight(job, FIRST), {job.job_id: job}) == [Stray(FIRST, "no job names it", ends=False)]
+    assert strays(600, sight(job, FIRST), {job.job_id: job}) == [Stray(FIRST, "no job names it", "mark")]
 
 
 def test_of_a_job_that_could_not_be_read_only_the_deadline_counts() -> None:
     job = running_job()
     assert strays(600, sight(job, **since(0)), {}) == []
-    assert strays(3720, sight(job), {}) == [Stray(SECOND, "it is past the deadline in its tags", ends=True)]
+    assert strays(3720, sight(job), {}) == [Stray(SECOND, "it is past the deadline in its tags", "end")]
 
 
 def test_without_a_jobs_tag_it_is_nobodys() -> None:
     job = running_job()
-    assert strays(600, sight(job, **{tags.JOB: ""}), {"": None}) == [Stray(SECOND, "no job names it", ends=False)]
+    assert strays(600, sight(job, **{tags.JOB: ""}), {"": None}) == [Stray(SECOND, "no job names it", "mark")]
 
 
 @pytest.mark.parametrize(("project", "state"), [("other", "running"), (PROJECT, "terminated"), (PROJECT, "shutting-down")])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.core.state import JobState, Market
+from control_plane.core.state import AttemptEnd, JobState, Market
 from jobspec import keys, tags
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode
@@ -225,11 +225,23 @@ def test_a_marker_whose_files_are_not_there_is_no_success(house: House) -> None:
     assert house.job.state is JobState.LAUNCHED
 
 
-def test_a_malformed_marker_changes_nothing(house: House) -> None:
+def test_a_malformed_marker_ends_its_attempt_and_the_job_goes_on(house: House) -> None:
     house.put()
+    first = house.attempt.instance_id
     house.mark(house.attempt, b'{"version": 1')
     house.tick()
-    assert house.job.state is JobState.LAUNCHED
+    house.tick()
+    assert [attempt.end for attempt in house.job.attempts] == [AttemptEnd.FAILED, None]
+    assert "agent_error" in house.job.attempts[0].end_reason
+    assert house.live() == [house.attempt.instance_id] != [first]
+
+
+def test_another_jobs_marker_ends_its_attempt_too(house: House) -> None:
+    house.put()
+    house.finish(job_id="somebody-else")
+    house.tick()
+    assert house.job.state is not JobState.SUCCEEDED
+    assert "it speaks of somebody-else" in house.job.attempts[0].end_reason
 
 
 def test_missing_data_fails_the_job_with_the_agents_sentence(house: House) -> None:

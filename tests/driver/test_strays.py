@@ -67,6 +67,21 @@ def test_a_marked_instance_that_its_job_names_after_all_is_left_alone(house: Hou
     assert ours in house.live()
 
 
+def test_the_mark_of_an_instance_that_its_job_names_is_taken_off_so_that_it_is_no_first_look_of_tomorrow(house: House) -> None:
+    house.put()
+    ours = house.attempt.instance_id
+    house.ec2.instances[ours].tags[tags.STRAY_SINCE] = "1"
+    house.beat()
+    house.tick(240)
+    assert house.ec2.instances[ours].tags[tags.STRAY_SINCE] == "1", "too young for the sweep to judge"
+    house.beat()
+    house.tick(70)
+    assert tags.stray_since(house.ec2.instances[ours].tags) is None
+    house.faults.down(refused("RequestLimitExceeded"), "ec2.create_tags")
+    house.beat()
+    assert house.tick()["StraysEnded"] == 0, "once is enough: nothing is asked of EC2 again"
+
+
 def test_a_mark_that_could_not_be_set_ends_nothing_and_is_tried_again(house: House) -> None:
     house.put()
     stray = place(house, 0xAAAA, tags_of(house, **{tags.JOB: "nobody-0123456789"}))

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dropforge.jobs.find import read_status
+from dropforge.jobs.follow import Follower
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.market import Market
 from dropforge.local.state import CloudState
 from dropforge.stack import Stack
-from dropforge.jobs.find import read_status
-from dropforge.jobs.follow import Follower
 from jobspec import keys
 from tests.tiny_model import make_tiny_model, write_chat_rows
 

@@ -259,6 +259,8 @@ class Box:
         self.world.account.s3.write_once(self.world.outputs_bucket, keys.marker_key(self.job_id, self.writer), text)
         if done and not self.plan.fault.startswith("marker"):
             self.world.checks.on_finished(self.instance.instance_id)
+        if self.plan.fault in ("marker malformed", "marker of another job"):
+            self.world.checks.on_garbled(self.instance.instance_id)
         self._beat(Phase.FINISHED)
         self.world.scheduler.later(60.0 if stay else 3.0, self._power_off)
 

@@ -1,8 +1,9 @@
 """The promises, checked at every step and at the end of a run. Numbers as in docs/reliability.md."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from control_plane.core.state import ENDS, AttemptEnd, Job, JobState, NoticeKind, WaitKind
+from control_plane.core.state import ENDS, QUEUED, AttemptEnd, Job, JobState, NoticeKind, WaitKind
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
 from jobspec.status import Status
@@ -22,6 +23,8 @@ TICK_CALLS, JOB_CALLS = 40, 60
 #: A hand-over: the notice, the grace after it, and two ticks.
 #: Launch plans of one job that may be called within a minute: a fall-back market, a spent token.
 PLANS_A_MINUTE = 3
+#: What the ledger noted within this time of the publish is known when a claim is given up (15 minutes after it was made).
+LEDGER_S = 15 * 60.0 - 60.0
 HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
 
 
@@ -42,6 +45,8 @@ class Checks:
         self._tokens: dict[str, str] = {}
         self._extra: set[str] = set()
         self._letters: dict[str, int] = {}
+        self._published_s: dict[str, float] = {}
+        self._noted_s: dict[str, float] = {}
         self._told = 0
         self._unnamed_since: dict[str, float] = {}
         self._twice_since: dict[str, float] = {}
@@ -52,6 +57,9 @@ class Checks:
         self._ended_s: dict[str, float] = {}
         self._deleted_s: dict[str, float] = {}
         self._finished: set[str] = set()
+        self._garbled: set[str] = set()
+        self._waits_from_s: dict[str, float] = {}
+        self._written_s: dict[str, float] = {}
         self._fleet_calls: dict[str, dict[str, float]] = {}
         #: E-mails sent twice for that reason; the metric NoticesDoubled counts them in production.
         self.doubled = 0
@@ -69,6 +77,10 @@ class Checks:
         """A box wrote a true marker, its files before it."""
         self._finished.add(instance_id)
 
+    def on_garbled(self, instance_id: str) -> None:
+        """A box wrote a marker that nobody can read, or that speaks of another."""
+        self._garbled.add(instance_id)
+
     def on_fleet_call(self, job_id: str, token: str) -> None:
         """I14: refusals are waited out, not hammered. Drivers may repeat one plan's call, which starts nothing new."""
         now = self._world.scheduler.now
@@ -80,6 +92,8 @@ class Checks:
     def on_write(self, pk: str, item: dict[str, Any]) -> None:
         """I5, I6: ends absorb, versions grow by one, a plan is on record before its call."""
         self._dirty = True
+        if pk.startswith("NOTICE#"):
+            self._noted_s.setdefault(pk.removeprefix("NOTICE#"), self._world.scheduler.now)
         if not pk.startswith("JOB#"):
             return
         job = records.job_of(item)
@@ -101,6 +115,7 @@ class Checks:
             self._stands_beside_nobody(job)
         self._names_what_it_waits_for(job)
         self._heard_every_marker(job)
+        self._waited_for_capacity(job, before)
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
             self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
         if job.settled:
@@ -370,6 +385,22 @@ class Checks:
         for attempt in job.attempts:
             if attempt.end in (AttemptEnd.DIED, AttemptEnd.INTERRUPTED) and attempt.instance_id in self._finished:
                 self._world.fail("H6", f"attempt {attempt.number} of {job.job_id} is on record as {attempt.end}; it had finished")
+            if attempt.end is AttemptEnd.DIED and attempt.instance_id in self._garbled:
+                self._world.fail("H6", f"attempt {attempt.number} of {job.job_id} is on record as {attempt.end}; it had written a marker, if an unreadable one")
+
+    def _waited_for_capacity(self, job: Job, before: Job | None) -> None:
+        """E2: max_wait is for capacity: the time in the queue, or under a hold, ends no job."""
+        now = self._world.scheduler.now
+        if before is None or len(job.attempts) > len(before.attempts):
+            self._waits_from_s[job.job_id] = now
+        elif before.wait is not None and before.wait.kind in QUEUED and before.plan is None:
+            self._waits_from_s[job.job_id] += now - self._written_s[job.job_id]
+        self._written_s[job.job_id] = now
+        if job.manifest is not None and job.reason.startswith("no instance within max_wait"):
+            waited_s = now - self._waits_from_s[job.job_id]
+            # A function's clock may be a second wrong.
+            if waited_s < job.manifest.limits.max_wait - 10.0 and (before is None or not before.ended):
+                self._world.fail("E2", f"{job.job_id} was given up after {waited_s:.0f} s without capacity, max_wait is {job.manifest.limits.max_wait} s")
 
     def _cancelled_in_time(self, job: Job) -> None:
         """C2: a job whose manifest is deleted, and stays so, ends soon, and as CANCELLED."""
@@ -406,8 +437,10 @@ class Checks:
         """I7: one publish for each notice, and an end's e-mail only after the end."""
         notice_id = note["MessageAttributes"]["notice_id"]["Value"]
         self._letters[notice_id] = self._letters.get(notice_id, 0) + 1
+        published_s = self._published_s.setdefault(notice_id, self._world.scheduler.now)
         if self._letters[notice_id] > 1:
-            if not self.ledger_hurt or f"NOTICE#{notice_id}" in self._world.account.dynamodb.items:
+            in_time = self._noted_s.get(notice_id, math.inf) - published_s < LEDGER_S
+            if not self.ledger_hurt or in_time:
                 self._world.fail("I7", f"{notice_id} was published twice")
             self.doubled += 1
         job_id, _, kind = notice_id.partition("#")

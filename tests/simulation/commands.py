@@ -13,7 +13,8 @@ import click
 
 from tests.simulation import exhaustive, mutants
 from tests.simulation.checks import Violation
-from tests.simulation.scenario import Scenario, load, random_scenario
+from tests.simulation.generator import random_scenario
+from tests.simulation.scenario import Scenario, load
 from tests.simulation.shrink import shrunk
 from tests.simulation.world import World
 
@@ -122,14 +123,13 @@ def _run_seeds(first: int, seeds: int, jobs: int) -> int:
 
 def _tell(scenario: Scenario, seed: int, last: int) -> int:
     """Print a run's time line. 1 if it broke a promise."""
-    world = World(scenario, seed, traced=True)
+    world = World(scenario, seed)
     broken = ""
     try:
         world.run()
     except Violation as violation:
         broken = str(violation)
-    assert world.trace is not None
-    lines = world.trace[-last:] if last else world.trace
+    lines = world.trace()[-last:] if last else world.trace()
     click.echo("   seconds  who                    what")
     click.echo("\n".join(lines))
     click.echo(f"\nscenario (keep it as tests/simulation/pinned/NAME.json):\n{scenario.dump()}\n")

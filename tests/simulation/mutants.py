@@ -19,7 +19,6 @@ import click
 from control_plane import curfew as curfew_room
 from control_plane import driver as driver_room
 from control_plane import look as look_room
-from control_plane import submission as submission_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
 from control_plane.core import accept, attempts, closing, decide, failures, gpus, ledger, placement
@@ -30,7 +29,7 @@ from control_plane.core.state import Job, JobState
 from control_plane.handlers import reconcile
 from control_plane.ports import OutcomeUnknown, StaleVersion
 from tests.simulation.checks import Violation
-from tests.simulation.scenario import random_scenario
+from tests.simulation.generator import random_scenario
 from tests.simulation.world import World
 
 Undo = Callable[[], None]
@@ -194,6 +193,11 @@ def _throttle_is_capacity(patch: Patch) -> None:
     patch.set(failures, "CAPACITY", failures.CAPACITY | {"RequestLimitExceeded"})
 
 
+@mutant("max_wait counts the time in the queue")
+def _the_queue_counts_as_a_wait(patch: Patch) -> None:
+    patch.set(decide, "QUEUED", frozenset())
+
+
 @mutant("max_attempts is not looked at")
 def _attempts_without_end(patch: Patch) -> None:
     old = decide._with_replacement
@@ -322,6 +326,11 @@ def _foreign_marker_is_believed(patch: Patch) -> None:
 
     patch.set(look_room.wire, "load", load)
     patch.set(look_room.Watcher, "_marker", marker)
+
+
+@mutant("a marker that nobody can read is waited out")
+def _unreadable_marker_is_waited_out(patch: Patch) -> None:
+    patch.set(attempts, "closed_by_refusal", lambda job, attempt, sight: job)
 
 
 @mutant("the marker of a warned attempt is not read")
@@ -613,13 +622,15 @@ def _a_job_for_each_delivery(patch: Patch) -> None:
     count = iter(range(10**9))
     old = accept.job_id_of
     patch.set(accept, "job_id_of", lambda name, ref: f"{old(name, ref)[:-3]}{next(count) % 1000:03d}")
-    patch.set(dynamodb.DynamoStore, "create", _without_holding(dynamodb.DynamoStore.create))
+    patch.set(dynamodb.DynamoStore, "create", _without_holding(dynamodb.DynamoStore.create, lambda job: True))
 
 
-def _without_holding(old: Callable[..., Any]) -> Callable[..., Any]:
+def _without_holding(old: Callable[..., Any], free: Callable[[Job], bool]) -> Callable[..., Any]:
+    """Jobs that are ``free`` are created beside whoever has their name or key."""
+
     def create(self: Any, job: Job) -> Any:
         answer = old(self, job)
-        if isinstance(answer, dynamodb.Held):
+        if isinstance(answer, dynamodb.Held) and free(job):
             self._outrun_at([self._put(dynamodb._item_of(job), "attribute_not_exists(pk)")])
             return None
         return answer
@@ -674,7 +685,7 @@ def _no_census(patch: Patch) -> None:
 
 @mutant("a refused manifest does not mind the active job that it was put over")
 def _refused_as_if_alone(patch: Patch) -> None:
-    patch.set(submission_room.Submission, "_beside", lambda self, job: None)
+    patch.set(dynamodb.DynamoStore, "create", _without_holding(dynamodb.DynamoStore.create, lambda job: job.state is JobState.REJECTED))
 
 
 # --- e-mails ---------------------------------------------------------------------------------------------------------

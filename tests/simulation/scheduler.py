@@ -19,6 +19,7 @@ class Scheduler:
         self._heap: list[tuple[float, int, Callable[[], Any]]] = []
         self._count = 0
         self._hub = getcurrent()
+        self._horizon_s = 0.0
 
     def later(self, seconds: float, work: Callable[[], Any]) -> None:
         """Run ``work`` after some seconds; things of one moment run in the order in which they were asked for."""
@@ -32,12 +33,17 @@ class Scheduler:
         return process
 
     def pause(self, seconds: float) -> None:
-        """Called by a process: let others run, and go on after some seconds."""
+        """Called by a process: let others run, and go on after some seconds. Where nobody else is due by then, it just goes on."""
+        at = self.now + seconds
+        if (not self._heap or at < self._heap[0][0]) and at <= self._horizon_s:
+            self.now = at
+            return
         self.later(seconds, getcurrent().switch)
         self._hub.switch()
 
     def run(self, until: Callable[[], bool], horizon_s: float) -> None:
         """Run until ``until()`` is true, nothing is left to do, or the horizon is reached."""
+        self._horizon_s = horizon_s
         while self._heap and not until():
             at, _, work = heapq.heappop(self._heap)
             if at > horizon_s:

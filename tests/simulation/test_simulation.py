@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from tests.simulation import exhaustive, mutants, named
 from tests.simulation.checks import Violation
 from tests.simulation.commands import PINNED, cli
-from tests.simulation.scenario import BoxPlan, CallFault, JobPlan, Scenario, load, random_scenario
+from tests.simulation.generator import random_scenario
+from tests.simulation.scenario import BoxPlan, CallFault, JobPlan, Scenario, load
 from tests.simulation.shrink import shrunk
 from tests.simulation.world import World
 
@@ -47,7 +48,7 @@ def test_what_is_kept_would_fail_again(path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
     script = (
-        "import logging; logging.disable(50)\nfrom tests.simulation.world import World\nfrom tests.simulation.scenario import random_scenario\n"
+        "import logging; logging.disable(50)\nfrom tests.simulation.world import World\nfrom tests.simulation.generator import random_scenario\n"
         "print([World(random_scenario(s), s).run().digest() for s in range(12)])"
     )
     said = set()
@@ -69,17 +70,15 @@ def test_a_scenario_survives_being_written_down() -> None:
 
 def test_a_fault_hits_the_very_call_that_it_names() -> None:
     scenario = Scenario(calls=(CallFault("ec2.create_fleet", 0, "effect, then crash"),))
-    world = World(scenario, 0, traced=True).run()
-    assert world.trace is not None
-    assert any("dies: after ec2.create_fleet" in line for line in world.trace)
+    world = World(scenario, 0).run()
+    assert any("dies: after ec2.create_fleet" in line for line in world.trace())
     assert world.launches == 1, "the retry found the instance that the dead call had started"
 
 
 def test_two_drivers_of_one_job_interleave() -> None:
     """Without interleaving the simulator could not see a race: one call of each, in turns."""
-    world = World(random_scenario(39), 39, traced=True).run()
-    assert world.trace is not None
-    who = [line.split()[1:3] for line in world.trace if "JOB#" in line]
+    world = World(random_scenario(39), 39).run()
+    who = [line.split()[1:3] for line in world.trace() if "JOB#" in line]
     switches = sum(a != b and a in who[n + 2 :] for n, (a, b) in enumerate(itertools.pairwise(who)))
     assert switches > 5
 

@@ -67,14 +67,16 @@ class Invocation:
 
 
 class World:
-    """``trace`` holds the time line where it was asked for; ``digest()`` stands for the whole run."""
+    """``trace()`` is the time line, ``digest()`` stands for it."""
 
-    def __init__(self, scenario: Scenario, seed: int, *, traced: bool = False) -> None:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario, self.seed = scenario, seed
         self.scheduler = Scheduler()
         self.rng = random.Random(f"time {seed}")
-        self.trace: list[str] | None = [] if traced else None
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._clock_read = (0.0, START)
+        # The first of two faults for one call is the one that counts.
+        self._call_faults = {(fault.operation, fault.nth): fault.kind for fault in reversed(scenario.calls)}
+        self._notes: list[tuple[float, str, str]] = []
         self.account = Account(self.clock, project=PROJECT)
         self.data_bucket, self.outputs_bucket = DATA, OUTPUTS
         self.account.s3.make_bucket(DATA)
@@ -116,26 +118,29 @@ class World:
             self._place_stranger()
         self.scheduler.later(20.0, self._tick)
         self.scheduler.later(150.0, self._curfew)
-        with records.remembered():
+        with records.remembered(self.seed):
             self.scheduler.run(self._is_over, HORIZON_S)
             self.checks.at_end(self._is_over())
         return self
 
+    def trace(self) -> list[str]:
+        return [f"{at:10.2f}  {who:<22} {what}" for at, who, what in self._notes]
+
     def digest(self) -> str:
-        return self._hash.hexdigest()
+        return hashlib.blake2b("".join(self.trace()).encode(), digest_size=16).hexdigest()
 
     def clock(self) -> datetime:
-        return START + timedelta(seconds=self.scheduler.now)
+        now = self.scheduler.now
+        if self._clock_read[0] != now:
+            self._clock_read = (now, START + timedelta(seconds=now))
+        return self._clock_read[1]
 
     def seconds(self, at: datetime) -> float:
         """A time as seconds of this run."""
         return (at - START).total_seconds()
 
     def note(self, who: str, what: str) -> None:
-        line = f"{self.scheduler.now:10.2f}  {who:<22} {what}"
-        self._hash.update(line.encode())
-        if self.trace is not None:
-            self.trace.append(line)
+        self._notes.append((self.scheduler.now, who, what))
 
     def fail(self, rule: str, what: str) -> None:
         self.note("VIOLATION", f"{rule}: {what}")
@@ -398,7 +403,7 @@ class World:
 
     def _function_clock(self) -> datetime:
         one = self.invocations.get(getcurrent())
-        return self.clock() + timedelta(seconds=one.skew_s if one is not None else 0.0)
+        return self.clock() + timedelta(seconds=one.skew_s) if one is not None and one.skew_s else self.clock()
 
     def _gate(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
         one = self.invocations.get(getcurrent())
@@ -410,7 +415,7 @@ class World:
             self.account.ec2.extra_instances = int(self.launches in self.scenario.too_many)
         who = f"{one.function} {one.number}"
         fault = self._fault(operation)
-        self._pause(one, self.rng.uniform(0.0, self.scenario.latency_s))
+        self._pause(one, self.scenario.latency_s * self.rng.random())
         if fault == CRASH_BEFORE:
             self._die(one, f"before {operation}")
         if fault == THROTTLED:
@@ -431,7 +436,7 @@ class World:
         self.checks.after_call()
         if fault == CRASH_AFTER:
             self._die(one, f"after {operation}")
-        self._pause(one, 8.0 if fault == UNKNOWN else self.rng.uniform(0.0, self.scenario.latency_s))
+        self._pause(one, 8.0 if fault == UNKNOWN else self.scenario.latency_s * self.rng.random())
         if fault == UNKNOWN:
             raise lost_answer(operation)
         if error is not None:
@@ -458,9 +463,11 @@ class World:
     def _fault(self, operation: str) -> str:
         count = self.calls.get(operation, 0)
         self.calls[operation] = count + 1
-        for fault in self.scenario.calls:
-            if fault.operation == operation and fault.nth == count:
-                return fault.kind
+        named = self._call_faults.get((operation, count))
+        if named is not None:
+            return named
+        if not self.scenario.storms:
+            return ""
         service = operation.split(".")[0]
         for storm in self.scenario.storms:
             if storm.service == service and storm.start_s <= self.scheduler.now < storm.end_s and self.rng.random() < storm.probability:

@@ -24,7 +24,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from control_plane.adapters.errors import InstanceTaken, JobTooLarge
-from control_plane.core.state import Job, JobState
+from control_plane.core.state import Job
 from control_plane.core.turns import WAITING, place_of, turn_of
 from control_plane.ports import Held, NoTurn, StaleVersion
 from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
@@ -59,7 +59,7 @@ class DynamoStore:
             existing = self.load(job.job_id)
             if existing is not None:
                 return existing
-            pointers = {} if job.state is JobState.REJECTED else {"name": f"NAME#{job.name}", "key": _key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
+            pointers = {} if job.refused_beside else {"name": f"NAME#{job.name}", "key": _key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
             writes = [self._put(_item_of(job), "attribute_not_exists(pk)")]
             for what, pk in pointers.items():
                 old_id = self._pointed(pk)

@@ -80,10 +80,11 @@ class Ec2Fleet:
         state: str = answer["TerminatingInstances"][0]["CurrentState"]["Name"]
         return state
 
-    def mark_stray(self, instance_id: str, at: datetime) -> None:
-        """Raises as ``terminate`` does."""
+    def mark_stray(self, instance_id: str, at: datetime | None) -> None:
+        """Raises as ``terminate`` does. An empty value is no mark: so the role needs no right to take tags away."""
+        value = str(int(at.timestamp())) if at is not None else ""
         try:
-            self._ec2.create_tags(Resources=[instance_id], Tags=[{"Key": tag_keys.STRAY_SINCE, "Value": str(int(at.timestamp()))}])
+            self._ec2.create_tags(Resources=[instance_id], Tags=[{"Key": tag_keys.STRAY_SINCE, "Value": value}])
         except ClientError as error:
             _raise(error)
         except _LOST as error:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from control_plane.core.closing import owe
-from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked
+from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked, MarkerSight
 from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
 from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure
 from jobspec import tags
@@ -114,6 +114,12 @@ def closed_by_marker(job: Job, attempt: Attempt, marker: CompletionMarker) -> Jo
     return job.with_attempt(
         attempt.model_copy(update={"end": ends[marker.outcome], "end_reason": reason[:500], "ended_by": "instance", "results": marker.results})
     )
+
+
+def closed_by_refusal(job: Job, attempt: Attempt, sight: MarkerSight) -> Job:
+    """Whoever wrote such a marker has ended, and nothing else is to come: no need to wait for the instance's silence."""
+    reason = f"{FailureCode.AGENT_ERROR}: its completion marker was refused: {sight.problem}"
+    return job.with_attempt(attempt.model_copy(update={"end": AttemptEnd.FAILED, "end_reason": reason[:500], "ended_by": "instance"}))
 
 
 def concluded(job: Job, look: Looked, now: datetime) -> Job:

@@ -35,7 +35,7 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
+from control_plane.core.state import QUEUED, Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
 from jobspec.manifest import Limits
 from jobspec.marker import RETRYABLE, Outcome
 
@@ -213,10 +213,17 @@ def _may_fall_back(job: Job, event: LaunchRefused) -> bool:
 def _wait(job: Job, kind: WaitKind, reason: str, now: datetime, seconds: int | None = None) -> Job:
     before = job.wait if job.wait is not None and job.wait.kind is kind else None
     times = before.times + 1 if before else 1
-    since = job.wait.since if job.wait is not None else now
+    since = _without_instance_since(job.wait, now)
     until = now + timedelta(seconds=placement.wait_s(times) if seconds is None else seconds)
-    job = job.model_copy(update={"wait": Wait(kind=kind, reason=reason[:500], since=since, until=until, times=times)})
+    job = job.model_copy(update={"wait": Wait(kind=kind, reason=reason[:500], since=since, noted_at=now, until=until, times=times)})
     return moved(job, JobState.WAITING, f"{kind}: {reason}", now)
+
+
+def _without_instance_since(wait: Wait | None, now: datetime) -> datetime:
+    """From when max_wait counts: it is for capacity, so the time in the queue or under a hold moves it on."""
+    if wait is None:
+        return now
+    return wait.since + (now - wait.noted_at) if wait.kind in QUEUED and wait.noted_at is not None else wait.since
 
 
 # --- the steps of a look --------------------------------------------------------------------------------------------
@@ -226,6 +233,8 @@ def _read_markers(job: Job, look: Looked, now: datetime) -> Job:
     """An attempt's last word decides before anything else does, be the instance alive, warned or gone."""
     for attempt in job.open_attempts():
         sight = look.markers.get(attempt.instance_id)
+        if sight is not None and sight.is_refused:
+            job = attempts.closed_by_refusal(job, attempt, sight)
         if sight is None or sight.marker is None:
             continue
         marker = sight.marker
@@ -290,12 +299,12 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
         return job if _draining(job) else end(job, JobState.FAILED, f"max_attempts ({limits.max_attempts}) used up; the last one {_last_words(job)}", now)
     if attempts.fruitless_in_a_row(job) >= MAX_FRUITLESS_ATTEMPTS:
         return end(job, JobState.FAILED, f"{MAX_FRUITLESS_ATTEMPTS} attempts in a row made no progress; the last one {_last_words(job)}", now)
-    if job.wait is not None and now - job.wait.since >= timedelta(seconds=limits.max_wait):
+    if job.wait is not None and job.wait.kind not in QUEUED and now - job.wait.since >= timedelta(seconds=limits.max_wait):
         return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
     if look.hold is not None:
         held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
         return job if held else _wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
-    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind not in (WaitKind.HELD, WaitKind.TURN)):
+    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind not in QUEUED):
         return job
     if look.turn is not None:
         queued = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.until > now

@@ -33,6 +33,8 @@ class MarkerSight:
 
     marker: CompletionMarker | None
     problem: str = ""
+    #: It will never be read otherwise: a marker is written once. False where only its files are not there (yet).
+    is_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,12 +167,19 @@ class WaitKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: A job that waits so could not be started whatever EC2 has: nobody knows yet how long it will wait for capacity.
+QUEUED = frozenset({WaitKind.HELD, WaitKind.TURN})
+
+
 class Wait(Document):
     """Why no instance is asked for now, since when without a break, and when to look again."""
 
     kind: WaitKind
     reason: str
+    #: Later than its beginning by the time in the queue, which ``limits.max_wait`` does not count.
     since: UtcTime
+    #: When this very wait was written down; None in records of before.
+    noted_at: UtcTime | None = None
     until: UtcTime
     times: int = 1
 

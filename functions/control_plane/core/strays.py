@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from control_plane.core.attempts import DEADLINE_GRACE, GONE_STATES
 from control_plane.core.events import InstanceSight
@@ -16,8 +17,9 @@ SECOND_LOOK = timedelta(seconds=45)
 class Stray:
     instance_id: str
     reason: str
-    #: False at the first look: the instance is only marked, and ended by a later look that finds the same.
-    ends: bool
+    #: mark: at the first look. end: a later look finds the same. clear: it was marked, and its job names it after all; a wrong
+    #: look of today must not be the first look of tomorrow.
+    verdict: Literal["mark", "end", "clear"]
 
 
 def claimed_by(job: Job | None, sight: InstanceSight) -> bool:
@@ -34,20 +36,26 @@ def is_overdue(project: str, sight: InstanceSight, now: datetime) -> bool:
     return sight.tags.get(tags.PROJECT) == project and sight.state not in GONE_STATES and deadline is not None and now >= deadline + 2 * DEADLINE_GRACE
 
 
-def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[str, Job | None], grace_s: float, now: datetime) -> list[Stray]:
-    """Live instances of this project that must end: on nobody's record for longer than the grace, or past their deadline.
+def standing(project: str, instances: tuple[InstanceSight, ...]) -> tuple[InstanceSight, ...]:
+    """This project's instances that are not gone: EC2 goes on showing those that are for an hour."""
+    return tuple(sight for sight in instances if sight.tags.get(tags.PROJECT) == project and sight.state not in GONE_STATES)
 
-    ``jobs`` holds the job of every job tag in ``instances`` ("" where it is missing); None where the store knows none of that
+
+def find_strays(project: str, instances: tuple[InstanceSight, ...], jobs: dict[str, Job | None], grace_s: float, now: datetime) -> list[Stray]:
+    """Live instances of this project that must end: on nobody's record for longer than the grace, or past their deadline. And those wrongly marked.
+
+    ``jobs`` holds the job of every standing instance's job tag ("" where it is missing); None where the store knows none of that
     id. A job that could not be read is left out: of its instances only the deadline counts.
     """
     found = []
-    for sight in instances:
-        job_id = sight.tags.get(tags.JOB, "")
-        if sight.tags.get(tags.PROJECT) != project or sight.state in GONE_STATES:
-            continue
+    for sight in standing(project, instances):
+        job_id, since = sight.tags.get(tags.JOB, ""), tags.stray_since(sight.tags)
         if is_overdue(project, sight, now):
-            found.append(Stray(sight.instance_id, "it is past the deadline in its tags", ends=True))
-        elif now - sight.launched_at >= timedelta(seconds=grace_s) and job_id in jobs and not claimed_by(jobs[job_id], sight):
-            since = tags.stray_since(sight.tags)
-            found.append(Stray(sight.instance_id, "no job names it", ends=since is not None and now - since >= SECOND_LOOK))
+            found.append(Stray(sight.instance_id, "it is past the deadline in its tags", "end"))
+        elif now - sight.launched_at < timedelta(seconds=grace_s) or job_id not in jobs:
+            continue
+        elif not claimed_by(jobs[job_id], sight):
+            found.append(Stray(sight.instance_id, "no job names it", "end" if since is not None and now - since >= SECOND_LOOK else "mark"))
+        elif since is not None:
+            found.append(Stray(sight.instance_id, "its job names it after all", "clear"))
     return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobspec import tags as tag_keys
 from jobspec.instances import GPU_INSTANCES
 from tests.simulation.aws.faults import aws_error
+from tests.simulation.aws.pages import Paginator
 
 if TYPE_CHECKING:
     from tests.simulation.aws.account import Account
@@ -113,8 +114,6 @@ class Ec2:
         return self._call("describe_instances", (wanted.get(tag_keys.JOB) or ["every job"])[0], read)
 
     def get_paginator(self, operation: str) -> Any:
-        from tests.simulation.aws.account import Paginator
-
         assert operation == "describe_instances"
         return Paginator(self.describe_instances)
 

@@ -6,9 +6,11 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.aws.faults import aws_error
+from tests.simulation.aws.pages import Paginator
 
 if TYPE_CHECKING:
     from tests.simulation.aws.account import Account
@@ -28,7 +30,12 @@ class Version:
     @property
     def etag(self) -> str:
         """S3's is the MD5 of the content: the same content has the same."""
-        return f'"{hashlib.md5(self.body or b"", usedforsecurity=False).hexdigest()}"'
+        return _etag(self.body or b"")
+
+
+@lru_cache(maxsize=256)
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 class S3:
@@ -91,8 +98,6 @@ class S3:
         return self._call("list_objects_v2", Bucket, Prefix, read)
 
     def get_paginator(self, operation: str) -> Any:
-        from tests.simulation.aws.account import Paginator
-
         assert operation == "list_objects_v2"
         return Paginator(self.list_objects_v2)
 
