@@ -31,7 +31,7 @@ from jobspec.heartbeat import Phase, PublishedCheckpoint
 from jobspec.marker import Failure, FailureCode, Outcome
 from jobspec.methods import OPTIONS
 from jobspec.runfile import ExitCode, RunFile
-from jobspec.ticket import Ticket
+from jobspec.ticket import Handover, Ticket
 
 #: Starts of the trainer in place without a step forward; then another instance may do better.
 MAX_RESTARTS = 3
@@ -155,7 +155,7 @@ class Attempt:
         stager = Stager(self._world.store, self._ticket, self._world.folders, self._alarms.check, self._world.sleep, self._world.free)
         self._timed("stage_data", stager.stage_data)
         self._timed("stage_model", stager.stage_model)
-        self._timed("handover", self._await_predecessor)
+        self._timed("handover", self._await_predecessors)
         self._timed("stage_checkpoint", self._stage_checkpoint)
         self._alarms.check()
         self._desk.write_run_file(run_file(self._ticket, self._world.folders.run))
@@ -165,11 +165,12 @@ class Attempt:
         work()
         self._heart.note_stage(name, time.monotonic() - started)
 
-    def _await_predecessor(self) -> None:
-        """Wait until the interrupted predecessor has published its last save, but not past the ticket's time."""
-        handover = self._ticket.handover
-        if handover is None:
-            return
+    def _await_predecessors(self) -> None:
+        """Wait until each interrupted predecessor has published its last save, but not past the ticket's time."""
+        for handover in self._ticket.handovers:
+            self._await(handover)
+
+    def _await(self, handover: Handover) -> None:
         self._heart.enter(Phase.WAITING, f"for the last save of {handover.writer}")
         while self._world.now() < handover.until:
             last = read_heartbeat(self._world.store, self._ticket.outputs_bucket, self._ticket.job_id, handover.writer)

@@ -15,10 +15,7 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
     assert attempt is not None, "a ticket is written only for an instance on record"
     assert job.manifest is not None, "a job without a manifest launches nothing"
     earlier = [a for a in reversed(job.attempts) if a.number < attempt.number]
-    warned = next((a for a in earlier if a.is_open and a.warned_at is not None), None)
-    handover = None
-    if warned is not None and warned.warned_at is not None:
-        handover = Handover(writer=warned.writer, until=warned.warned_at + timedelta(seconds=notice_s + HANDOVER_MARGIN_S))
+    notice = timedelta(seconds=notice_s + HANDOVER_MARGIN_S)
     return Ticket(
         job_id=job.job_id,
         name=job.name,
@@ -30,7 +27,7 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
         outputs_bucket=outputs_bucket,
         deadline_at=attempt.plan.deadline_at,
         earlier_writers=tuple(a.writer for a in earlier),
-        handover=handover,
+        handovers=tuple(Handover(writer=a.writer, until=a.warned_at + notice) for a in earlier if a.is_open and a.warned_at is not None),
         heartbeat_s=heartbeat_s,
         issued_at=now,
     )

@@ -35,7 +35,8 @@ class Ticket(Document):
     deadline_at: UtcTime
     #: Writers of the job's earlier attempts, newest first: the only places a checkpoint is taken from.
     earlier_writers: tuple[Writer, ...] = ()
-    handover: Handover | None = None
+    #: The predecessors that may still save: a job can be interrupted again while it waits for the one before.
+    handovers: tuple[Handover, ...] = ()
     heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     issued_at: UtcTime
 

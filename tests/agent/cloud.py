@@ -119,7 +119,7 @@ class Cloud:
     def replacement(self, *, until_s: float, **changes: Any) -> Ticket:
         """A ticket for the second instance, after an interruption of the first."""
         handover = Handover(writer=writer(FIRST), until=now() + timedelta(seconds=until_s))
-        return self.ticket(SECOND, attempt=2, earlier_writers=(writer(FIRST),), handover=handover, **changes)
+        return self.ticket(SECOND, attempt=2, earlier_writers=(writer(FIRST),), handovers=(handover,), **changes)
 
     def order_stop(self, reason: str = "cancelled", instance_id: str = FIRST, attempt: int = 1, before_s: float = 20) -> None:
         order = StopOrder(job_id=JOB, attempt=attempt, reason=reason, terminate_at=now() + timedelta(seconds=before_s))

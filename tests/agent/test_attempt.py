@@ -10,6 +10,7 @@ from agent.attempt import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.keys import marker_key, ticket_key
 from jobspec.marker import FailureCode, Outcome
+from jobspec.ticket import Handover
 from tests.agent.cloud import FIRST, JOB, OUTPUTS, SECOND, Cloud, now, until, writer
 from tests.agent.conftest import Launch
 
@@ -84,6 +85,17 @@ def test_a_predecessor_that_never_hands_over_costs_one_bounded_wait(cloud: Cloud
     assert launch(SECOND).run() is AgentExit.FINISHED
     assert time.monotonic() - started >= 0.5
     assert cloud.heartbeat(SECOND).first_step == 0
+
+
+@pytest.mark.parametrize("waits_s", [(0.5, -1.0), (-1.0, 0.5)])
+def test_every_predecessor_that_may_still_save_is_waited_for(cloud: Cloud, launch: Launch, waits_s: tuple[float, float]) -> None:
+    """The one before may have been interrupted while it waited itself, and have nothing to hand over."""
+    third = "i-0000000000000000c"
+    handovers = tuple(Handover(writer=writer(one), until=now() + timedelta(seconds=s)) for one, s in zip((SECOND, FIRST), waits_s, strict=True))
+    cloud.ticket(third, attempt=3, earlier_writers=(writer(SECOND), writer(FIRST)), handovers=handovers)
+    started = time.monotonic()
+    assert launch(third).run() is AgentExit.FINISHED
+    assert time.monotonic() - started >= 0.5
 
 
 def test_a_notice_during_staging_hands_over_without_a_trainer(cloud: Cloud, launch: Launch) -> None:

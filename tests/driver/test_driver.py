@@ -18,7 +18,7 @@ def test_a_manifest_becomes_an_instance_a_ticket_and_a_status_in_one_event(house
     assert len(house.live()) == 1
     ticket = house.ticket()
     assert ticket is not None
-    assert (ticket.job_id, ticket.attempt, ticket.earlier_writers, ticket.handover) == (job.job_id, 1, (), None)
+    assert (ticket.job_id, ticket.attempt, ticket.earlier_writers, ticket.handovers) == (job.job_id, 1, (), ())
     status = house.status()
     assert status is not None
     assert status.state == "LAUNCHED"
@@ -41,8 +41,7 @@ def test_one_job_the_whole_way_through_an_interruption(house: House) -> None:
     ticket = house.ticket()
     assert ticket is not None
     assert ticket.earlier_writers == (first.writer,)
-    assert ticket.handover is not None
-    assert ticket.handover.writer == first.writer
+    assert [handover.writer for handover in ticket.handovers] == [first.writer]
     house.beat(step=25, phase=Phase.HANDED_OVER, attempt=first)
     house.reclaim(first)
     house.beat(step=25)
@@ -223,6 +222,20 @@ def test_a_marker_whose_files_are_not_there_is_no_success(house: House) -> None:
     house.s3.remove(OUTPUTS, prefix + "final/adapter_model.safetensors")
     house.tick()
     assert house.job.state is JobState.LAUNCHED
+
+
+def test_a_job_interrupted_twice_in_a_minute_waits_for_both_that_may_still_save(house: House) -> None:
+    house.put()
+    house.beat(step=10)
+    house.tick()
+    first = house.attempt
+    house.warn(first)
+    second = house.attempt
+    house.warn(second)
+    ticket = house.ticket()
+    assert ticket is not None
+    assert ticket.attempt == 3
+    assert [handover.writer for handover in ticket.handovers] == [second.writer, first.writer]
 
 
 def test_a_malformed_marker_ends_its_attempt_and_the_job_goes_on(house: House) -> None:

@@ -7,7 +7,7 @@ from jobspec import keys, tags, wire
 from jobspec.base import FileDigest
 from jobspec.heartbeat import GpuUse, Heartbeat, Notice, Phase, PublishedCheckpoint
 from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Results
-from jobspec.ticket import StopOrder, Ticket
+from jobspec.ticket import Handover, StopOrder, Ticket
 from tests.simulation.aws.ec2 import Instance
 from tests.simulation.scenario import BoxPlan
 
@@ -131,26 +131,28 @@ class Box:
                 self._beat(Phase.HANDED_OVER)
                 return
             self._beat(Phase.STAGING)
-            self.world.scheduler.later(10.0, self._await_predecessor)
+            self.world.scheduler.later(10.0, self._await_predecessors)
         elif self.world.scheduler.now >= until_s:
             self._power_off()
         else:
             self.world.scheduler.later(TICKET_S, lambda: self._await_ticket(until_s))
 
-    def _await_predecessor(self) -> None:
+    def _await_predecessors(self) -> None:
         if not self.runs or self.leaving:
             return
         assert self.ticket is not None
-        handover = self.ticket.handover
-        if handover is not None and self.world.scheduler.now < self.world.seconds(handover.until):
-            body = self.world.account.s3.read(self.world.outputs_bucket, keys.heartbeat_key(self.job_id, handover.writer))
-            last = wire.load(Heartbeat, body) if body is not None else None
-            if last is None or last.phase not in (Phase.HANDED_OVER, Phase.FINISHED):
-                if not self._ordered_to_stop():
-                    self._beat(Phase.WAITING)
-                    self.world.scheduler.later(TICKET_S, self._await_predecessor)
-                return
-        self._train()
+        if all(self._has_handed_over(handover) for handover in self.ticket.handovers):
+            self._train()
+        elif not self._ordered_to_stop():
+            self._beat(Phase.WAITING)
+            self.world.scheduler.later(TICKET_S, self._await_predecessors)
+
+    def _has_handed_over(self, handover: Handover) -> bool:
+        """The predecessor has, or its time for it is over."""
+        if self.world.scheduler.now >= self.world.seconds(handover.until):
+            return True
+        body = self.world.account.s3.read(self.world.outputs_bucket, keys.heartbeat_key(self.job_id, handover.writer))
+        return body is not None and wire.load(Heartbeat, body).phase in (Phase.HANDED_OVER, Phase.FINISHED)
 
     def _train(self) -> None:
         assert self.ticket is not None

@@ -148,6 +148,8 @@ class Checks:
         if token in self._tokens:
             world.fail("I2", f"one plan of {job_id} started {self._tokens[token]} and {instance.instance_id}")
         self._tokens[token] = instance.instance_id
+        # I14 is about refusals: a job that is interrupted four times in a minute may be launched four times.
+        self._fleet_calls.get(job_id, {}).pop(token, None)
         job = self.jobs[self._plans[token]]
         planned = (
             job.plan if job.plan is not None and job.plan.client_token == token else next((a.plan for a in job.attempts if a.plan.client_token == token), None)

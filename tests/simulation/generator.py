@@ -149,7 +149,7 @@ def _scenario(seed: int) -> Scenario:
         ),
         too_many=tuple(n for n in range(4) if rng.random() < mood.badness / 30),
         max_concurrent_jobs=rng.choice((1, 1, 2, 5)),
-        latency_s=rng.choice((0.05, 0.05, 0.05, 0.5, 0.5, 4.0)),
+        latency_s=rng.choice((0.05, 0.05, 0.05, 0.05, 0.5, 0.5, 0.5, 4.0)),
         index_lag_s=rng.choice((0.0, 0.0, 1.0, 30.0)),
         skew_s=rng.choice((0.0, 0.0, 1.0)),
         forgotten_s=rng.choice((3600.0, 600.0, 120.0, 30.0)),

@@ -525,7 +525,18 @@ def _last_writer_only(patch: Patch) -> None:
 @mutant("a replacement does not wait for the last save of its predecessor")
 def _no_hand_over(patch: Patch) -> None:
     old = driver_room.ticket_of
-    patch.set(driver_room, "ticket_of", lambda *arguments, **named: old(*arguments, **named).model_copy(update={"handover": None}))
+    patch.set(driver_room, "ticket_of", lambda *arguments, **named: old(*arguments, **named).model_copy(update={"handovers": ()}))
+
+
+@mutant("a replacement waits for its last predecessor only")
+def _one_hand_over(patch: Patch) -> None:
+    old = driver_room.ticket_of
+
+    def ticket_of(*arguments: Any, **named: Any) -> Any:
+        ticket = old(*arguments, **named)
+        return ticket.model_copy(update={"handovers": ticket.handovers[:1]})
+
+    patch.set(driver_room, "ticket_of", ticket_of)
 
 
 @mutant("nobody asks for a last save before a stop")

@@ -118,7 +118,7 @@ class World:
             self._place_stranger()
         self.scheduler.later(20.0, self._tick)
         self.scheduler.later(150.0, self._curfew)
-        with records.remembered(self.seed):
+        with records.on_slips(self.seed):
             self.scheduler.run(self._is_over, HORIZON_S)
             self.checks.at_end(self._is_over())
         return self
@@ -345,8 +345,8 @@ class World:
         self.quiet_ticks = 0
 
     def _is_quiet(self) -> bool:
-        idle = not (self.pending_events or self.in_flight or self.user_left)
-        return idle and self.scheduler.now > self.scenario.healed_s and self.checks.nothing_left()
+        """Nothing is under way and nothing is left. What would have been broken later then has nobody to hit."""
+        return not (self.pending_events or self.in_flight or self.user_left) and self.checks.nothing_left()
 
     def _is_over(self) -> bool:
         # A census runs each quarter of an hour: a manifest that no event told of waits for it.

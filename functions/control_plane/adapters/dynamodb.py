@@ -237,7 +237,6 @@ def _get(dynamodb: Any, table_name: str, pk: str, *, only: str = "") -> Item | N
 
 
 def _item_of(job: Job) -> Item:
-    """Raises JobTooLarge."""
     item: Item = {
         "pk": {"S": _job_pk(job.job_id)},
         "version": {"N": str(job.version)},
@@ -248,13 +247,18 @@ def _item_of(job: Job) -> Item:
     }
     if not job.settled:
         item |= {"open": {"S": "1"}, "place": {"S": place_of(job)}}
+    return item | _document_of(job)
+
+
+def _document_of(job: Job) -> Item:
+    """The attribute that holds the whole job. Raises JobTooLarge."""
     body = job.model_dump_json().encode()
     if len(body) <= MAX_PLAIN_BYTES:
-        return item | {"body": {"S": body.decode()}}
+        return {"body": {"S": body.decode()}}
     packed = zlib.compress(body)
     if len(packed) > MAX_BODY_BYTES:
         raise JobTooLarge(job.job_id, len(packed), MAX_BODY_BYTES, len(job.attempts))
-    return item | {"packed": {"B": packed}}
+    return {"packed": {"B": packed}}
 
 
 def _job_of(item: Item) -> Job:
