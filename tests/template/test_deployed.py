@@ -97,6 +97,30 @@ def test_the_curfew_comes_by_itself_and_ends_what_is_past_its_deadline(cloud: Cl
     assert any('"outcome":"done"' in line.replace(" ", "") for line in lines), lines
 
 
+def test_an_instances_own_log_arrives_in_its_attempts_stream_by_its_own_rights(cloud: CloudState) -> None:
+    """From the real launch template: user data, role and stand-in of the AWS CLI. It is on nobody's record, and waits for a ticket."""
+    mine = {tags.PROJECT: cloud.stack, tags.JOB: "late-1a2b3c", tags.ATTEMPT: "3", tags.LAUNCH: "t", tags.DEADLINE: str(int(time.time()) + 3600)}
+    answer = deploy.client_of(cloud, "ec2").run_instances(
+        MinCount=1,
+        MaxCount=1,
+        InstanceType="g5.xlarge",
+        LaunchTemplate={"LaunchTemplateId": cloud.outputs["LaunchTemplateId"], "Version": "$Latest"},
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in mine.items()]}],
+    )
+    logs = deploy.client_of(cloud, "logs")
+    group = cloud.outputs["InstanceLogGroup"]
+
+    def messages() -> list[str]:
+        streams = [stream["logStreamName"] for stream in logs.describe_log_streams(logGroupName=group)["logStreams"]]
+        if "late-1a2b3c/3/bootstrap" not in streams:
+            return []
+        return [event["message"] for event in logs.get_log_events(logGroupName=group, logStreamName="late-1a2b3c/3/bootstrap")["events"]]
+
+    told = eventually(messages, within_s=60)
+    deploy.client_of(cloud, "ec2").terminate_instances(InstanceIds=[answer["Instances"][0]["InstanceId"]])
+    assert told[0].endswith("dropforge: power-off in 65 minutes at the latest"), told
+
+
 def metrics_in(lines: list[str]) -> set[tuple[str, str, tuple[tuple[str, str], ...]]]:
     """Namespace, name and dimensions of what CloudWatch reads out of log lines in its embedded metric format."""
     found = set()
