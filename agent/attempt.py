@@ -20,6 +20,7 @@ from agent.gpus import GpuWatch
 from agent.heart import Heart, read_heartbeat
 from agent.imds import Imds
 from agent.outcome import LastWords, NoResult
+from agent.prepared import PreparedRows
 from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
@@ -86,6 +87,7 @@ class Attempt:
         self._alarms = Alarms(ticket, world.imds, store, now, self._margin_s)
         self._words = LastWords(store, ticket, folders, now)
         self._gpus = GpuWatch(folders.gpus, ticket.manifest.limits.idle_gpu.window)
+        self._prepared = PreparedRows(store, ticket, folders, self._alarms.check)
 
     def run(self) -> AgentExit:
         """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here. Its heartbeat says why."""
@@ -126,6 +128,7 @@ class Attempt:
             Routine("notices", self._pace.imds_s, self._watch_notices),
             Routine("heartbeat", self._ticket.heartbeat_s, self._beat),
             Routine("uploads", self._pace.upload_s, self._upload),
+            Routine("prepared", self._pace.upload_s, self._prepared.publish),
             Routine("logs", self._pace.logs_s, self._words.upload_logs),
             Routine("gpus", self._pace.gpus_s, self._measure_gpus),
         )
@@ -156,6 +159,7 @@ class Attempt:
         self._timed("stage_data", stager.stage_data)
         self._timed("stage_model", stager.stage_model)
         self._timed("handover", self._await_predecessors)
+        self._timed("stage_prepared", self._prepared.fetch)
         self._timed("stage_checkpoint", self._stage_checkpoint)
         self._alarms.check()
         self._desk.write_run_file(run_file(self._ticket, self._world.folders.run))

@@ -15,7 +15,7 @@ from agent.control import write_whole
 from agent.digests import NotAFile, damage, sha256_of
 from agent.settings import Folders
 from agent.store import Absent, Check, Denied, Store
-from jobspec.base import Document, Sha256
+from jobspec.base import Document, FileDigest, Sha256
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder, checkpoint_step, checkpoints_prefix
 from jobspec.ticket import Ticket
@@ -58,6 +58,20 @@ def manifest_sha256(checkpoints: Path, step: int) -> str:
         return sha256_of(checkpoints / checkpoint_folder(step) / CHECKPOINT_MANIFEST_NAME)
     except NotAFile:
         return ""
+
+
+def fetch_files(store: Store, bucket: str, prefix: str, files: tuple[FileDigest, ...], aside: Path, check: Check) -> None:
+    """Exactly these files from below ``prefix`` in the new folder ``aside``, verified. Raises NotWhole, Absent, OSError, and what ``check`` raises."""
+    sizes = {one.key.removeprefix(prefix): one.size for one in store.list(bucket, prefix)}
+    for file in files:
+        if sizes.get(file.path) != file.size:
+            raise NotWhole(f"{file.path} has {sizes.get(file.path)} bytes in S3, should have {file.size}")
+    shutil.rmtree(aside, ignore_errors=True)
+    for file in files:
+        store.download(bucket, prefix + file.path, aside / file.path, aside.parent, check)
+    if found := damage(aside, files, check):
+        shutil.rmtree(aside)
+        raise NotWhole(found)
 
 
 class Resumer:
@@ -114,10 +128,6 @@ class Resumer:
             raise NotWhole(str(error)) from None
         if (manifest.job_id, manifest.step) != (self._ticket.job_id, candidate.step):
             raise NotWhole(f"its manifest is of job {manifest.job_id}, step {manifest.step}")
-        sizes = {one.key.removeprefix(candidate.prefix): one.size for one in self._store.list(self._ticket.outputs_bucket, candidate.prefix)}
-        for file in manifest.files:
-            if sizes.get(file.path) != file.size:
-                raise NotWhole(f"{file.path} has {sizes.get(file.path)} bytes in S3, should have {file.size}")
         return manifest
 
     def _take(self, candidate: Candidate, manifest: CheckpointManifest) -> None:
@@ -125,12 +135,7 @@ class Resumer:
         if place.is_dir() and damage(place, manifest.files, self._check) is None and (place / CHECKPOINT_MANIFEST_NAME).is_file():
             return
         aside = self._folders.incoming / checkpoint_folder(candidate.step)
-        shutil.rmtree(aside, ignore_errors=True)
-        for file in manifest.files:
-            self._store.download(self._ticket.outputs_bucket, candidate.prefix + file.path, aside / file.path, self._folders.incoming, self._check)
-        if found := damage(aside, manifest.files, self._check):
-            shutil.rmtree(aside)
-            raise NotWhole(found)
+        fetch_files(self._store, self._ticket.outputs_bucket, candidate.prefix, manifest.files, aside, self._check)
         (aside / CHECKPOINT_MANIFEST_NAME).write_bytes(dump(manifest))
         known = brought(self._folders) | {sha256_of(aside / CHECKPOINT_MANIFEST_NAME)}
         write_whole(self._folders.control / BROUGHT_NAME, dump(Brought(manifests=known)))

@@ -13,6 +13,7 @@ Outputs bucket (instances write, each only under its own ``<writer>``)::
 
     runs/<job id>/<writer>/heartbeat.json
     runs/<job id>/<writer>/checkpoints/step-00000120/<files>, checkpoint.json last
+    runs/<job id>/<writer>/checkpoints/prepared/<files>, prepared.json last; the tokenised rows, which expire as checkpoints do
     runs/<job id>/<writer>/final/<files>
     runs/<job id>/<writer>/logs/<file>
     runs/<job id>/<writer>/completion.json   the completion marker, written once, last
@@ -105,6 +106,10 @@ def logs_prefix(job_id: str, writer: str) -> str:
 
 def checkpoints_prefix(job_id: str, writer: str) -> str:
     return run_prefix(job_id, writer) + "checkpoints/"
+
+
+def prepared_prefix(job_id: str, writer: str) -> str:
+    return checkpoints_prefix(job_id, writer) + "prepared/"
 
 
 def checkpoint_folder(step: int) -> str:
