@@ -69,6 +69,7 @@ def told(beat: Heartbeat) -> str:
         parts = [f"step {beat.step}/{beat.total_steps}"]
         parts += [f"loss {beat.loss:.3f}"] if beat.loss is not None else []
         parts += [f"{beat.tokens_per_s:.0f} tokens/s"] if beat.tokens_per_s else []
+        parts += [f"GPU {' '.join(f'{gpu.percent:.0f}' for gpu in beat.gpus)} %"] if beat.gpus else []
         parts += [beat.phase.value] if beat.phase is Phase.SAVING else []
     if beat.checkpoint is not None:
         parts.append(f"checkpoint at step {beat.checkpoint.step} is in S3")

@@ -57,6 +57,7 @@ def status_view(status: Status) -> RenderableType:
         parts.append(Text(f"step {status.step} of {status.total_steps}{loss}"))
     if status.attempts:
         parts.append(attempts_table(status.attempts))
+        parts += [Text(line) for line in gpu_lines(status.attempts[-1])]
     if status.receipt is not None:
         parts.append(Text(receipt_line(status.receipt)))
     for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("manifest", status.manifest)):
@@ -64,6 +65,16 @@ def status_view(status: Status) -> RenderableType:
             parts.append(Text(f"{what}: {where}"))
     parts += [Text(line, style="dim") for line in next_steps(status)]
     return Group(*parts)
+
+
+def gpu_lines(attempt: AttemptStatus) -> list[str]:
+    """How the attempt used its GPUs; nothing where its driver told nothing."""
+    idle = f"; {attempt.idle_gpus} of {len(attempt.gpus)} idle" if attempt.idle_gpus else ""
+    return [
+        f"GPU {gpu.index}: {gpu.percent:.0f} % in use over {duration_text(gpu.window_s)} of training, "
+        f"{gpu.memory_mib / 1024:.1f} of {gpu.memory_total_mib / 1024:.1f} GiB at most{idle}"
+        for gpu in attempt.gpus
+    ]
 
 
 def attempts_table(attempts: tuple[AttemptStatus, ...]) -> Table:

@@ -92,6 +92,13 @@ def test_what_is_frozen_by_hand_is_every_function_that_may_launch() -> None:
     assert named == launching
 
 
+def test_the_operations_page_explains_each_alarm() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("| alarm | it rings when") : page.index("### Idle GPUs")]
+    explained = set(re.findall(r"`(\w+Alarm)`", table))
+    assert explained == {name for name, resource in read(ROOT / "template.yaml")["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_every_link_in_the_pages_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -1,0 +1,41 @@
+"""What a status and a heartbeat look like to a person, as far as the GPUs go."""
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from dropforge.jobs.follow import told
+from dropforge.jobs.view import status_view
+from jobspec.heartbeat import GpuUse, Heartbeat, Phase
+from jobspec.status import AttemptStatus, Status
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+USE = tuple(GpuUse(index=index, percent=percent, memory_mib=9216, memory_total_mib=24576, window_s=1800) for index, percent in enumerate((87.4, 0.2)))
+
+
+def shown(*gpus: GpuUse, idle: int = 0) -> str:
+    attempt = AttemptStatus(number=1, market="spot", instance_id="i-0123456789abcdef0", gpus=gpus, idle_gpus=idle)
+    status = Status(
+        job_id="tale-1", name="tale", state="RUNNING", reason="r", updated_at=NOW, accepted_at=NOW, manifest="s3://data/jobs/tale.yaml", attempts=(attempt,)
+    )
+    console = Console(width=200, record=True, quiet=True)
+    console.print(status_view(status))
+    return console.export_text()
+
+
+def test_a_status_shows_each_gpus_use_and_how_many_are_idle() -> None:
+    text = shown(*USE, idle=1)
+    assert "GPU 0: 87 % in use over 30m of training, 9.0 of 24.0 GiB at most; 1 of 2 idle" in text
+    assert "GPU 1: 0 % in use" in text
+
+
+def test_of_what_no_driver_told_nothing_is_shown() -> None:
+    assert "GPU" not in shown()
+
+
+def test_a_heartbeat_in_words_has_the_use_of_each_gpu() -> None:
+    beat = Heartbeat(
+        job_id="tale-1", attempt=1, instance_id="i-0123456789abcdef0", seq=1, at=NOW, phase=Phase.TRAINING, step=3, total_steps=9, loss=1.25, gpus=USE
+    )
+    assert told(beat) == "step 3/9, loss 1.250, GPU 87 0 %"
+    assert told(beat.model_copy(update={"gpus": ()})) == "step 3/9, loss 1.250"
