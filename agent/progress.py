@@ -79,5 +79,5 @@ class ProgressReader:
                 told.save_s = max(told.save_s, line.seconds or 0.0)
             case ProgressKind.FAILED:
                 told.failure = Failure(code=line.failure or FailureCode.TRAINER_ERROR, message=line.message or "the trainer gave no reason")
-            case ProgressKind.DATA | ProgressKind.EVAL | ProgressKind.SAMPLE | ProgressKind.COMPLETED:
+            case ProgressKind.DATA | ProgressKind.EVAL | ProgressKind.SAMPLE | ProgressKind.WARNING | ProgressKind.COMPLETED:
                 pass

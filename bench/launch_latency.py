@@ -16,11 +16,11 @@ from pathlib import Path
 
 import yaml
 
+from dropforge.jobs.find import read_status
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.market import Market
 from dropforge.stack import Stack
-from dropforge.jobs.find import read_status
 from jobspec.status import Status
 
 GIVE_UP_AFTER_S = 60.0

@@ -32,7 +32,7 @@ class Ending:
     ended_at: int
     resumed_from: int
     lost: int
-    adapter_sha256: str
+    weights_sha256: str
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -101,7 +101,7 @@ def endings(base: Path, model: Path, data: Path, steps: int, at: list[int], sett
             run_to_end(folder, 0)
             resumed = [line.get("step", 0) for line in progress(folder) if line["kind"] == "resumed"]
             resumed_from = resumed[-1] if resumed else 0
-            yield Ending(number.name, ended_at, resumed_from, ended_at - resumed_from, results(folder)["adapter_sha256"])
+            yield Ending(number.name, ended_at, resumed_from, ended_at - resumed_from, results(folder)["weights_sha256"])
 
 
 def main() -> int:
@@ -129,7 +129,7 @@ def main() -> int:
             model, data = make_tiny_model(base / "tiny"), write_chat_rows(base / "rows.jsonl", n=100)
         whole = make_run(base / "whole", model, data, asked.steps, settings)
         run_to_end(whole, 0)
-        reference = results(whole)["adapter_sha256"]
+        reference = results(whole)["weights_sha256"]
         return _report(reference, asked.steps, endings(base, model, data, asked.steps, asked.at, settings))
 
 
@@ -137,9 +137,9 @@ def _report(reference: str, steps: int, found: Iterator[Ending]) -> int:
     sys.stdout.write(f"uninterrupted, {steps} steps: {reference}\n")
     differing = 0
     for ending in found:
-        same = ending.adapter_sha256 == reference
+        same = ending.weights_sha256 == reference
         differing += not same
-        verdict = "equal" if same else f"DIFFERENT {ending.adapter_sha256}"
+        verdict = "equal" if same else f"DIFFERENT {ending.weights_sha256}"
         sys.stdout.write(f"{ending.how:8} after step {ending.ended_at:4}, resumed from {ending.resumed_from:4}, steps lost {ending.lost:3}: {verdict}\n")
         sys.stdout.flush()
     sys.stdout.write("every interrupted run ended with the same bits\n" if not differing else f"{differing} runs ended with other bits\n")

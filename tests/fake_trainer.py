@@ -114,7 +114,7 @@ class FakeTrainer:
         aside.mkdir()
         (aside / "adapter_model.safetensors").write_bytes(state_of(self.total, 256))
         results = TrainerResults(
-            steps=self.total, first_step=first, train_loss=1 / self.total, tokens=100, data_sha256=ZEROS, model_sha256=ZEROS, adapter_sha256=ZEROS
+            steps=self.total, first_step=first, train_loss=1 / self.total, tokens=100, data_sha256=ZEROS, model_sha256=ZEROS, weights_sha256=ZEROS
         )
         (aside / "results.json").write_bytes(dump(results))
         aside.rename(self.folder / self.run.final_dir)

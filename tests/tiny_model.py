@@ -24,7 +24,7 @@ _COLOURS = ["red", "blue", "green", "yellow", "white", "black"]
 _VERBS = ["moves", "grows", "waits", "shines", "falls", "sings"]
 
 
-def make_tiny_model(folder: Path, seed: int = 0, vocab_size: int = 400) -> Path:
+def make_tiny_model(folder: Path, seed: int = 0, vocab_size: int = 400, intermediate_size: int = 160) -> Path:
     """Write a Llama of about 0.2 million parameters with tokenizer and chat template to ``folder``; returns it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -34,7 +34,7 @@ def make_tiny_model(folder: Path, seed: int = 0, vocab_size: int = 400) -> Path:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        intermediate_size=160,
+        intermediate_size=intermediate_size,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -93,3 +93,19 @@ def write_prompt_rows(path: Path, n: int = 64, seed: int = 0) -> Path:
 def write_text_rows(path: Path, n: int = 64, seed: int = 0) -> Path:
     """Write ``n`` rows ``{"text": ...}`` as JSONL; returns ``path``."""
     return _write(path, ({"text": f"{q}\n{a}"} for q, a in _pairs(n, seed)))
+
+
+def write_rows_for(method: str, path: Path, n: int = 16, seed: int = 0) -> Path:
+    """Write ``n`` rows of the format that ``method`` learns from, prompts as messages, as JSONL; returns ``path``."""
+    return _write(path, (_row_for(method, at, question, answer) for at, (question, answer) in enumerate(_pairs(n, seed))))
+
+
+def _row_for(method: str, at: int, question: str, answer: str) -> dict[str, Any]:
+    asked, good, bad = ([{"role": role, "content": text}] for role, text in (("user", question), ("assistant", answer), ("assistant", "I do not know.")))
+    if method in ("dpo", "orpo", "reward"):
+        return {"prompt": asked, "chosen": good, "rejected": bad}
+    if method == "kto":
+        return {"prompt": asked, "completion": bad if at % 3 else good, "label": at % 3 == 0}
+    if method == "grpo":
+        return {"prompt": asked, "answer": answer.split()[1]}
+    return {"messages": asked + good}

@@ -21,7 +21,10 @@ if _PACKAGES.is_dir() and str(_PACKAGES) not in sys.path:
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the trainer has no network; a missing file must fail at once
     "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "true",

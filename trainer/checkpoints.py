@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from jobspec.base import Document, FileDigest, Finite
 from jobspec.checkpoint import CheckpointManifest, Identity
@@ -28,6 +31,10 @@ STAGING_PREFIX = ".staging-"
 CARRIED_NAME = "carried.json"
 #: Without any of these a resumed run would take other steps than the uninterrupted one.
 REQUIRED = ("adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", CARRIED_NAME)
+#: Instead of the adapter's two, where every weight is trained.
+REQUIRED_FULL = ("model.safetensors", "config.json", *REQUIRED[2:])
+#: The best adapter so far, once there was an evaluation and the best is asked for.
+BEST_NAME = "best.safetensors"
 #: The gradient scaler's state: only a float16 run has one.
 SCALER_NAME = "scaler.pt"
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -37,13 +44,36 @@ class DamagedCheckpoint(Exception):
     """Why a folder is not a whole checkpoint."""
 
 
+class Measurement(Document):
+    """Held-out rows, measured: the method's own loss, and what else the method counts (reward, accuracy, margin)."""
+
+    loss: Finite | None = None
+    metrics: dict[str, Finite] = Field(default_factory=dict)
+
+
+class Evaluations(Document):
+    """What the evaluations during training have found so far. ``score``: lower is better (a loss, or a reward's negative)."""
+
+    step: int = 0
+    best_step: int = 0
+    best_score: Finite | None = None
+    #: Evaluations in a row without improvement.
+    worse: int = 0
+    stopped_early: bool = False
+    #: The best adapter lies beside, in BEST_NAME.
+    best_kept: bool = False
+
+
 class Carried(Document):
     """What a run learned before its first step, or decided from its hardware, and must not do again on a resume."""
 
     dtype: str
-    eval_loss_before: Finite | None = None
-    sample_prompt: str = ""
+    adapter: Literal["lora", "qlora", "full"] = "lora"
+    #: How the global batch is split; None where the run began before this was recorded: as the run file says.
+    micro_batch_size: int | None = None
+    before: Measurement = Measurement()
     sample_before: str = ""
+    evaluations: Evaluations = Evaluations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +98,11 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     named = _STEP_FOLDER.fullmatch(folder.name)
     if named and int(named[1]) != manifest.step:
         raise DamagedCheckpoint(f"the folder's name and its manifest (step {manifest.step}) disagree")
-    needed = {*REQUIRED, *((SCALER_NAME,) if carried.dtype == "float16" else ())}
+    needed = {*(REQUIRED_FULL if carried.adapter == "full" else REQUIRED)}
+    if carried.dtype == "float16":
+        needed.add(SCALER_NAME)
+    if carried.evaluations.best_kept:
+        needed.add(BEST_NAME)
     if unlisted := sorted(needed - {file.path for file in manifest.files}):
         raise DamagedCheckpoint(f"{', '.join(unlisted)} is not listed in {CHECKPOINT_MANIFEST_NAME}")
     for file in manifest.files:

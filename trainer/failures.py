@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobspec.marker import Failure, FailureCode
+from jobspec.runfile import RunFile
 
 #: A disk with less than this free could not hold what was being written, whatever the writer called its error.
 FULL_DISK_BYTES = 1024 * 1024
@@ -21,7 +22,7 @@ class TrainerFailure(Exception):
         self.code = code
 
 
-def failure_of(error: BaseException, folder: Path, micro_batch_size: int) -> Failure:
+def failure_of(error: BaseException, folder: Path, run: RunFile) -> Failure:
     """The named failure for any exception; ``folder`` is where the run writes (its disk may be full)."""
     if isinstance(error, TrainerFailure):
         return Failure(code=error.code, message=str(error)[:MAX_MESSAGE])
@@ -30,7 +31,7 @@ def failure_of(error: BaseException, folder: Path, micro_batch_size: int) -> Fai
         message = f"the disk of the run folder is full ({free_mib} MiB free): use a larger volume, or a smaller checkpoint.keep or adapter.r. {_line(error)}"
         return Failure(code=FailureCode.DISK_FULL, message=message[:MAX_MESSAGE])
     if is_out_of_memory(error):
-        return Failure(code=FailureCode.OUT_OF_MEMORY, message=_memory_message(error, micro_batch_size)[:MAX_MESSAGE])
+        return Failure(code=FailureCode.OUT_OF_MEMORY, message=_memory_message(error, run)[:MAX_MESSAGE])
     return Failure(code=FailureCode.TRAINER_ERROR, message=f"the trainer stopped on an error of its own: {_line(error)}"[:MAX_MESSAGE])
 
 
@@ -58,11 +59,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
-def _memory_message(error: BaseException, micro_batch_size: int) -> str:
-    smaller = f"training.micro_batch_size {max(1, micro_batch_size // 2)} (now {micro_batch_size}; the global batch stays the same)"
-    remedies = [smaller] if micro_batch_size > 1 else []
-    remedies += ["training.gradient_checkpointing: true", "a smaller training.max_length", "an instance type with more GPU memory"]
+def _memory_message(error: BaseException, run: RunFile) -> str:
+    micro_batch = run.training.micro_batch_size
+    smaller = f"training.micro_batch_size {max(1, micro_batch // 2)} (now {micro_batch}; the global batch stays the same)"
+    remedies = ([smaller] if micro_batch > 1 else []) + memory_remedies(run)
     return f"memory ran out. Try {', '.join(remedies)}. {_line(error)}"
+
+
+def memory_remedies(run: RunFile) -> list[str]:
+    """What of a run's settings takes less memory, the cheapest change first; the micro-batch aside."""
+    remedies = [] if run.training.gradient_checkpointing else ["training.gradient_checkpointing: true"]
+    lighter = {"full": "adapter.type lora or qlora", "lora": "adapter.type qlora", "qlora": ""}[run.adapter.type]
+    remedies += [lighter] if lighter else []
+    remedies.append(f"a smaller training.max_length (now {run.training.max_length})")
+    if run.grpo is not None:
+        remedies.append(f"a smaller grpo.max_completion_length (now {run.grpo.max_completion_length})")
+    return [*remedies, "an instance type with more GPU memory"]
 
 
 def _line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobspec.checkpoint import Identity
+from jobspec.methods import options_of
 from jobspec.runfile import RunFile
 from trainer.base_model import folder_sha256
 from trainer.stop import StopSignal
@@ -22,7 +23,14 @@ def identity_of(run: RunFile, root: Path, data_sha256: str, stop: StopSignal) ->
         "data.columns": json.dumps(run.columns.named(), sort_keys=True),
         "data.eval_fraction": None if run.eval_sources() else run.eval_fraction,
     }
-    for section, values in (("adapter", run.adapter.model_dump(mode="json")), ("training", run.training.model_dump(mode="json", exclude=_FREE))):
+    options = options_of(run)
+    sections = {
+        "adapter": run.adapter.model_dump(mode="json", exclude={"merge"}),
+        "training": run.training.model_dump(mode="json", exclude=_FREE),
+        "evaluation": run.evaluation.model_dump(mode="json"),
+        run.method: options.model_dump(mode="json") if options is not None else {},
+    }
+    for section, values in sections.items():
         for key, value in values.items():
             settings[f"{section}.{key}"] = json.dumps(value) if isinstance(value, list) else value
     return Identity(

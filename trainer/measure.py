@@ -1,46 +1,109 @@
-"""What the model is worth: held-out loss for each supervised token, and one greedy answer. Before and after training."""
+"""What the model is worth: held-out rows, measured, and one greedy answer. Before, during and after training.
 
+A measurement leaves no trace: the random states are put back, so that a run with evaluations takes the steps of one without.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
+
+from trainer.checkpoints import Measurement
 from trainer.stop import StopSignal
 from trainer.tokens import IGNORED
 
 ANSWER_TOKENS = 48
 _SHOWN = 400
+#: What TRL's trainers count in an evaluation and a person wants to see, by its name without ``eval_``.
+_SHOWN_METRICS = ("reward", "reward_std", "rewards/accuracies", "rewards/margins", "accuracy", "margin", "completions/mean_length", "mean_token_accuracy")
 
 
-def eval_loss(trainer: Any, stop: StopSignal) -> float | None:
-    """Mean cross-entropy of the held-out rows' supervised tokens (nats), or None without such rows.
+@contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Puts every random state back as it was: Python's, NumPy's, torch's, the GPU's."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if on_gpu:
+            torch.cuda.set_rng_state_all(on_gpu)
 
-    transformers' own ``evaluate`` averages over batches, which weighs short rows more, and cannot be stopped in between.
+
+def measure(trainer: Any, method: str, stop: StopSignal) -> Measurement | None:
+    """The held-out rows' mean loss and metrics, or None without such rows. Raises StopRequested.
+
+    The loss is the method's own: for sft mean cross-entropy for each supervised token (nats), for the others the mean over rows;
+    grpo has none that says anything, its reward does. transformers' own ``evaluate`` averages over batches, which weighs short
+    rows more, and cannot be stopped in between.
     """
     if trainer.eval_dataset is None:
         return None
-    loss_sum, tokens = 0.0, 0
-    trainer.model.eval()
-    for inputs in trainer.get_eval_dataloader():
-        stop.check("evaluating")
-        counted = int((inputs["labels"][:, 1:] != IGNORED).sum())  # the first token of a row is never predicted
-        loss, _, _ = trainer.prediction_step(trainer.model, inputs, prediction_loss_only=True)
-        loss_sum += float(loss) * counted
-        tokens += counted
-    return loss_sum / tokens if tokens else None
+    loss_sum, weight_sum = 0.0, 0
+    sums: dict[str, float] = defaultdict(float)
+    was_training = trainer.model.training
+    with untouched_randomness():
+        trainer.model.eval()
+        try:
+            for inputs in trainer.get_eval_dataloader():
+                stop.check("evaluating")
+                loss, _, _ = trainer.prediction_step(trainer.model, inputs, prediction_loss_only=True)
+                weight = _weight(inputs)
+                loss_sum += float(loss) * weight
+                weight_sum += weight
+                for name, value in _take_metrics(trainer).items():
+                    sums[name] += value * weight
+        finally:
+            _take_metrics(trainer)
+            trainer.model.train(was_training)
+    if not weight_sum:
+        return None
+    metrics = {name: round(total / weight_sum, 6) for name, total in sorted(sums.items())}
+    return Measurement(loss=None if method == "grpo" else loss_sum / weight_sum, metrics=metrics)
 
 
-def answer(trainer: Any, tokenizer: Any, prompt: str, *, special_tokens: bool, max_length: int, stop: StopSignal) -> str:
-    """The model's greedy continuation of ``prompt``, at most ANSWER_TOKENS tokens, as plain text."""
-    import torch
+def score_of(measurement: Measurement) -> float | None:
+    """What the evaluations are compared by, lower is better: the loss, or the negative reward."""
+    if measurement.loss is not None:
+        return measurement.loss
+    return -measurement.metrics["reward"] if "reward" in measurement.metrics else None
 
-    ids = tokenizer(prompt, add_special_tokens=special_tokens, return_tensors="pt")["input_ids"][:, -max_length:]
-    if ids.shape[1] == 0:
+
+def _weight(inputs: Any) -> int:
+    """How much a batch counts: its supervised tokens, or its rows."""
+    if isinstance(inputs, list):
+        return len(inputs)
+    if "labels" in inputs:
+        return int((inputs["labels"][:, 1:] != IGNORED).sum())  # the first token of a row is never predicted
+    return len(next(value for value in inputs.values() if isinstance(value, torch.Tensor)))
+
+
+def _take_metrics(trainer: Any) -> dict[str, float]:
+    """The metrics of the batch just evaluated; TRL gathers them until its own ``evaluate`` would log them."""
+    gathered: Any = getattr(trainer, "_metrics", None) or trainer._stored_metrics
+    found = {name.removeprefix("eval_"): values[-1] for name, values in gathered["eval"].items() if values}
+    gathered["eval"].clear()
+    return {name: float(value) for name, value in found.items() if name in _SHOWN_METRICS and value is not None and value == value}
+
+
+def answer(trainer: Any, tokenizer: Any, prompt: list[int], *, max_length: int, stop: StopSignal) -> str:
+    """The model's greedy continuation of ``prompt``, at most ANSWER_TOKENS tokens, as plain text. Raises StopRequested."""
+    if not prompt:
         return ""
-    ids = ids.to(trainer.model.device)
+    ids = torch.tensor([prompt[-max_length:]], device=trainer.model.device)
     trainer.model.eval()
 
     def asked_to_stop(*_: Any, **__: Any) -> Any:
         return torch.full((1,), stop.requested(), dtype=torch.bool, device=ids.device)
 
-    with torch.no_grad():
+    with torch.no_grad(), untouched_randomness():
         whole = trainer.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

@@ -103,6 +103,7 @@ class ProgressKind(StrEnum):
     EVAL = "eval"
     CHECKPOINT = "checkpoint"  # published locally at `step`
     SAMPLE = "sample"  # one answer of the model, before or after
+    WARNING = "warning"  # a loss that stands out, a micro-batch that did not fit: the run goes on
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -129,4 +130,14 @@ class TrainerResults(Results):
 
     data_sha256: Sha256
     model_sha256: Sha256
-    adapter_sha256: Sha256
+    #: Of the adapter's file, or of the whole model's.
+    weights_sha256: Sha256
+    #: What the method counts besides its loss on the held-out rows: reward, accuracy, margin.
+    eval_metrics_before: dict[str, Finite] = Field(default_factory=dict)
+    eval_metrics_after: dict[str, Finite] = Field(default_factory=dict)
+    #: The step whose weights were taken, where the best ones were asked for.
+    best_step: Step | None = None
+    stopped_early: bool = False
+    #: Largest difference between the logits of adapter and merged model, and the largest logit there.
+    merged_logit_difference: Finite | None = None
+    merged_largest_logit: Finite | None = None

@@ -11,10 +11,11 @@ import pytest
 
 from jobspec.checkpoint import Identity
 from jobspec.marker import FailureCode
+from jobspec.runfile import RunFile
 from jobspec.wire import dump
 from tests.trainer.rig import START
 from trainer import __main__ as command_line
-from trainer.checkpoints import CARRIED_NAME, REQUIRED, SCALER_NAME, Carried, CheckpointStore, DamagedCheckpoint, verify
+from trainer.checkpoints import CARRIED_NAME, REQUIRED, SCALER_NAME, Carried, CheckpointStore, DamagedCheckpoint, Measurement, verify
 from trainer.failures import TrainerFailure, failure_of, is_disk_full
 from trainer.stop import StopSignal
 
@@ -24,7 +25,7 @@ IDENTITY = Identity(model_sha256="a" * 64, data_sha256="b" * 64, settings={"trai
 def fill(folder: Path, dtype: str = "float32", scaler: bool = False) -> None:
     for name in REQUIRED:
         (folder / name).write_bytes(os.urandom(300))
-    (folder / CARRIED_NAME).write_bytes(dump(Carried(dtype=dtype, eval_loss_before=1.5, sample_before="hello")))
+    (folder / CARRIED_NAME).write_bytes(dump(Carried(dtype=dtype, before=Measurement(loss=1.5), sample_before="hello")))
     if scaler:
         (folder / SCALER_NAME).write_bytes(b"scale")
 
@@ -245,7 +246,7 @@ def test_a_full_disk_is_named_and_costs_no_published_checkpoint(small_disk: Path
         publish(store, 2, write=large)
     assert names(store) == [first.name]
     verify(first)
-    named = failure_of(raised.value, small_disk, 4)
+    named = failure_of(raised.value, small_disk, RunFile(job_id="job-1", model_reference="x"))
     assert named.code is FailureCode.DISK_FULL
     assert "larger volume" in named.message
 

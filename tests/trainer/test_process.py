@@ -72,7 +72,7 @@ def test_a_process_that_died_and_was_interrupted_ends_with_the_bits_of_one_that_
     assert process.wait(180) == 0, (folder / "trainer.log").read_text()
     assert uninterrupted.wait(180) == 0, (whole / "trainer.log").read_text()
     assert lines(folder, "resumed")[-1]["step"] == stopped_at  # no step was lost to the interruption
-    assert results(folder)["adapter_sha256"] == results(whole)["adapter_sha256"]
+    assert results(folder)["weights_sha256"] == results(whole)["weights_sha256"]
     assert (folder / "final/metrics.jsonl").read_bytes() == (whole / "final/metrics.jsonl").read_bytes()
 
     loaded = subprocess.run([sys.executable, "-c", LOAD_BACK, str(tiny_model), str(folder / "final")], capture_output=True, text=True, timeout=180, check=False)

@@ -49,7 +49,7 @@ def test_a_run_ends_with_results_that_match_its_files(whole_run: Path) -> None:
     assert found.tokens == curve[-1]["num_tokens"] > 1000
     last = lines(whole_run)[-1]
     assert (last["kind"], last["step"]) == ("completed", 10)
-    assert found.adapter_sha256 in last["message"]
+    assert found.weights_sha256 in last["message"]
 
 
 def test_the_progress_file_tells_the_story_in_order(whole_run: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_run_stopped_and_ended_and_damaged_on_the_way_ends_with_the_same_bits(
 def test_what_was_measured_before_training_is_carried_not_measured_again(whole_run: Path, tmp_path: Path) -> None:
     path = resumable_copy(whole_run, tmp_path / "run", newest=9)
     assert do_run(path) == 0
-    assert [line["message"] for line in lines(tmp_path / "run", "eval")] == ["held out, after training"]
+    assert [line["message"].split(", ")[1] for line in lines(tmp_path / "run", "eval")] == ["after training"]
     assert results(tmp_path / "run")["eval_loss_before"] == results(whole_run)["eval_loss_before"]
 
 
@@ -206,7 +206,7 @@ def test_what_does_not_change_the_steps_may_change_between_two_starts(whole_run:
     path = resumable_copy(whole_run, folder, newest=8)
     make_run(folder, None, training={"logging_steps": 2}, checkpoint={"interval": 60, "keep": 2})
     assert do_run(path) == 0
-    assert results(folder)["adapter_sha256"] == results(whole_run)["adapter_sha256"]
+    assert results(folder)["weights_sha256"] == results(whole_run)["weights_sha256"]
     assert [line["step"] for line in lines(folder, "step")] == [10]
 
 
@@ -249,12 +249,12 @@ def test_a_layer_that_the_model_does_not_have_is_refused_with_those_it_has(tiny_
 def test_memory_that_ran_out_is_named_with_the_remedies(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from trainer.train import CheckpointingTrainer
+    from trainer.methods import Sft
 
     def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(CheckpointingTrainer, "training_step", full)
+    monkeypatch.setattr(Sft, "training_step", full)
     assert do_run(make_run(tmp_path / "run", tiny_model)) == 1
     code, message = failure(tmp_path / "run")
     assert code == "out_of_memory"
@@ -263,7 +263,7 @@ def test_memory_that_ran_out_is_named_with_the_remedies(tiny_model: Path, tmp_pa
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused_before_training(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("trainer.run.shutil.disk_usage", lambda _: usage._replace(free=100_000))
+    monkeypatch.setattr("trainer.story.shutil.disk_usage", lambda _: usage._replace(free=100_000))
     assert do_run(make_run(tmp_path / "run", tiny_model)) == 1
     code, message = failure(tmp_path / "run")
     assert code == "disk_full"

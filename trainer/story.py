@@ -1,0 +1,169 @@
+"""The story of a run once its data is good: rehearse, load, measure, train to the end or to a stop, measure again, finish.
+
+Imports torch and TRL at its top: import this file inside a function.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState, set_seed
+
+from jobspec.checkpoint import Identity
+from jobspec.marker import FailureCode
+from jobspec.runfile import ProgressKind
+from trainer import rehearsal
+from trainer.card import Measured
+from trainer.checkpoints import Carried, CheckpointStore, Choice, Measurement
+from trainer.evaluation import Evaluator
+from trainer.failures import TrainerFailure
+from trainer.finish import write_final
+from trainer.measure import answer, measure
+from trainer.model import parameter_counts, resolve_dtype
+from trainer.prepare import Prepared
+from trainer.room import Room
+from trainer.stop import StopRequested
+from trainer.train import CHECKPOINT_BYTES_PER_PARAMETER, Setup, build_trainer, in_order
+from trainer.watch import Watch
+
+
+def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore, choice: Choice) -> None:
+    """Train and finish. Raises StopRequested once a stop was honoured, TrainerFailure, and what the libraries raise."""
+    run, stop, started = room.run, room.stop, room.clock()
+    rows, held_out = in_order(run, data.train), in_order(run, data.held_out)
+    setup = _setup(room, data, store, choice, rows, held_out)
+    stop.check("loading the model")
+    total_steps = setup.total_steps()
+    trainer = build_trainer(setup, rows, held_out, total_steps)
+    _refuse_small_disk(store, trainer.model)
+    _report_start(room, trainer, setup, choice, total_steps, room.clock() - started)
+    trainer.carried = choice.carried or _measure_before(room, data, trainer, setup)
+    evaluator = Evaluator(run, trainer, lambda step: _evaluate(room, trainer, step), choice.folder)
+    watch = Watch(trainer, run, room.log, stop, room.clock, evaluator.after)
+    trainer.add_callback(watch)
+    trainer.publish = _publisher(room, store, identity)
+    _step_to_end(trainer, choice, total_steps)
+    if watch.interrupted:
+        raise StopRequested(f"stopped at a step boundary, saved as step {trainer.state.global_step} of {total_steps}")
+    _finish(room, data, trainer, identity, choice, evaluator)
+
+
+def _setup(room: Room, data: Prepared, store: CheckpointStore, choice: Choice, rows: Any, held_out: Any) -> Setup:
+    """What the first start of the run decided, or decides now: the arithmetic of this hardware and the micro-batch that fits."""
+    run, carried = room.run, choice.carried
+    dtype = carried.dtype if carried else resolve_dtype(run.training.dtype)
+    micro_batch = carried.micro_batch_size if carried and carried.micro_batch_size else run.training.micro_batch_size
+    setup = Setup(run, room.root, data, dtype, micro_batch, store.folder)
+    if carried is None and rehearsal.needed():
+        return rehearsal.fitting(setup, rows, held_out, room.log, room.stop)
+    return setup
+
+
+def _publisher(room: Room, store: CheckpointStore, identity: Identity) -> Callable[[Callable[[Path], None], int, int], Path]:
+    def publish(write: Callable[[Path], None], step: int, total: int) -> Path:
+        began = room.clock()
+        folder = store.publish(write, job_id=room.run.job_id, step=step, total_steps=total, identity=identity)
+        room.log.write(ProgressKind.CHECKPOINT, folder.name, step=step, total_steps=total, seconds=round(room.clock() - began, 3))
+        return folder
+
+    return publish
+
+
+def _step_to_end(trainer: Any, choice: Choice, total_steps: int) -> None:
+    if choice.folder is None:
+        set_seed(trainer.args.seed)  # whatever was measured before drew no numbers from the training's
+        trainer.train()
+    elif choice.step < total_steps and not trainer.carried.evaluations.stopped_early:
+        trainer.train(resume_from_checkpoint=str(choice.folder))
+    else:  # only the finish is missing; transformers would take one more step
+        trainer._load_from_checkpoint(str(choice.folder))
+        trainer.state = TrainerState.load_from_json(str(choice.folder / "trainer_state.json"))
+
+
+def _refuse_small_disk(store: CheckpointStore, model: Any) -> None:
+    """Before any work: the checkpoints that will be kept, the one being written and the final folder must fit."""
+    trained, _ = parameter_counts(model)
+    present = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
+    needed = trained * CHECKPOINT_BYTES_PER_PARAMETER * (store.keep + 2) - present
+    free = shutil.disk_usage(store.folder).free
+    if free < needed:
+        raise TrainerFailure(
+            FailureCode.DISK_FULL,
+            f"the disk has {free // 1024**2} MiB free, but {store.keep} checkpoints, one in the making and the final folder need about "
+            f"{needed // 1024**2} MiB more. Use a larger volume, or a smaller checkpoint.keep or adapter.r.",
+        )
+
+
+def _report_start(room: Room, trainer: Any, setup: Setup, choice: Choice, total_steps: int, seconds: float) -> None:
+    trained, whole = parameter_counts(trainer.model)
+    micro_batch, accumulated = setup.micro_batch_size, trainer.args.gradient_accumulation_steps
+    message = (
+        f"{room.run.method}, {room.run.adapter.type}: {trained:,} of {whole:,} parameters are trained, on {trainer.args.device.type} in {setup.dtype}, "
+        f"{accumulated} x {micro_batch} rows a step"
+    )
+    room.log.write(ProgressKind.STARTED, message, step=choice.step, total_steps=total_steps, seconds=round(seconds, 3))
+    passed = f"; passed over {'; '.join(choice.passed_over)}" if choice.passed_over else ""
+    if choice.folder is not None:
+        room.log.write(ProgressKind.RESUMED, f"from {choice.folder.name}, the newest whole checkpoint{passed}", step=choice.step, total_steps=total_steps)
+    elif passed:
+        room.log.write(ProgressKind.RESUMED, f"from the start: no whole checkpoint{passed}", total_steps=total_steps)
+
+
+def _measure_before(room: Room, data: Prepared, trainer: Any, setup: Setup) -> Carried:
+    before = _measured(room, trainer, "before training", 0) or Measurement()
+    sample = _sample(room, data, trainer, "before", 0)
+    return Carried(dtype=setup.dtype, adapter=room.run.adapter.type, micro_batch_size=setup.micro_batch_size, before=before, sample_before=sample)
+
+
+def _measured(room: Room, trainer: Any, when: str, step: int) -> Measurement | None:
+    began = room.clock()
+    measurement = measure(trainer, room.run.method, room.stop)
+    if measurement is not None:
+        told = "".join(f", {name} {value:.4g}" for name, value in measurement.metrics.items())
+        room.log.write(ProgressKind.EVAL, f"held out, {when}{told}", step=step, loss=measurement.loss, seconds=round(room.clock() - began, 3))
+    return measurement
+
+
+def _evaluate(room: Room, trainer: Any, step: int) -> Measurement | None:
+    """An evaluation during training: reported, and in the curve."""
+    measurement = _measured(room, trainer, "during training", step)
+    if measurement is not None:
+        found = {"loss": measurement.loss, **measurement.metrics}
+        trainer.state.log_history.append({"step": step, **{f"eval_{name}": value for name, value in found.items() if value is not None}})
+    return measurement
+
+
+def _sample(room: Room, data: Prepared, trainer: Any, when: str, step: int) -> str:
+    if room.run.method == "reward":
+        return ""  # it scores, it does not speak
+    began, most = room.clock(), room.run.training.max_length
+    said = answer(trainer, data.tokenizer, data.probe_ids(most), max_length=most, stop=room.stop)
+    room.log.write(ProgressKind.SAMPLE, f"{when}: {data.probe.question} -> {said}", step=step, seconds=round(room.clock() - began, 3))
+    return said
+
+
+def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice: Choice, evaluator: Evaluator) -> None:
+    steps = trainer.state.global_step
+    best_step = evaluator.take_best()
+    after = _measured(room, trainer, "after training" if best_step is None else f"the best, of step {best_step}", steps) or Measurement()
+    _sample(room, data, trainer, "after", steps)
+    began = room.clock()
+    measured = Measured(
+        steps=steps,
+        first_step=choice.step,
+        best_step=best_step,
+        tokens=int(trainer.state.num_input_tokens_seen),
+        before=trainer.carried.before,
+        after=after,
+        data_sha256=identity.data_sha256,
+        model_sha256=identity.model_sha256,
+        data_report=data.report,
+        samples=data.manifest.samples,
+        dtype=trainer.carried.dtype,
+        micro_batch_size=trainer.args.per_device_train_batch_size,
+        stopped_early=trainer.carried.evaluations.stopped_early,
+    )
+    results, difference = write_final(room.run, room.root, trainer, data, measured)
+    message = f"{room.run.final_dir}/ loads back (largest logit difference {difference:.2g}); weights sha256 {results.weights_sha256}"
+    room.log.write(ProgressKind.COMPLETED, message, step=steps, total_steps=steps, loss=results.train_loss, seconds=round(room.clock() - began, 3))
