@@ -1,6 +1,7 @@
 """What a status and a heartbeat look like to a person, as far as the GPUs go."""
 
 from datetime import UTC, datetime
+from io import StringIO
 
 from rich.console import Console
 
@@ -18,9 +19,10 @@ def shown(*gpus: GpuUse, idle: int = 0) -> str:
     status = Status(
         job_id="tale-1", name="tale", state="RUNNING", reason="r", updated_at=NOW, accepted_at=NOW, manifest="s3://data/jobs/tale.yaml", attempts=(attempt,)
     )
-    console = Console(width=200, record=True, quiet=True)
-    console.print(status_view(status))
-    return console.export_text()
+    console = Console(width=200, file=StringIO())
+    with console.capture() as text:
+        console.print(status_view(status))
+    return text.get()
 
 
 def test_a_status_shows_each_gpus_use_and_how_many_are_idle() -> None:
