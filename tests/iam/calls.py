@@ -140,7 +140,8 @@ def _events(operation: str, params: Params, world: World) -> Iterator[Request]:
         yield from _unknown(operation, params, world)
     for entry in params["Entries"]:
         bus = entry.get("EventBusName", "default")
-        keys = {"events:source": entry["Source"], "events:detail-type": entry["DetailType"]}
+        # Both may hold several values, one for each entry.
+        keys = {"events:source": (entry["Source"],), "events:detail-type": (entry["DetailType"],)}
         yield Request("events:PutEvents", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}", keys)
 
 

@@ -177,6 +177,7 @@ RECORDS: tuple[Row, ...] = (
 ONE_EACH: tuple[Row, ...] = (
     may(TICK, "alert about a budget", event("dropforge.budget")),
     may_not(TICK, "speak as an operator", event("dropforge.operator")),
+    may_not(TICK, "put events without saying whose", ask("events:PutEvents", "arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default")),
     may_not(TICK, "put events on another bus", event("dropforge.budget", "another")),
     may(TICK, "mark a stray of the project", on("CreateTags", OURS, **{STRAY_SINCE: "1800000000"})),
     may_not(TICK, "mark a foreign instance", on("CreateTags", THEIRS, **{STRAY_SINCE: "1800000000"})),
@@ -191,6 +192,7 @@ ONE_EACH: tuple[Row, ...] = (
     ),
     may(RELAY, "alert about a budget", event("dropforge.budget")),
     may_not(RELAY, "speak as an operator", event("dropforge.operator")),
+    may_not(RELAY, "put events without saying whose", ask("events:PutEvents", "arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default")),
     may_not(RELAY, "put events on another bus", event("dropforge.budget", "another")),
     may_not(RELAY, "launch", run()),
     may_not(RELAY, "read a job's record", item("GetItem", "JOB#j")),

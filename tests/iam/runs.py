@@ -7,7 +7,7 @@ from typing import Any
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.state import Attempt, JobState
 from control_plane.handlers import budget, budget_relay, completion, instance_state, operator
-from jobspec import keys
+from jobspec import keys, tags
 from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST
 from jobspec.operator import SOURCE as OPERATOR
 from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, House
@@ -16,6 +16,7 @@ from tests.iam.hearing import Heard, Hearing, as_function
 from tests.iam.site import Site
 from tests.simulation import world as worlds
 from tests.simulation.aws import Account
+from tests.simulation.aws.ec2 import Instance
 from tests.simulation.scenario import Scenario
 from tools.stack import ROOT
 
@@ -64,8 +65,7 @@ DRIVING = ("submit", "interruption", "instance_state", "completion", "reconcile"
 def wake_each_driver(hearing: Hearing) -> None:
     """Whatever wakes a driving function, it does what the job's state asks for: here, ordering the replacement, and then the end."""
     for name in DRIVING:
-        house = House()
-        listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+        house = _heard_house(hearing)
         house.put()
         first = house.attempt
         house.close_spot(*MANIFEST["compute"]["instance_types"])
@@ -108,10 +108,27 @@ def _wake(house: House, name: str, first: Attempt) -> None:
             budget.handle({"source": SOURCE, "detail-type": DETAIL_TYPE, "detail": alert.model_dump()}, CONTEXT, house.rooms)
 
 
-def speak_of_money_and_holds(hearing: Hearing) -> None:
-    """The two doors that the simulator leaves out, and the alarm of a job's own budget."""
+def _heard_house(hearing: Hearing) -> House:
     house = House()
     listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+    return house
+
+
+def sweep(hearing: Hearing) -> None:
+    """A tick that finds an instance of no job, and a curfew that finds one past its deadline."""
+    house = _heard_house(hearing)
+    house.put(limits={"max_runtime": "600s"})
+    house.wait(7200)
+    assert house.curfew() == 1
+    marks = {tags.PROJECT: house.account.project, tags.DEADLINE: "9999999999"}
+    house.ec2.place(Instance("i-0fffffffffffffff0", "g5.xlarge", "us-east-1a", "spot", marks, house.now, 0.3, "1"))
+    house.tick(301)
+    assert tags.STRAY_SINCE in house.ec2.instances["i-0fffffffffffffff0"].tags
+
+
+def speak_of_money_and_holds(hearing: Hearing) -> None:
+    """The two doors that the simulator leaves out, and the alarm of a job's own budget."""
+    house = _heard_house(hearing)
     mail = json.loads((ROOT / "events/budget-mail-sns.json").read_text())
     budget_relay.handle(mail, CONTEXT, house.rooms)
     house.deliver_budget_event()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.template.stack import Stack, allowed, listed, role_statements
+from tests.template.stack import Stack, listed, role_statements
 
 GITHUB = {"GitHubRepository": "me/it", "GitHubRepositoryId": "123", "GitHubOwnerId": "45"}
 CLAIM = "token.actions.githubusercontent.com:"
@@ -85,14 +85,6 @@ def test_an_accounts_own_provider_is_used_and_none_is_made() -> None:
     assert not stack.holds({"Condition": "MakesOidcProvider"})
     assert stack.properties("PushImageRole")["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {"Federated": arn}
     assert _stack().properties("PushImageRole")["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {"Federated": "<OidcProvider>"}
-
-
-def test_the_push_role_pushes_to_the_one_repository_and_deletes_nothing() -> None:
-    rules = role_statements(_stack(), "PushImageRole")
-    assert allowed(rules, "ecr:PutImage", "<Repository.Arn>")
-    assert not allowed(rules, "ecr:PutImage", "arn:aws:ecr:eu-west-1:111122223333:repository/another")
-    for action in ("ecr:BatchDeleteImage", "ecr:DeleteRepository", "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "s3:GetObject", "iam:PassRole"):
-        assert not allowed(rules, action, "<Repository.Arn>"), action
 
 
 def test_the_deploy_role_changes_the_stack_only_with_cloudformations_role() -> None:

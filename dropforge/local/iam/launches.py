@@ -127,7 +127,7 @@ def _launch(launch: _Launch, facts: Facts, create_actions: tuple[str, ...]) -> I
         if snapshot := mapping.get("Ebs", {}).get("SnapshotId"):
             yield Request(run, f"{_without_account(prefix)}:snapshot/{snapshot}", launch.of_template("BlockDeviceMappings"))
     if launch.market == "spot":
-        yield Request(run, f"{prefix}:spot-instances-request/*", launch.of_template("InstanceMarketOptions"))
+        yield Request(run, f"{prefix}:spot-instances-request/*", {})
     for role in facts.roles(launch.said("IamInstanceProfile", {})):
         yield Request("iam:PassRole", role, {"iam:PassedToService": "ec2.amazonaws.com"})
     for kind, tags in (("instance", launch.tags), ("volume", launch.volume_tags), ("network-interface", interface_tags)):
