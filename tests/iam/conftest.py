@@ -13,7 +13,7 @@ from tests.iam import instances, runs, services
 from tests.iam.hearing import Hearing
 from tests.iam.site import the_site
 from tests.simulation import named
-from tests.simulation.scenario import random_scenario
+from tests.simulation.generator import random_scenario
 
 #: Random scenarios beside the named ones: faults, strangers, outages.
 SEEDS = 40
