@@ -14,7 +14,7 @@ DOCKERFILE = (REPOSITORY / "Dockerfile.gpu").read_text()
 BOOTSTRAP = (REPOSITORY / "agent" / "bootstrap.sh").read_text()
 SHIM = (REPOSITORY / "dropforge" / "local" / "shims" / "docker").read_text()
 #: Import name to package name, where they differ.
-PACKAGES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+PACKAGES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "tensorboardX": "tensorboardx"}
 
 
 def _pins(name: str) -> dict[str, str]:

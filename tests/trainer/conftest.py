@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +26,18 @@ def whole_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = make_run(folder, tiny_model, checkpoint={"interval": 600, "keep": 20})
     assert do_run(path, clock=save_each_step()) == 0
     return folder
+
+
+@pytest.fixture
+def four_bits_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes computes nf4 on a CPU as well, slowly: so qlora's whole path is walked here, past the refusal."""
+    from trainer import model
+
+    make = model.four_bits
+
+    def allowed(dtype: str) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(model.torch.cuda, "is_available", lambda: True)
+            return make(dtype)
+
+    monkeypatch.setattr(model, "four_bits", allowed)

@@ -19,21 +19,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def four_bits_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bitsandbytes computes nf4 on a CPU as well, slowly: so qlora's whole path is walked here, past the refusal."""
-    from trainer import model
-
-    make = model.four_bits
-
-    def allowed(dtype: str) -> Any:
-        with monkeypatch.context() as patched:
-            patched.setattr(model.torch.cuda, "is_available", lambda: True)
-            return make(dtype)
-
-    monkeypatch.setattr(model, "four_bits", allowed)
-
-
 def test_rslora_and_dora_reach_the_adapter(tiny_model: Path, tmp_path: Path) -> None:
     assert do_run(make_run(tmp_path / "run", tiny_model, training=SHORT, adapter={"r": 4, "rslora": True, "dora": True})) == 0
     config = config_of(tmp_path / "run")
