@@ -142,11 +142,14 @@ def _rows_of(role: str) -> list[Row]:
 
 def unnoticed(site: Site) -> list[str]:
     """Weakened statements that change no row. Without the boundary, which is a second lock: each must hold by itself."""
-    found = []
+    found, tried = [], set[str]()
     for name in sorted({role for roles in ROLES.values() for role in roles}):
         asked_for = [(row, requests_of(row, site)) for row in _rows_of(name)]
         role = site.roles[name]
-        for statement in role.statements:
+        # A shared policy is tried in the first role that has it.
+        fresh = [statement for statement in role.statements if str(statement) not in tried]
+        tried |= {str(statement) for statement in fresh}
+        for statement in fresh:
             for what, weaker in weakened(statement):
                 others = tuple(weaker if one is statement else one for one in role.statements if weaker is not None or one is not statement)
 

@@ -7,8 +7,6 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from dropforge.local.plugin.permissions import substitute
-
 from .conftest import LocalCloud
 from .test_instances import Metadata
 from .test_launching import code_of, ids
@@ -113,18 +111,3 @@ def test_a_policy_can_hold_a_role_to_items_by_their_key(local_cloud: LocalCloud)
     with pytest.raises(ClientError) as raised:
         dynamodb.update_item(TableName=table, Key={"pk": {"S": "JOB#1"}})
     assert code_of(raised) == "AccessDeniedException"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("runs/${aws:userid}/*", "runs/AROA1:i-1/*"),
-        ("${AWS:UserId}", "AROA1:i-1"),
-        ("${aws:username, 'nobody'}", "nobody"),
-        ("a/${*}", "a/${*}"),
-        ("a/${aws:username}", "a/\0"),
-        ("plain", "plain"),
-    ],
-)
-def test_policy_variables_are_replaced_and_one_without_a_value_can_match_no_name(text: str, expected: str) -> None:
-    assert substitute(text, {"aws:userid": "AROA1:i-1"}) == expected

@@ -40,11 +40,12 @@ def substituted(pattern: str, context: Context) -> Parts | None:
 
     The value of a variable is text: a ``*`` in it matches a ``*``.
     """
-    return _pieces(pattern, tuple((name, _single(context.get(name.lower()))) for name in _variables(pattern)))
+    return _pieces(pattern, tuple((name, _single(context.get(name.lower()))) for name in variables(pattern)))
 
 
 @lru_cache(maxsize=4096)
-def _variables(pattern: str) -> tuple[str, ...]:
+def variables(pattern: str) -> tuple[str, ...]:
+    """The keys that a pattern has variables for, as they are written."""
     return tuple(_variable(found[1])[0] for found in _TOKEN.finditer(pattern) if found[1] is not None and found[1] not in _LITERAL)
 
 

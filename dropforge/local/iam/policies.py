@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dropforge.local.iam.conditions import NotKnown, holds
-from dropforge.local.iam.patterns import Context, arn_matches, matches
+from dropforge.local.iam.patterns import Context, arn_matches, matches, variables
 
 _VERSION = "2012-10-17"
 _ELEMENTS = frozenset({"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Principal", "Condition"})
@@ -56,6 +56,12 @@ class Statement:
     def speaks_of(self, request: Request) -> bool:
         """Whether action, resource and condition are the request's. Raises NotKnown."""
         return self._names_action(request) and self._names_resource(request) and holds(self.condition, request.context)
+
+    def reads(self) -> set[str]:
+        """The condition keys, in lower case, that its answer may depend on."""
+        values = [text for keys in self.condition.values() for wanted in keys.values() for text in _listed(wanted) if isinstance(text, str)]
+        named = [key for pattern in (*self.resources, *self.but_resources, *values) for key in variables(pattern)]
+        return {key.lower() for key in (*named, *(key for keys in self.condition.values() for key in keys))}
 
     def _names_action(self, request: Request) -> bool:
         patterns = self.actions or self.but_actions

@@ -14,7 +14,7 @@ PINNED_VERSION = "1.5.33"
 _NAMES = {
     "app": ("app", "pin_request_origin"),
     "core.iam_actions": ("dynamodb_service_context", "request_tag_context", "s3_service_context"),
-    "core.iam_evaluator": ("enforce", "_first_match", "_principal_keys"),
+    "core.iam_evaluator": ("enforce", "_first_match", "_principal_keys", "_resolve_condition_key"),
     "core.lambda_runtime": ("ProvidedWorker", "ProvidedRuntimeError", "_worker_class_for", "_signal", "_collect", "reset"),
     "core.responses": ("request_scope", "get_account_id", "get_region"),
     "services.budgets": ("_create_budget", "_delete_budget"),
