@@ -1,4 +1,4 @@
-"""``dropforge submit``, ``list``, ``status``, ``logs``, ``cancel``, ``retry``, ``download``, ``interrupt``: parsing and printing only.
+"""``dropforge submit``, ``list``, ``status``, ``logs``, ``cancel``, ``retry``, ``download``, ``cost``, ``interrupt``: parsing and printing only.
 
 Rules of this file: it imports click and nothing that takes longer; each command imports what it needs when it runs.
 """
@@ -238,6 +238,42 @@ def download(job: str, stack_name: str, as_json: bool, folder: Path | None, chec
             fetched = fetch(stack, parcel, target, force=force, progress=advance)
         say(as_json, f"All files are there and match their records; {fetched} were fetched.")
     print_json(as_json, {"job_id": found.job_id, "folder": str(target), "files": [file.path for file in parcel.files], "fetched": fetched})
+
+
+@click.command()
+@stack_option
+@json_option
+@click.option("--month", metavar="YYYY-MM", help="Calendar month, UTC. Default: this one.")
+def cost(stack_name: str, as_json: bool, month: str | None) -> None:
+    """What each job cost in a month, all together, and what on-demand would have cost. Estimates, as the receipts are."""
+    import re
+
+    from dropforge.jobs.costs import of_month
+    from dropforge.stack import find_stack
+
+    now = datetime.now(UTC)
+    month = month or f"{now:%Y-%m}"
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+        raise click.UsageError(f"--month {month}: write YYYY-MM, such as {now:%Y-%m}.")
+    shares = of_month(find_stack(stack_name), month, now)
+    total, on_demand = sum(share.cost_usd for share in shares), sum(share.on_demand_usd for share in shares)
+    if as_json:
+        rows = [
+            {"job_id": s.status.job_id, "name": s.status.name, "state": s.status.state, "cost_usd": round(s.cost_usd, 4), "runtime_s": round(s.runtime_s, 1)}
+            for s in shares
+        ]
+        click.echo(json.dumps({"month": month, "cost_usd": round(total, 4), "on_demand_usd": round(on_demand, 4), "jobs": rows}, indent=1))
+        return
+    if not shares:
+        click.echo(f"No job of stack {stack_name} ran in {month}.")
+        return
+    from rich.console import Console
+
+    from dropforge.jobs.view import cost_table
+
+    Console().print(cost_table(shares))
+    saved = f", {100 * (on_demand - total) / on_demand:.0f} % less than on-demand (${on_demand:.2f})" if on_demand else ""
+    click.echo(f"{month}: ${total:.2f} for {len(shares)} job(s){saved}. Instances only, estimated; volumes, S3 and transfer come on top.")
 
 
 @click.command()

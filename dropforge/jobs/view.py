@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dropforge.jobs.costs import JobCost
 from dropforge.jobs.find import ENDS, Listed
 from dropforge.jobs.follow import Follower
 from dropforge.times import ago, told
@@ -93,6 +94,19 @@ def attempts_table(attempts: tuple[AttemptStatus, ...]) -> Table:
 def receipt_line(receipt: Receipt) -> str:
     percent = f" ({100 * receipt.saved_usd / receipt.on_demand_usd:.0f} %)" if receipt.on_demand_usd else ""
     return f"cost ${receipt.cost_usd:.4f}; on-demand would be ${receipt.on_demand_usd:.4f}; saved ${receipt.saved_usd:.4f}{percent}"
+
+
+def cost_table(shares: list[JobCost]) -> Table:
+    """A line for each job's share of a month."""
+    table = Table("job", "state", "attempts", "time", "cost", "on-demand", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for share in shares:
+        status = share.status
+        sums = (f"${share.cost_usd:.2f}", f"${share.on_demand_usd:.2f}")
+        table.add_row(status.job_id, state_text(status.state), str(len(status.attempts)), duration_text(share.runtime_s), *sums)
+    return table
 
 
 def next_steps(status: Status) -> list[str]:

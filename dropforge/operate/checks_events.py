@@ -12,6 +12,7 @@ from dropforge.stack import Deployment, Resource
 SETTINGS = (
     *("PROJECT", "TABLE_NAME", "DATA_BUCKET", "OUTPUTS_BUCKET", "TOPIC_ARN", "INSTANCE_ROLE_ID", "LAUNCH_TEMPLATE_ID", "LAUNCH_TEMPLATE_VERSION"),
     *("SUBNET_IDS", "HEARTBEAT_SECONDS", "NOTICE_SECONDS", "STRAY_GRACE_SECONDS", "MAX_CONCURRENT_JOBS", "BUDGET_ACTION"),
+    *("MONTHLY_CAP_USD", "VOLUME_GIB"),
 )
 #: Buckets whose objects wake a function.
 SPEAKING_BUCKETS = ("DataBucket", "OutputsBucket")

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, replace
 
-from control_plane.core import measures, report
+from control_plane.core import measures
 from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import CLAIM_SERVES
 from control_plane.core.decide import decide
@@ -26,6 +26,8 @@ from control_plane.core.events import (
     TerminationAnswered,
     TicketWritten,
 )
+from control_plane.core.letters import letter_of
+from control_plane.core.report import StackFacts, status_of
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
@@ -69,6 +71,11 @@ class Driver:
     data_bucket: str
     outputs_bucket: str
     heartbeat_s: float
+    volume_gib: int
+
+    @property
+    def stack(self) -> StackFacts:
+        return StackFacts(self.project, self.outputs_bucket, self.volume_gib)
 
     def drive(self, job_id: str, hint: Hint | None = None, instances: tuple[InstanceSight, ...] | None = None) -> Job | None:
         """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed."""
@@ -174,7 +181,10 @@ class Driver:
             case Publish(notice_id=notice_id):
                 return self._publish(job, notice_id)
             case WriteStatus(last=last):
-                self._write_status(job)
+                status = self._write_status(job)
+                if last and job.attempts:
+                    # The status object is the name's; this stays when a later job of that name takes it over.
+                    self.objects.put(self.data_bucket, keys.receipt_key(job.accepted_at, job.job_id), wire.dump(status))
                 return LastStatusWritten() if last else None
             case LookAgain():
                 return None
@@ -191,23 +201,23 @@ class Driver:
         return NoticePublished(notice_id)
 
     def _letter(self, job: Job, notice: Notice) -> Letter:
-        subject, body = report.letter_of(job, notice, self.outputs_bucket, self.clock())
+        subject, body = letter_of(job, notice, self.stack, self.clock())
         attributes = {"project": self.project, "job": job.name, "kind": notice.kind.value, "state": job.state.value}
         return Letter(notice.notice_id, subject, body, attributes)
 
-    def _write_status(self, job: Job) -> None:
+    def _write_status(self, job: Job) -> Status:
         """The status object of the name's newest job, unless a newer one is there already.
 
         Two drivers may write at one time, and a write may land after its caller gave it up: an old status must not stay for ever.
         """
-        status = report.status_of(job, self.outputs_bucket, self.clock())
+        status = status_of(job, self.stack, self.clock())
         key = keys.refused_key(job.name) if job.refused_beside is not None else keys.status_key(job.name)
         for _ in range(MAX_OUTRUN):
             found = self.objects.get(self.data_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES)
             if found is not None and _is_newer(found.body, status):
-                return
+                return status
             if self.objects.replace(self.data_bucket, key, wire.dump(status), found.etag if found is not None else None):
-                return
+                return status
         raise StaleVersion(f"{key}: outrun {MAX_OUTRUN} times in a row")
 
 

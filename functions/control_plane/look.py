@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
+from control_plane.core.ledger import price_is_due
 from control_plane.core.state import Attempt, Job
 from control_plane.ports import Fleet, HoldStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
@@ -50,6 +51,13 @@ class Watcher:
             read = _known("marker", partial(self._marker_read, job, attempt))
             if read is not None:
                 markers[attempt.instance_id] = read[0]
+        prices = {
+            attempt.instance_id: changes
+            for attempt in job.attempts
+            if price_is_due(attempt, now)
+            and (changes := _known("prices", partial(self.fleet.price_changes, attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)))
+            is not None
+        }
         hold = None if job.ended else _known("hold", partial(self._hold, now))
         turn = None if job.ended or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
         in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
@@ -64,6 +72,7 @@ class Watcher:
             hold=hold[0] if hold is not None else None,
             turn=turn[0] if turn is not None else None,
             in_ledger=in_ledger,
+            prices=prices,
             rules=self.rules,
         )
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
-from control_plane.core.state import Job, LaunchPlan
+from control_plane.core.state import Job, LaunchPlan, PriceChange
 from jobspec.operator import Hold
 
 
@@ -85,6 +85,24 @@ class HoldStore(Protocol):
         """Set the hold. To lift it, put one that is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class MonthSpend:
+    """``settled_usd``: what the jobs that are settled have cost in the month (``2026-11``, UTC). ``alerted``: its cap was told of."""
+
+    month: str
+    settled_usd: float
+    alerted: bool
+
+
+class SpendStore(Protocol):
+    """The project's own ledger of a calendar month; settled jobs are added by the JobStore's save that settles them."""
+
+    def month(self, month: str) -> MonthSpend: ...
+
+    def mark_alerted(self, month: str, at: datetime) -> None:
+        """Note that the month's cap was told of: once a month."""
+
+
 class Fleet(Protocol):
     """EC2, as far as this project's own instances go."""
 
@@ -101,6 +119,9 @@ class Fleet(Protocol):
 
         One id a call: a single bad id fails a whole batch, and then none is ended.
         """
+
+    def price_changes(self, instance_type: str, zone: str, since: datetime) -> tuple[PriceChange, ...]:
+        """The spot prices of that pool from ``since`` on, the one in force at ``since`` first, in any order."""
 
     def mark_stray(self, instance_id: str, at: datetime | None) -> None:
         """Tag an instance that no job seems to name; None clears the tag. Raises as ``terminate`` does."""

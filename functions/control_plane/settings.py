@@ -29,6 +29,8 @@ class Settings:
     stray_grace_s: float
     max_concurrent_jobs: int
     pause_on_budget: bool
+    monthly_cap_usd: float
+    volume_gib: int
 
     @property
     def rules(self) -> Rules:
@@ -41,6 +43,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     names = (
         *("PROJECT", "TABLE_NAME", "DATA_BUCKET", "OUTPUTS_BUCKET", "TOPIC_ARN", "INSTANCE_ROLE_ID", "LAUNCH_TEMPLATE_ID", "LAUNCH_TEMPLATE_VERSION"),
         *("SUBNET_IDS", "HEARTBEAT_SECONDS", "NOTICE_SECONDS", "STRAY_GRACE_SECONDS", "MAX_CONCURRENT_JOBS", "BUDGET_ACTION"),
+        *("MONTHLY_CAP_USD", "VOLUME_GIB"),
     )
     missing = [name for name in names if not environment.get(name)]
     if missing:
@@ -60,4 +63,6 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         stray_grace_s=float(environment["STRAY_GRACE_SECONDS"]),
         max_concurrent_jobs=int(environment["MAX_CONCURRENT_JOBS"]),
         pause_on_budget=environment["BUDGET_ACTION"] == "pause",
+        monthly_cap_usd=float(environment["MONTHLY_CAP_USD"]),
+        volume_gib=int(environment["VOLUME_GIB"]),
     )

@@ -14,7 +14,7 @@ from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
-from control_plane.ports import Bus
+from control_plane.ports import Bus, SpendStore
 from jobspec import tags
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class TickResult:
     failures: list[str] = field(default_factory=list)
 
 
-def tick(driver: Driver, bus: Bus, *, stray_grace_s: float, has_time: Callable[[], bool]) -> TickResult:
+def tick(driver: Driver, bus: Bus, spend: SpendStore, *, stray_grace_s: float, monthly_cap_usd: float, has_time: Callable[[], bool]) -> TickResult:
     """One tick. One job's failure does not keep the next from being driven; the caller raises for the failures at the end."""
     result = TickResult()
     instances = driver.fleet.instances()
@@ -49,8 +49,31 @@ def tick(driver: Driver, bus: Bus, *, stray_grace_s: float, has_time: Callable[[
             result.failures.append(f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
             seen += [error.job] if isinstance(error, ActionsFailed) and error.job is not None else []
     result.counts |= measures.by_state(seen)
+    if seen:
+        _watch_the_month(driver, bus, spend, seen, monthly_cap_usd, result)
     _sweep(driver, instances, stray_grace_s, result)
     return result
+
+
+def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job], cap_usd: float, result: TickResult) -> None:
+    """The project's cap by its own ledger: told of once a month, over the bus, like every other budget.
+
+    The settled jobs' sum is read after the others were driven: whoever was settled meanwhile is in it. Jobs that this tick had no time
+    for are not: the next one has.
+    """
+    month = ledger.month_of(driver.clock())
+    try:
+        settled = spend.month(month)
+        spent = settled.settled_usd + sum(ledger.by_month(job, driver.clock()).get(month, 0.0) for job in jobs if not job.settled)
+        result.counts["SpendUsdThisMonth"] = round(spent, 4)
+        if spent >= cap_usd and not settled.alerted:
+            alert = BudgetAlert(
+                project=driver.project, origin="project-ledger", budget_name=month, alert_type="ACTUAL", amount_usd=round(spent, 2), budgeted_usd=cap_usd
+            )
+            bus.put(source=SOURCE, detail_type=DETAIL_TYPE, detail=alert.model_dump())
+    except Exception as error:
+        logger.warning("the month's spend is not known", exc_info=True)
+        result.failures.append(f"{month}: {type(error).__name__}: {str(error)[:200]}")
 
 
 def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> list[Job]:

@@ -5,6 +5,7 @@ Data bucket (people and the control plane write)::
     jobs/<anything>.yaml|.yml|.json       manifests; the only prefix that the submit rule matches
     status/<name>.json                    status of the newest job of that name
     status/<name>.refused.json            a manifest of that name that was refused while its job was active
+    receipts/<YYYY-MM>/<job id>.json      a finished job's last status, by the month (UTC) in which it was accepted
     tickets/<writer>/ticket.json          what one instance shall do; written once the instance is on record
     tickets/<writer>/stop.json            asks that instance for a last save and an end
     data/... models/...                   the user's own, by convention
@@ -24,9 +25,11 @@ instance its own prefix, and no instance can forge another's marker (IAM guide, 
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 MANIFEST_PREFIX = "jobs/"
 STATUS_PREFIX = "status/"
+RECEIPT_PREFIX = "receipts/"
 TICKET_PREFIX = "tickets/"
 RUN_PREFIX = "runs/"
 MARKER_NAME = "completion.json"
@@ -65,6 +68,15 @@ def status_key(name: str) -> str:
 
 def refused_key(name: str) -> str:
     return f"{STATUS_PREFIX}{name}.refused.json"
+
+
+def receipts_prefix(month: str) -> str:
+    """``month``: ``2026-11``."""
+    return f"{RECEIPT_PREFIX}{month}/"
+
+
+def receipt_key(accepted_at: datetime, job_id: str) -> str:
+    return f"{receipts_prefix(f'{accepted_at.astimezone(UTC):%Y-%m}')}{job_id}.json"
 
 
 def writer_of(role_id: str, instance_id: str) -> str:

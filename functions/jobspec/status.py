@@ -44,17 +44,27 @@ class AttemptStatus(Document):
     #: How many of them are idle now, as ``limits.idle_gpu`` has it.
     idle_gpus: Annotated[int, Field(ge=0)] = 0
     runtime_s: Finite = 0.0
+    #: The price that was last seen; ``cost_usd`` counts each price for the time that it was in force.
     usd_per_h: Usd = 0.0
     cost_usd: Usd = 0.0
+    #: Seconds of this attempt's training that its successor did again.
+    lost_s: Finite = 0.0
 
 
 class Receipt(Document):
-    """What the job cost so far. ``on_demand_usd``: the same instance time at on-demand prices."""
+    """What the job cost so far. ``on_demand_usd``: the same work on-demand, without second starts and work done twice."""
 
     cost_usd: Usd
     on_demand_usd: Usd
     saved_usd: Finite
+    saved_percent: Finite = 0.0
+    #: An estimate, beside ``cost_usd``: the instances' volumes while they lived.
+    volumes_usd: Usd = 0.0
     runtime_s: Finite
+    #: Seconds of training that were done again after an instance was lost.
+    lost_s: Finite = 0.0
+    #: Attempts that cost nothing: EC2 took them back within their first hour.
+    free_attempts: Annotated[int, Field(ge=0)] = 0
     note: Text
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,34 @@ def test_a_job_without_a_model_says_what_it_has(bucket: Bucket) -> None:
     bucket.put_status("x", "FAILED")
     assert "has no model: it is FAILED" in said(run("download", "x"))
     assert "published no checkpoint" in said(run("download", "x", "--checkpoint"))
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_months_cost_counts_finished_jobs_by_their_receipts_and_each_job_once(bucket: Bucket) -> None:
+    ran = an_attempt(launched_at=NOW, ended_at=NOW + timedelta(seconds=90))
+    old = bucket.put_status("tale", "SUCCEEDED", attempts=(ran,), receipt=a_receipt())
+    first = old.model_copy(update={"job_id": "tale-000001"})
+    for status in (first, old):
+        bucket.stack.s3.put_object(Bucket="data", Key=keys.receipt_key(status.accepted_at, status.job_id), Body=wire.dump(status))
+    answer = json.loads(run("cost", "--month", "2026-11", "--json").output)
+    assert {row["job_id"] for row in answer["jobs"]} == {"tale-000001", "tale-abc123"}
+    assert (answer["cost_usd"], answer["on_demand_usd"]) == (0.02, 0.05)
+    assert "60 % less than on-demand" in said(run("cost", "--month", "2026-11"))
+    assert "No job" in run("cost", "--month", "2026-10").output
+
+
+def test_a_job_over_the_end_of_a_month_is_in_both_by_its_time(bucket: Bucket) -> None:
+    begin = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+    ran = an_attempt(launched_at=begin, ended_at=begin + timedelta(hours=4), runtime_s=4 * 3600.0, cost_usd=4.0)
+    bucket.put_status("tale", "SUCCEEDED", accepted_at=begin, attempts=(ran,), receipt=a_receipt())
+    costs = {month: json.loads(run("cost", "--month", month, "--json").output)["cost_usd"] for month in ("2026-11", "2026-12")}
+    assert costs == {"2026-11": 1.0, "2026-12": 3.0}
+
+
+def test_a_month_that_is_none_is_refused(bucket: Bucket) -> None:
+    assert run("cost", "--month", "november").exit_code == 2
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------

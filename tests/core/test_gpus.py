@@ -7,10 +7,11 @@ import pytest
 from control_plane.core import report
 from control_plane.core.actions import Action, Publish, Terminate, WriteStop
 from control_plane.core.events import TicketWritten
+from control_plane.core.letters import letter_of
 from control_plane.core.state import AttemptEnd, JobState, NoticeKind
 from jobspec.heartbeat import GpuUse, Phase
 from jobspec.marker import FailureCode, Outcome
-from tests.core.worlds import FIRST, Story, at, gpu, heartbeat, marker, new_job, of, planned
+from tests.core.worlds import FIRST, STACK, Story, at, gpu, heartbeat, marker, new_job, of, planned
 
 STOP = {"idle_gpu": {"action": "stop"}}
 
@@ -24,7 +25,7 @@ def told(gpus: tuple[GpuUse, ...], phase: Phase = Phase.TRAINING, **changes: Any
 
 
 def letters(story: Story) -> list[tuple[str, str]]:
-    return [report.letter_of(story.job, notice, "outputs", at(2000)) for notice in story.job.notices if notice.kind is NoticeKind.IDLE]
+    return [letter_of(story.job, notice, STACK, at(2000)) for notice in story.job.notices if notice.kind is NoticeKind.IDLE]
 
 
 def test_an_idle_gpu_is_told_of_once_and_the_job_goes_on() -> None:
@@ -63,7 +64,7 @@ def test_bound_and_window_are_the_manifests() -> None:
 def test_who_wants_no_such_e_mail_gets_none_and_the_status_says_it_all_the_same() -> None:
     story, _ = told((gpu(0), gpu(90, index=1)), notify={"on": []})
     assert letters(story) == []
-    (attempt,) = report.status_of(story.job, "outputs", at(2000)).attempts
+    (attempt,) = report.status_of(story.job, STACK, at(2000)).attempts
     assert (attempt.idle_gpus, [one.percent for one in attempt.gpus]) == (1, [0, 90])
 
 
@@ -78,7 +79,7 @@ def test_a_job_that_is_to_be_stopped_is_asked_for_a_last_save_and_fails_with_the
     assert (story.job.state, story.job.failure, story.job.attempts[0].end) == (JobState.FAILED, FailureCode.GPU_IDLE, AttemptEnd.STOPPED)
     assert [one.instance_id for one in of(Terminate, last)] == [FIRST]
     (notice,) = story.job.notices
-    subject, body = report.letter_of(story.job, notice, "outputs", at(2060))
+    subject, body = letter_of(story.job, notice, STACK, at(2060))
     assert subject.startswith("[Dropforge] tale failed")
     assert "gpu_idle: 1 of 1 GPU(s)" in body
     assert "micro_batch_size" in body

@@ -7,6 +7,7 @@ from control_plane.core.accept import accepted
 from control_plane.core.actions import Action, CallLaunch, Decision
 from control_plane.core.decide import decide
 from control_plane.core.events import Event, InstanceSight, LaunchedInstance, LaunchSucceeded, Looked, MarkerSight, Offers
+from control_plane.core.report import StackFacts
 from control_plane.core.state import Job, LaunchPlan, ManifestRef
 from jobspec import tags
 from jobspec.base import FileDigest
@@ -16,6 +17,7 @@ from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Resu
 
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 OFFERS = Offers(subnets={"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}, template_id="lt-1", template_version="7", role_id="AROATEST")
+STACK = StackFacts(project="dropforge", outputs_bucket="outputs", volume_gib=150)
 FIRST, SECOND, THIRD = "i-00000000000000001", "i-00000000000000002", "i-00000000000000003"
 
 

@@ -51,6 +51,8 @@ class House:
     """The doors' rooms, and the hands of the world: a user, an instance's agent, EC2."""
 
     max_concurrent_jobs: int = 10
+    monthly_cap_usd: float = 1e6
+    pause_on_budget: bool = True
     now: datetime = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
     faults: Faults = field(default_factory=Faults)
     #: (source, detail type, detail) of each event that the account sent.
@@ -86,7 +88,9 @@ class House:
             notice_s=120.0,
             stray_grace_s=300.0,
             max_concurrent_jobs=self.max_concurrent_jobs,
-            pause_on_budget=True,
+            pause_on_budget=self.pause_on_budget,
+            monthly_cap_usd=self.monthly_cap_usd,
+            volume_gib=150,
         )
         self.rooms = self._rooms(settings)
 

@@ -3,11 +3,11 @@
 from itertools import cycle
 
 from control_plane.core.accept import rejected
-from control_plane.core.report import letter_of
+from control_plane.core.letters import letter_of
 from control_plane.core.state import AttemptEnd, Job, JobState, ManifestRef, Notice, NoticeKind, Wait, WaitKind
 from jobspec.heartbeat import PublishedCheckpoint
 from jobspec.status import ProblemLine
-from tests.core.worlds import FIRST, START, Story, at, heartbeat, new_job
+from tests.core.worlds import FIRST, STACK, START, Story, at, heartbeat, new_job
 
 #: In every hostile text, at the start of a line of its own: what an injected header or a forged sentence would need.
 CANARY = "CANARY"
@@ -54,5 +54,5 @@ def letter_about(body: bytes) -> tuple[str, str, str]:
     kind = NoticeKind.END if job.state is JobState.REJECTED or len(body) < 2 else list(NoticeKind)[body[1] % len(NoticeKind)]
     if kind is NoticeKind.END and not job.ended:
         job = job.model_copy(update={"state": JobState.FAILED})
-    subject, text = letter_of(job, Notice(notice_id=f"{job.job_id}#{kind}", kind=kind, owed_at=START, attempt=1), "outputs", at(100))
+    subject, text = letter_of(job, Notice(notice_id=f"{job.job_id}#{kind}", kind=kind, owed_at=START, attempt=1), STACK, at(100))
     return kind.value, subject, text

@@ -76,6 +76,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
             "STRAY_GRACE_SECONDS": "300",
             "MAX_CONCURRENT_JOBS": "10",
             "BUDGET_ACTION": "pause",
+            "MONTHLY_CAP_USD": "200",
+            "VOLUME_GIB": "150",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

@@ -491,6 +491,8 @@ def _settings(scenario: Scenario, template_version: str = "1") -> Settings:
         stray_grace_s=300.0,
         max_concurrent_jobs=scenario.max_concurrent_jobs,
         pause_on_budget=True,
+        monthly_cap_usd=1e6,
+        volume_gib=150,
     )
 
 

@@ -9,6 +9,7 @@ Items, by their key ``pk``::
     INSTANCE#<id>           job_id      appears in the same write as the attempt
     PROJECT#hold            body (S, JSON)
     PROJECT#turns           version (N), holders (L of job ids): written in the same transaction as the job that takes or gives a turn
+    SPEND#<month>           see adapters.spend: written in the same transaction as the job that is settled
     NOTICE#<notice id>      messages (SS of SNS message ids), expires_at (TTL): the publish ledger
 
 The index ``open`` (hash ``open``, range ``place``, keys only) is sparse: it holds the unsettled jobs and nothing else, so that
@@ -24,6 +25,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from control_plane.adapters.errors import InstanceTaken, JobTooLarge
+from control_plane.adapters.spend import DynamoSpend
 from control_plane.core.state import Job
 from control_plane.core.turns import WAITING, place_of, turn_of
 from control_plane.ports import Held, NoTurn, StaleVersion
@@ -48,6 +50,7 @@ class DynamoStore:
         self._dynamodb = dynamodb
         self._table = table_name
         self._max_jobs = max_concurrent_jobs
+        self._spend = DynamoSpend(dynamodb, table_name)
 
     def load(self, job_id: str) -> Job | None:
         item = _get(self._dynamodb, self._table, _job_pk(job_id))
@@ -84,12 +87,14 @@ class DynamoStore:
         new = [a.instance_id for a in job.attempts if a.instance_id not in known]
         pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
         turn = [] if stored.get("occupies", {"BOOL": False})["BOOL"] is job.occupies else [self._turn(job)]
-        outrun = self._outrun_at([put, *turn, *pointers])
+        # A settled job is saved for the last time: every instance is gone, so its cost is what it will ever be.
+        shared = [*turn, *(self._spend.settling(job, job.updated_at) if job.settled else ())]
+        outrun = self._outrun_at([put, *shared, *pointers])
         if outrun is None:
             return saved
-        if outrun > len(turn):
-            raise InstanceTaken(job.job_id, [new[outrun - 1 - len(turn)]])
-        raise StaleVersion(f"job {job.job_id}: version {job.version}, or the list of turns, is not the stored one any more")
+        if outrun > len(shared):
+            raise InstanceTaken(job.job_id, [new[outrun - 1 - len(shared)]])
+        raise StaleVersion(f"job {job.job_id}: version {job.version}, or what it shares with other jobs, is not the stored one any more")
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
         if instance_id:

@@ -14,7 +14,7 @@ from botocore.parsers import ResponseParserError
 from control_plane.adapters.refusals import PoolError, refused
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME, RefusalKind, kind_of
-from control_plane.core.state import LaunchPlan, Market, Pool
+from control_plane.core.state import LaunchPlan, Market, Pool, PriceChange
 from control_plane.ports import Clock, OutcomeUnknown, Throttled
 from jobspec import tags as tag_keys
 from jobspec.instances import GPU_INSTANCES
@@ -90,6 +90,16 @@ class Ec2Fleet:
         except _LOST as error:
             raise OutcomeUnknown(f"CreateTags for {instance_id}: {error}") from error
 
+    def price_changes(self, instance_type: str, zone: str, since: datetime) -> tuple[PriceChange, ...]:
+        """DescribeSpotPriceHistory: from its ``StartTime`` on, and the price that was in force then."""
+        pages = self._ec2.get_paginator("describe_spot_price_history").paginate(
+            InstanceTypes=[instance_type],
+            AvailabilityZone=zone,
+            ProductDescriptions=["Linux/UNIX", "Linux/UNIX (Amazon VPC)"],
+            StartTime=since,
+        )
+        return tuple(PriceChange(at=entry["Timestamp"], usd_per_h=float(entry["SpotPrice"])) for page in pages for entry in page["SpotPriceHistory"])
+
     def _launched(self, plan: LaunchPlan, entry: dict[str, Any], instance_id: str) -> LaunchedInstance:
         pools = _pools_of(plan, entry)
         # EC2 names the pool. Should it ever name an unknown one, a guess at the price is better than an overlooked instance.
@@ -102,16 +112,10 @@ class Ec2Fleet:
         if market is Market.ON_DEMAND:
             return bound
         try:
-            answer = self._ec2.describe_spot_price_history(
-                InstanceTypes=[pool.instance_type],
-                AvailabilityZone=pool.zone,
-                ProductDescriptions=["Linux/UNIX", "Linux/UNIX (Amazon VPC)"],
-                StartTime=self._now(),
-            )
-            newest = max(answer["SpotPriceHistory"], key=lambda entry: entry["Timestamp"], default=None)
-            return float(newest["SpotPrice"]) if newest else bound
+            newest = max(self.price_changes(pool.instance_type, pool.zone, self._now()), key=lambda change: change.at, default=None)
         except (ClientError, BotoCoreError, KeyError, ValueError):
             return bound
+        return newest.usd_per_h if newest else bound
 
 
 def fleet_request(plan: LaunchPlan, tags: dict[str, str]) -> dict[str, Any]:

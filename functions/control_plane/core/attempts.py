@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from control_plane.core import ledger
 from control_plane.core.closing import owe
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked, MarkerSight
 from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
-from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure
+from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure, PriceChange
 from jobspec import tags
 from jobspec.heartbeat import Phase
 from jobspec.instances import GPU_INSTANCES
@@ -21,6 +22,8 @@ WARNED_GRACE = timedelta(minutes=3)
 #: An instance powers itself off at its deadline; a minute later it is no longer trusted to.
 DEADLINE_GRACE = timedelta(seconds=60)
 MAX_POOL_FAILURES = 100
+#: A spot price changes a few times a day, and a job runs for ninety days at most; beyond this the last price is taken for the rest.
+MAX_PRICE_CHANGES = 500
 
 
 def noted(job: Job, instance_id: str, **facts: Any) -> Job:
@@ -59,7 +62,23 @@ def absorbed(job: Job, look: Looked, now: datetime) -> Job:
             gone = {"gone_at": now} if now - since >= MISSING_FOR else {}
             job = job.with_attempt(attempt.model_copy(update={"missing_since": since, **gone}))
         job = _heard(job, attempt.instance_id, look, now)
+        job = _priced(job, attempt.instance_id, look, now)
     return job
+
+
+def _priced(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
+    """Takes in the changes of the spot price that this look has read; nothing above the on-demand price is ever paid."""
+    attempt, changes = job.attempt_of(instance_id), look.prices.get(instance_id)
+    if attempt is None or changes is None:
+        return job
+    known_to = attempt.priced_at or attempt.launched_at
+    paid, last = [], ledger.usd_per_h_now(attempt)
+    for change in sorted(changes, key=lambda each: each.at):
+        usd_per_h = min(change.usd_per_h, attempt.on_demand_usd_per_h)
+        if change.at > known_to and usd_per_h != last:
+            paid.append(PriceChange(at=change.at, usd_per_h=usd_per_h))
+            last = usd_per_h
+    return job.with_attempt(attempt.model_copy(update={"price_changes": (*attempt.price_changes, *paid)[:MAX_PRICE_CHANGES], "priced_at": now}))
 
 
 def _heard(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:

@@ -5,7 +5,6 @@ backstop beside the ledger, and a mail that cannot be read is passed on to a per
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints
@@ -33,10 +32,10 @@ Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_lin
 
 
 class BudgetAlert(Document):
-    """An alert as it travels on the bus. ``origin``: aws-budgets for the account's, ledger for one job's own."""
+    """An alert as it travels on the bus. ``origin``: aws-budgets for the account's, ledger for one job's own, project-ledger for the month's."""
 
     project: Line
-    origin: Literal["aws-budgets", "ledger"]
+    origin: Literal["aws-budgets", "ledger", "project-ledger"]
     budget_name: Line = ""
     #: ACTUAL or FORECASTED; empty where the mail could not be read.
     alert_type: Literal["ACTUAL", "FORECASTED", ""] = ""
@@ -77,8 +76,3 @@ def parse_budget_mail(project: str, subject: str, message: str) -> BudgetAlert:
 def _amount(text: str) -> float | None:
     found = _AMOUNT.search(text[:100])
     return float(found.group(1) + found.group(2).replace(",", "")) if found else None
-
-
-def next_month(now: datetime) -> datetime:
-    """The start of the next calendar month (UTC): when a monthly budget begins anew."""
-    return datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)

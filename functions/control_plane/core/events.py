@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import LaunchPlan, Pool
+from control_plane.core.state import LaunchPlan, Pool, PriceChange
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker
 
@@ -81,6 +81,8 @@ class Looked:
     turn: str | None = None
     #: By notice id, for the notices that were claimed and not marked: whether the topic's second subscriber saw them.
     in_ledger: dict[str, bool] = field(default_factory=dict)
+    #: By instance id, for the attempts whose price was due: the changes of their pool's spot price since it was last known.
+    prices: dict[str, tuple[PriceChange, ...]] = field(default_factory=dict)
     rules: Rules = Rules()
 
 

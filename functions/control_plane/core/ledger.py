@@ -1,37 +1,109 @@
-"""Money and time, derived from the attempts: estimates from launch times and prices, as the receipt says.
+"""Money and time, derived from the attempts: estimates from launch times and the prices in force, as the receipt says.
 
-Billing rules (EC2 guide, "Billing for interrupted Spot Instances"): per second; a spot instance that EC2 itself
-interrupts in its first hour is free (Linux). Volumes, transfer and storage are not counted here.
+Billing rules (EC2 guide, "Billing for interrupted Spot Instances"): per second; a spot instance that EC2 itself interrupts in
+its first hour is free (Linux). A spot instance pays the price that is in force while it runs (the same guide, "Spot Instance
+pricing history"), so its hours are priced piece by piece. Volumes are estimated and named apart; S3 and transfer are not counted.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from control_plane.core.state import Attempt, Job, Market, NoticeKind
+from jobspec.instances import PRICES_AS_OF
 from jobspec.status import Receipt
 
 FREE_IF_INTERRUPTED_WITHIN = timedelta(hours=1)
 #: How far ahead money is watched: the next tick, and the last save that a stop allows.
 WATCH_AHEAD_S = 180.0
+#: A spot price moves a few times a day: it is asked for again when so much of an attempt is priced by an old one.
+PRICE_EVERY = timedelta(hours=1)
+#: The same once the instance is gone: what is left is priced once, for good.
+PRICE_LAST = timedelta(minutes=15)
+#: gp3, us-east-1 (EBS pricing page, read 2026-11): dollars a GiB and month. A month is 730 hours, as on AWS's bills.
+VOLUME_USD_PER_GIB_MONTH = 0.08
+HOURS_PER_MONTH = 730.0
 
 
 def runtime_s(attempt: Attempt, now: datetime) -> float:
     """Seconds from launch to the end of billing, or to now."""
-    return max(0.0, ((attempt.gone_at or now) - attempt.launched_at).total_seconds())
+    return max(0.0, (_end(attempt, now) - attempt.launched_at).total_seconds())
 
 
-def cost_usd(attempt: Attempt, now: datetime) -> float:
-    """The attempt's estimated instance cost in dollars, the first-hour rule applied once EC2 has ended it."""
-    free = (
+def is_free(attempt: Attempt) -> bool:
+    """EC2 took the spot instance back within its first hour: that hour is not billed."""
+    return (
         attempt.market is Market.SPOT
         and attempt.ended_by == "ec2"
         and attempt.gone_at is not None
         and attempt.gone_at - attempt.launched_at < FREE_IF_INTERRUPTED_WITHIN
     )
-    return 0.0 if free else runtime_s(attempt, now) / 3600 * attempt.usd_per_h
+
+
+def cost_usd(attempt: Attempt, now: datetime) -> float:
+    """The attempt's estimated instance cost in dollars, the first-hour rule applied once EC2 has ended it."""
+    return 0.0 if is_free(attempt) else sum(_usd(piece) for piece in _pieces(attempt, now))
+
+
+def usd_per_h_now(attempt: Attempt) -> float:
+    """The price that was last seen."""
+    return attempt.price_changes[-1].usd_per_h if attempt.price_changes else attempt.usd_per_h
+
+
+Piece = tuple[datetime, datetime, float]
+
+
+def _pieces(attempt: Attempt, now: datetime) -> Iterator[Piece]:
+    """The attempt's time by the price in force: begin, end, dollars an hour. Changes are clipped to the attempt's time."""
+    end = max(attempt.launched_at, _end(attempt, now))
+    steps = [(attempt.launched_at, attempt.usd_per_h)]
+    steps += [(change.at, change.usd_per_h) for change in attempt.price_changes if attempt.launched_at < change.at < end]
+    for (begin, usd_per_h), (until, _) in pairwise([*steps, (end, 0.0)]):
+        yield begin, until, usd_per_h
+
+
+def _usd(piece: Piece) -> float:
+    begin, end, usd_per_h = piece
+    return (end - begin).total_seconds() / 3600 * usd_per_h
+
+
+def _end(attempt: Attempt, now: datetime) -> datetime:
+    return attempt.gone_at or now
+
+
+def price_is_due(attempt: Attempt, now: datetime) -> bool:
+    """A spot attempt's price history is to be read: while it runs every hour, and once more after its end."""
+    if attempt.market is not Market.SPOT:
+        return False
+    unpriced = _end(attempt, now) - (attempt.priced_at or attempt.launched_at)
+    return unpriced >= (PRICE_EVERY if attempt.gone_at is None else PRICE_LAST)
 
 
 def job_cost_usd(job: Job, now: datetime) -> float:
     return sum(cost_usd(attempt, now) for attempt in job.attempts)
+
+
+def by_month(job: Job, now: datetime) -> dict[str, float]:
+    """The job's cost by calendar month (UTC), ``2026-11``: where an attempt runs over midnight of the last day, it is parted there."""
+    months: dict[str, float] = {}
+    for attempt in job.attempts:
+        for begin, end, usd_per_h in _pieces(attempt, now) if not is_free(attempt) else ():
+            while begin < end:
+                until = min(end, next_month(begin))
+                month = month_of(begin)
+                months[month] = months.get(month, 0.0) + _usd((begin, until, usd_per_h))
+                begin = until
+    return months
+
+
+def month_of(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m}"
+
+
+def next_month(now: datetime) -> datetime:
+    """The start of the next calendar month (UTC): when a monthly budget begins anew."""
+    now = now.astimezone(UTC)
+    return datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
 
 
 def job_runtime_s(job: Job, now: datetime) -> float:
@@ -41,7 +113,7 @@ def job_runtime_s(job: Job, now: datetime) -> float:
 
 def burn_usd_per_h(job: Job) -> float:
     """Dollars an hour of the instances that are not known to be gone."""
-    return sum(attempt.usd_per_h for attempt in job.attempts if attempt.gone_at is None)
+    return sum(usd_per_h_now(attempt) for attempt in job.attempts if attempt.gone_at is None)
 
 
 def projected_usd(job: Job, now: datetime) -> float:
@@ -49,16 +121,49 @@ def projected_usd(job: Job, now: datetime) -> float:
     return job_cost_usd(job, now) + burn_usd_per_h(job) * WATCH_AHEAD_S / 3600
 
 
-def receipt(job: Job, now: datetime) -> Receipt:
-    """What the job cost so far, beside the same instance time at on-demand prices."""
+# --- the receipt ----------------------------------------------------------------------------------------------------
+
+
+def second_start_s(job: Job, attempt: Attempt) -> float:
+    """Seconds that a later attempt spent before its first step: an uninterrupted run would not have needed them."""
+    if attempt.heartbeat is None or attempt.number == 1:
+        return 0.0
+    return sum(attempt.heartbeat.stages_s.values())
+
+
+def lost_s(job: Job, attempt: Attempt) -> float:
+    """Seconds of the attempt's training that its successor had to do again, by the attempt's own pace."""
+    after = next((other for other in job.attempts if other.number > attempt.number and other.heartbeat is not None), None)
+    beat = attempt.heartbeat
+    if beat is None or after is None or after.heartbeat is None or after.heartbeat.first_step is None:
+        return 0.0
+    done = beat.step - (beat.first_step or 0)
+    again = min(beat.step - after.heartbeat.first_step, done)
+    if done <= 0 or again <= 0:
+        return 0.0
+    trained_s = (beat.at - attempt.launched_at).total_seconds() - sum(beat.stages_s.values())
+    return max(0.0, trained_s) / done * again
+
+
+def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
+    """What the job cost so far, beside what the same work would have cost on-demand: without second starts and work done twice."""
     cost = job_cost_usd(job, now)
-    on_demand = sum(runtime_s(attempt, now) / 3600 * attempt.on_demand_usd_per_h for attempt in job.attempts)
+    lost = {attempt.number: lost_s(job, attempt) for attempt in job.attempts}
+    on_demand = sum(
+        max(0.0, runtime_s(attempt, now) - second_start_s(job, attempt) - lost[attempt.number]) / 3600 * attempt.on_demand_usd_per_h for attempt in job.attempts
+    )
+    seconds = job_runtime_s(job, now)
     return Receipt(
         cost_usd=round(cost, 4),
         on_demand_usd=round(on_demand, 4),
         saved_usd=round(on_demand - cost, 4),
-        runtime_s=round(job_runtime_s(job, now), 1),
-        note="Estimated from launch times and the price at launch; volumes, transfer and S3 are not included.",
+        saved_percent=round(100 * (on_demand - cost) / on_demand, 1) if on_demand else 0.0,
+        volumes_usd=round(seconds / 3600 / HOURS_PER_MONTH * volume_gib * VOLUME_USD_PER_GIB_MONTH, 4),
+        runtime_s=round(seconds, 1),
+        lost_s=round(sum(lost.values()), 1),
+        free_attempts=sum(is_free(attempt) for attempt in job.attempts),
+        note="Estimated: instance seconds at the spot price in force, on-demand prices of us-east-1 as of "
+        f"{PRICES_AS_OF}. Volumes are apart; S3 and transfer are not included.",
     )
 
 

@@ -105,6 +105,13 @@ class AttemptEnd(StrEnum):
 EndedBy = Literal["ec2", "dropforge", "instance", "unknown"]
 
 
+class PriceChange(Document):
+    """From ``at`` on the pool's spot price is this; seen in EC2's price history while the attempt ran, or after."""
+
+    at: UtcTime
+    usd_per_h: float
+
+
 class Attempt(Document):
     """One instance, from the answer of its launch on."""
 
@@ -112,9 +119,12 @@ class Attempt(Document):
     instance_id: InstanceId
     instance_type: str
     zone: str
+    #: The price at launch; ``price_changes`` are those since, oldest first, known up to ``priced_at``.
     usd_per_h: float
     on_demand_usd_per_h: float
     launched_at: UtcTime
+    price_changes: tuple[PriceChange, ...] = ()
+    priced_at: UtcTime | None = None
     ticket_at: UtcTime | None = None
     #: The newest heartbeat, and when the control plane first saw it: two clocks, never compared with each other.
     heartbeat: Heartbeat | None = None

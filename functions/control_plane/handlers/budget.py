@@ -11,7 +11,7 @@ from control_plane.parsers import parse_budget_event
 
 def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any] | Ignored:
     alert = parse_budget_event(event, rooms.settings.project)
-    return alert if isinstance(alert, Ignored) else {"did": take_up(alert, rooms.driver, rooms.holds, pause=rooms.settings.pause_on_budget)}
+    return alert if isinstance(alert, Ignored) else {"did": take_up(alert, rooms.driver, rooms.holds, rooms.spend, pause=rooms.settings.pause_on_budget)}
 
 
 handler = door(handle)

@@ -21,7 +21,14 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         return bool(context.get_remaining_time_in_millis() > SWEEP_MS)
 
     began = rooms.now()
-    result = tick(rooms.driver, rooms.bus, stray_grace_s=rooms.settings.stray_grace_s, has_time=has_time)
+    result = tick(
+        rooms.driver,
+        rooms.bus,
+        rooms.spend,
+        stray_grace_s=rooms.settings.stray_grace_s,
+        monthly_cap_usd=rooms.settings.monthly_cap_usd,
+        has_time=has_time,
+    )
     found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time, tick_began=began)
     counts = {**result.counts, "ManifestsFound": found}
     if result.failures or failures:

@@ -9,6 +9,7 @@ from control_plane.adapters.ec2 import Ec2Fleet
 from control_plane.adapters.eventbridge import EventBridgeBus
 from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
+from control_plane.adapters.spend import DynamoSpend
 from control_plane.driver import Driver
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted
@@ -46,6 +47,10 @@ class Rooms:
         return DynamoLedger(self._client("dynamodb"), self.settings.table_name)
 
     @cached_property
+    def spend(self) -> DynamoSpend:
+        return DynamoSpend(self._client("dynamodb"), self.settings.table_name)
+
+    @cached_property
     def bus(self) -> EventBridgeBus:
         return EventBridgeBus(self._client("events"))
 
@@ -66,4 +71,5 @@ class Rooms:
             data_bucket=facts.data_bucket,
             outputs_bucket=facts.outputs_bucket,
             heartbeat_s=facts.heartbeat_s,
+            volume_gib=facts.volume_gib,
         )

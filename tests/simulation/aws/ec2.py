@@ -114,8 +114,8 @@ class Ec2:
         return self._call("describe_instances", (wanted.get(tag_keys.JOB) or ["every job"])[0], read)
 
     def get_paginator(self, operation: str) -> Any:
-        assert operation == "describe_instances"
-        return Paginator(self.describe_instances)
+        pages = {"describe_instances": self.describe_instances, "describe_spot_price_history": self.describe_spot_price_history}
+        return Paginator(pages[operation])
 
     def terminate_instances(self, *, InstanceIds: list[str]) -> dict[str, Any]:
         self.terminate_calls.extend(InstanceIds)
@@ -144,7 +144,7 @@ class Ec2:
     def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str, **_: Any) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             price = self.usd_per_h("spot", InstanceTypes[0], AvailabilityZone)
-            return {"SpotPriceHistory": [{"SpotPrice": str(price), "Timestamp": self.account.now()}]}
+            return {"SpotPriceHistory": [{"SpotPrice": str(price), "Timestamp": self.account.now()}], "_next": None}
 
         return self._call("describe_spot_price_history", f"{InstanceTypes[0]} {AvailabilityZone}", read)
 

@@ -1,0 +1,136 @@
+"""The e-mails as they are read: whole letters, kept as text in ``golden/``. ``python -m tests.core.test_letters`` writes them anew."""
+
+from pathlib import Path
+
+import pytest
+
+from control_plane.core.accept import rejected
+from control_plane.core.letters import MAX_SUBJECT, letter_of
+from control_plane.core.state import Job, JobState, ManifestRef, Notice, NoticeKind, Wait, WaitKind
+from jobspec.heartbeat import Notice as Warning_
+from jobspec.marker import FailureCode, Outcome
+from jobspec.status import ProblemLine
+from tests.core.worlds import FIRST, SECOND, STACK, START, THIRD, Story, at, heartbeat, marker, new_job
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def clean() -> Job:
+    story = Story(new_job())
+    story.running()
+    story.gone(FIRST)
+    story.look(5400, markers={FIRST: marker(story.job, FIRST)})
+    return story.job
+
+
+def interrupted_twice() -> Job:
+    """The second is taken back within its hour, so it is free; the third does ten steps again."""
+    story = Story(new_job())
+    story.running()
+    for number, (gone, came, seconds) in enumerate(((FIRST, SECOND, 4000), (SECOND, THIRD, 6500))):
+        warned = heartbeat(story.job, gone, seq=9, step=40 + 20 * number, first_step=40 * number, notice=Warning_(kind="interruption", at=at(seconds)))
+        story.look(seconds, heartbeats={gone: warned.model_copy(update={"at": at(seconds), "stages_s": {"stage_model": 60.0, "load": 20.0}})})
+        story.launch(seconds + 5, came)
+        story.gone(gone, "Server.SpotInstanceTermination")
+        story.look(seconds + 130)
+    last = heartbeat(story.job, THIRD, seq=2, step=100, first_step=50).model_copy(update={"at": at(9000), "stages_s": {"stage_model": 50.0, "load": 20.0}})
+    story.look(9000, heartbeats={THIRD: last})
+    story.gone(THIRD)
+    story.look(9100, markers={THIRD: marker(story.job, THIRD)})
+    return story.job
+
+
+def stopped_by_budget() -> Job:
+    story = Story(new_job(limits={"budget_usd": 0.5}))
+    story.running()
+    story.look(4400, heartbeats={FIRST: heartbeat(story.job, FIRST, seq=2, step=70)})
+    story.gone(FIRST)
+    story.look(4500, markers={FIRST: marker(story.job, FIRST, Outcome.STOPPED)})
+    return story.job
+
+
+def failed() -> Job:
+    story = Story(new_job())
+    story.running()
+    story.gone(FIRST)
+    story.look(300, markers={FIRST: marker(story.job, FIRST, Outcome.FAILED, FailureCode.DATA_MISSING)})
+    return story.job
+
+
+def refused() -> Job:
+    problems = (ProblemLine(path="compute.gpu", line=9, message="is missing", found="nothing", allowed="memory_gib: 24"),)
+    return rejected("tale", ManifestRef(bucket="data", key="jobs/tale.yaml", version_id="v1"), problems, START)
+
+
+def cancelled_before_it_began() -> Job:
+    story = Story(new_job())
+    story.look(0, hold="a person paused it")
+    story.look(60, manifest_present=False)
+    return story.job
+
+
+ENDS = {
+    "clean": clean,
+    "interrupted-twice": interrupted_twice,
+    "stopped-by-budget": stopped_by_budget,
+    "failed": failed,
+    "refused": refused,
+    "cancelled-before-it-began": cancelled_before_it_began,
+}
+
+
+def end_letter(name: str) -> str:
+    job = ENDS[name]()
+    (notice,) = [notice for notice in job.notices if notice.kind is NoticeKind.END]
+    subject, body = letter_of(job, notice, STACK, at(10_000))
+    return f"Subject: {subject}\n\n{body}"
+
+
+def other_letters() -> str:
+    """Every kind but the end's, one after the other."""
+    story = Story(new_job())
+    story.running()
+    wait = Wait(kind=WaitKind.QUOTA, reason="MaxSpotInstanceCountExceeded: 0 vCPU of G and VT spot", since=START, until=at(1800))
+    job = story.job.model_copy(update={"wait": wait})
+    letters = []
+    for kind in NoticeKind:
+        if kind is not NoticeKind.END:
+            subject, body = letter_of(job, Notice(notice_id=f"{job.job_id}#{kind}", kind=kind, owed_at=START, attempt=1), STACK, at(3600))
+            letters.append(f"Subject: {subject}\n\n{body}")
+    return "\n----\n".join(letters)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_letter_of_an_end_is_as_it_was_agreed(name: str) -> None:
+    assert end_letter(name) == (GOLDEN / f"end-{name}.txt").read_text()
+
+
+def test_the_other_letters_are_as_they_were_agreed() -> None:
+    assert other_letters() == (GOLDEN / "others.txt").read_text()
+
+
+def test_the_stories_end_as_their_names_say() -> None:
+    ends = {name: make().state for name, make in ENDS.items()}
+    assert ends == {
+        "clean": JobState.SUCCEEDED,
+        "interrupted-twice": JobState.SUCCEEDED,
+        "stopped-by-budget": JobState.STOPPED_BUDGET,
+        "failed": JobState.FAILED,
+        "refused": JobState.REJECTED,
+        "cancelled-before-it-began": JobState.CANCELLED,
+    }
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_subject_fits_and_says_job_end_and_dollars(name: str) -> None:
+    subject = end_letter(name).splitlines()[0].removeprefix("Subject: ")
+    assert len(subject) <= MAX_SUBJECT
+    assert subject.startswith("[Dropforge] tale ")
+    assert ("$" in subject) is bool(ENDS[name]().attempts)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for each in ENDS:
+        (GOLDEN / f"end-{each}.txt").write_text(end_letter(each))
+    (GOLDEN / "others.txt").write_text(other_letters())
