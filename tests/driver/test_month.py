@@ -134,7 +134,9 @@ def test_a_new_month_begins_at_nothing(capped: House) -> None:
     capped.deliver_budget_event()
     finish(capped)
     capped.wait((datetime(2026, 12, 2, tzinfo=UTC) - capped.now).total_seconds())
-    assert capped.tick()["SpendUsdThisMonth"] == 0
+    counted = capped.tick()
+    assert "SpendUsdThisMonth" not in counted, "nothing runs: nothing is asked, and no metric is billed"
+    assert capped.rooms.spend.month("2026-12").settled_usd == 0
     capped.put("jobs/december.yaml", name="december")
     december = capped.status("december")
     assert december is not None
