@@ -8,7 +8,7 @@ import pytest
 from agent.attempt import AgentExit
 from agent.gpus import GpuWatch
 from jobspec.heartbeat import GpuUse, Phase
-from tests.agent.cloud import Cloud, until
+from tests.agent.cloud import JOB, SECOND, Cloud, until, writer
 from tests.agent.conftest import Launch
 
 
@@ -94,6 +94,21 @@ def test_a_long_window_is_kept_in_few_slices(tmp_path: Path) -> None:
     (use,) = driver.goes_on(2 * 86400, "0, 30, 1, 2")
     assert (use.percent, use.window_s) == (30, 86400)
     assert len(driver.watch._slices) <= 62
+
+
+def test_nothing_is_measured_before_the_training(cloud: Cloud, launch: Launch) -> None:
+    cloud.replacement(until_s=60)
+    instance = launch(SECOND)
+    instance.start()
+    until(lambda: cloud.keys(f"runs/{JOB}/{writer(SECOND)}/") and cloud.heartbeat(SECOND).phase is Phase.WAITING)
+    for percent in range(4):
+        instance.folders.gpus.write_text(f"0, {percent}, 9000, 24564\n")
+        seq = cloud.heartbeat(SECOND).seq
+        until(lambda seq=seq: cloud.heartbeat(SECOND).seq > seq + 1)
+    beat = cloud.heartbeat(SECOND)
+    assert (beat.phase, beat.gpus) == (Phase.WAITING, ())
+    instance.imds.interrupt(20)
+    assert instance.join() is AgentExit.HANDED_OVER
 
 
 def test_the_heartbeat_tells_the_use_while_it_trains_and_keeps_the_last_after(cloud: Cloud, launch: Launch) -> None:
