@@ -108,9 +108,13 @@ def _wake(house: House, name: str, first: Attempt) -> None:
             budget.handle({"source": SOURCE, "detail-type": DETAIL_TYPE, "detail": alert.model_dump()}, CONTEXT, house.rooms)
 
 
+def hear_house(hearing: Hearing, house: House) -> None:
+    listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+
+
 def _heard_house(hearing: Hearing) -> House:
     house = House()
-    listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+    hear_house(hearing, house)
     return house
 
 
