@@ -179,6 +179,8 @@ def test_deleting_the_stack_leaves_the_data_and_nothing_that_runs(cloud: CloudSt
     eventually(gone)
     assert deploy.client_of(cloud, "s3").get_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept")["Body"].read() == b"kept"
     assert deploy.client_of(cloud, "dynamodb").describe_table(TableName=cloud.outputs["JobTableName"])["Table"]["TableStatus"] == "ACTIVE"
+    policy = deploy.client_of(cloud, "s3").get_bucket_policy(Bucket=cloud.outputs["OutputsBucketName"])["Policy"]
+    assert "MarkerStays" in policy
     assert deploy.client_of(cloud, "ecr").describe_repositories()["repositories"]
     functions = [function["FunctionName"] for function in deploy.client_of(cloud, "lambda").list_functions()["Functions"]]
     assert [name for name in functions if name.startswith(f"{cloud.stack}-")] == []

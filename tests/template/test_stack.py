@@ -128,10 +128,16 @@ def test_buckets_are_private_versioned_encrypted_told_of_and_kept(bucket: str) -
     assert any("AbortIncompleteMultipartUpload" in rule for rule in properties["LifecycleConfiguration"]["Rules"])
 
 
-@pytest.mark.parametrize("name", ["DataBucket", "OutputsBucket", "JobTable"])
-def test_what_holds_a_users_work_outlives_the_stack(name: str) -> None:
-    resource = Stack().template["Resources"][name]
-    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+KEPT = {"DataBucket", "DataBucketPolicy", "JobTable", "OutputsBucket", "OutputsBucketPolicy", "Repository"}
+
+
+def test_what_holds_a_users_work_and_what_guards_it_outlives_the_stack_and_nothing_else_does() -> None:
+    resources = Stack().template["Resources"]
+    policies = {name: (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) for name, resource in resources.items() if "DeletionPolicy" in resource}
+    assert policies == dict.fromkeys(KEPT, ("RetainExceptOnCreate", "Retain"))
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("| stays |") : page.index("## Delete everything")]
+    assert {name for name in re.findall(r"`(\w+)`", table)} == KEPT
 
 
 def test_no_lifecycle_rule_ever_removes_a_current_object_but_tickets_and_what_is_tagged_a_checkpoint() -> None:
