@@ -16,6 +16,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from dropforge.local.state import CloudState, LocalCloudError
+from dropforge.parameters import refusals
 from dropforge.translation import NotTranslatable, Template, read, translated
 
 ARTIFACT_BUCKET = "dropforge-local-artifacts"
@@ -40,6 +41,9 @@ def client_of(cloud: CloudState, service: str) -> Any:
 
 def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dict[str, str]:
     """Create or update the stack; returns its outputs. Raises LocalCloudError with CloudFormation's own reasons."""
+    wrong = refusals(_read(template), parameters)
+    if wrong:
+        raise LocalCloudError(" ".join(wrong))
     try:
         plain = translated(_packaged(cloud, template), cloud.region)
     except NotTranslatable as refused:

@@ -1,36 +1,18 @@
-"""What a deploy is asked: each parameter explains itself, its default answers, and a wrong answer is refused with a sentence.
-
-CloudFormation does the refusing; ``refusals`` says what it would, from the template's own constraints and rules (CloudFormation guide,
-"Parameters" and "Rules").
-"""
+"""What a deploy is asked: each parameter explains itself, its default answers, and a wrong answer is refused with a sentence."""
 
 import re
 from typing import Any
 
 import pytest
 
-from tests.template.stack import Stack
+from dropforge.local.deploy import deploy
+from dropforge.local.state import CloudState, LocalCloudError
+from dropforge.parameters import refusals as refusals_of
+from tests.template.stack import ROOT, Stack
 
 
 def refusals(**given: str) -> list[str]:
-    """The sentences with which CloudFormation would refuse these answers; the other parameters have their defaults."""
-    stack = Stack(parameters=given)
-    specs: dict[str, dict[str, Any]] = stack.template["Parameters"]
-    said = [specs[name]["ConstraintDescription"] for name, value in given.items() if not _takes(specs[name], value)]
-    for rule in stack.template["Rules"].values():
-        if stack.holds(rule["RuleCondition"]):
-            said += [each["AssertDescription"] for each in rule["Assertions"] if not stack.holds(each["Assert"])]
-    return said
-
-
-def _takes(spec: dict[str, Any], value: str) -> bool:
-    if "AllowedValues" in spec and value not in map(str, spec["AllowedValues"]):
-        return False
-    if spec["Type"] == "Number":
-        if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-            return False
-        return spec.get("MinValue", float("-inf")) <= float(value) <= spec.get("MaxValue", float("inf"))
-    return re.fullmatch(spec.get("AllowedPattern", ".*"), value) is not None
+    return refusals_of(Stack().template, given)
 
 
 def _parameters() -> dict[str, dict[str, Any]]:
@@ -114,3 +96,19 @@ def test_right_answers_together_are_taken() -> None:
     assert refusals(VpcId=VPC, SubnetIds=f"{SUBNET},subnet-0fedcba9876543210", NotificationEmail="you@example.com") == []
     assert refusals(GitHubRepository="me/it", GitHubRepositoryId="1", GitHubOwnerId="2") == []
     assert refusals(BakedAmiId="ami-0123456789abcdef0") == []
+
+
+def test_a_name_that_is_no_parameter_is_refused() -> None:
+    assert refusals(MonthlyCap="5") == ["MonthlyCap is no parameter of this template."]
+
+
+def test_a_rule_with_a_function_that_is_not_known_here_is_never_taken_as_held() -> None:
+    template = {"Parameters": {}, "Rules": {"R": {"Assertions": [{"Assert": {"Fn::Contains": [["a"], "a"]}, "AssertDescription": "x"}]}}}
+    with pytest.raises(ValueError, match="Fn::Contains"):
+        refusals_of(template, {})
+
+
+def test_the_local_cloud_refuses_with_the_same_sentence_before_it_touches_anything() -> None:
+    nowhere = CloudState(0, 0, 1, "us-east-1", "none", "none", "none", "dropforge")
+    with pytest.raises(LocalCloudError, match="MonthlyCapUsd must be a number of US dollars"):
+        deploy(nowhere, ROOT / "template.yaml", {"MonthlyCapUsd": "0"})

@@ -6,6 +6,7 @@ PATH. The tests of this file are one story, in order. What only AWS can show is 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -123,14 +124,42 @@ def test_compiled_packages_are_for_the_machine_that_the_functions_run_on(build: 
     assert [name for name in modules if "cpython-313-aarch64-linux-gnu" not in name] == []
 
 
-def test_it_is_deployed_and_its_functions_run(cloud: CloudState, build: Path) -> None:
+def test_it_is_deployed(cloud: CloudState, build: Path) -> None:
     done = deployed(cloud, build, NotificationEmail="you@example.com", HeartbeatSeconds="2")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert stack_of(cloud)["StackStatus"] == "CREATE_COMPLETE"
-    tick = (ROOT / "events/tick.json").read_bytes()
-    answer = deploy.client_of(cloud, "lambda").invoke(FunctionName=outputs_of(cloud)["ReconcileFunctionName"], Payload=tick)
-    assert "FunctionError" not in answer
-    assert json.loads(answer["Payload"].read())["outcome"] == "done"
+
+
+def invoked(cloud: CloudState, function: str, event: bytes) -> dict[str, Any]:
+    """The function's answer to an event; fails where it failed."""
+    answer = deploy.client_of(cloud, "lambda").invoke(FunctionName=outputs_of(cloud)[f"{function}Name"], Payload=event)
+    said: dict[str, Any] = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def test_every_sample_event_is_accepted_by_its_function(cloud: CloudState) -> None:
+    rows = re.findall(r"^\| (`[^|]*\.json`) \| `(\w+)` \|", (ROOT / "events/README.md").read_text(), re.MULTILINE)
+    samples = {file: function for files, function in rows for file in re.findall(r"`([\w-]+\.json)`", files)}
+    assert samples.keys() == {path.name for path in (ROOT / "events").glob("*.json")}
+    outcomes = {file: invoked(cloud, function, (ROOT / "events" / file).read_bytes())["outcome"] for file, function in samples.items()}
+    # Other buckets, instances and projects are named in them: not ours is a right answer.
+    assert set(outcomes.values()) <= {"done", "ignored"}, outcomes
+    assert {outcomes["tick.json"], outcomes["curfew.json"]} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("words", "function", "outcome"),
+    [
+        (("cloudwatch", "scheduled-event"), "ReconcileFunction", "done"),
+        (("sns", "notification"), "BudgetRelayFunction", "ignored"),
+        (("sns", "notification"), "PublishLedgerFunction", "ignored"),
+    ],
+)
+def test_an_event_that_sam_generates_is_accepted(cloud: CloudState, words: tuple[str, ...], function: str, outcome: str) -> None:
+    made = sam("local", "generate-event", *words)
+    assert made.returncode == 0, made.stderr
+    assert invoked(cloud, function, made.stdout.encode())["outcome"] == outcome
 
 
 def test_the_same_again_changes_nothing_and_is_no_failure(cloud: CloudState, build: Path) -> None:

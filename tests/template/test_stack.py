@@ -137,7 +137,7 @@ def test_what_holds_a_users_work_and_what_guards_it_outlives_the_stack_and_nothi
     assert policies == dict.fromkeys(KEPT, ("RetainExceptOnCreate", "Retain"))
     page = (ROOT / "docs/operations.md").read_text()
     table = page[page.index("| stays |") : page.index("## Delete everything")]
-    assert {name for name in re.findall(r"`(\w+)`", table)} == KEPT
+    assert set(re.findall(r"`(\w+)`", table)) == KEPT
 
 
 def test_no_lifecycle_rule_ever_removes_a_current_object_but_tickets_and_what_is_tagged_a_checkpoint() -> None:
