@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dropforge.cli import main as dropforge
+from tools.generated import write_or_check
 
 TARGET = Path("docs/cli.md")
 _WIDTH = 100
@@ -45,16 +46,5 @@ def _commands(command: click.Command, words: tuple[str, ...], parent: click.Cont
             yield from _commands(child, (*words, name), context)
 
 
-def main() -> int:
-    wanted = page()
-    if "--check" not in sys.argv[1:]:
-        TARGET.write_text(wanted)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == wanted:
-        return 0
-    print(f"{TARGET} is not what the commands say; run: make generate", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(TARGET, page(), "the command line"))

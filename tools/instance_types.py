@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from jobspec.instances import GPU_INSTANCES, PRICES_AS_OF, PRICES_REGION, GpuInstance
+from tools.generated import write_or_check
 
 TARGET = Path("docs/instances.md")
 
@@ -32,16 +33,5 @@ def _row(offer: GpuInstance) -> str:
     return f"| `{offer.name}` | {offer.gpus} x {offer.gpu} | {offer.gpu_memory_gib:g} GiB | {offer.vcpus} | {prices} |\n"
 
 
-def main() -> int:
-    wanted = page()
-    if "--check" not in sys.argv[1:]:
-        TARGET.write_text(wanted)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == wanted:
-        return 0
-    print(f"{TARGET} is not what jobspec.instances says; run: make generate", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(TARGET, page(), "jobspec.instances"))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from control_plane.core.state import ENDS, TRANSITIONS, JobState
+from tools.generated import write_or_check
 
 TARGET = Path("docs/state-machine.md")
 
@@ -34,16 +35,5 @@ def page() -> str:
     return _HEAD + "\n".join(arrows) + "\n" + _FOOT + "\n".join(table) + "\n"
 
 
-def main() -> int:
-    wanted = page()
-    if "--check" not in sys.argv[1:]:
-        TARGET.write_text(wanted)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == wanted:
-        return 0
-    print(f"{TARGET} is not what the core says; run: make generate", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(TARGET, page(), "the core"))
