@@ -464,6 +464,21 @@ def test_three_fruitless_attempts_in_a_row_are_enough() -> None:
         story.look(number * 2000 + 2)
     assert story.job.state is JobState.FAILED
     assert len(story.job.attempts) == 3
+    assert "dropforge doctor" in story.job.reason, "no instance ever spoke: the image is missing, or the way to it"
+
+
+def test_a_job_whose_instances_spoke_is_not_told_to_look_for_the_image() -> None:
+    story = Story(new_job())
+    for number, instance_id in enumerate((FIRST, SECOND, THIRD)):
+        story.look(number * 2000)
+        story.launch(number * 2000 + 1, instance_id)
+        if number == 1:
+            story.look(number * 2000 + 2, heartbeats={instance_id: heartbeat(story.job, instance_id, seq=1, step=0)})
+        story.gone(instance_id)
+        story.look(number * 2000 + 3)
+    assert story.job.state is JobState.FAILED
+    assert "made no progress" in story.job.reason
+    assert "dropforge doctor" not in story.job.reason
 
 
 def test_interruptions_are_not_fruitless() -> None:

@@ -298,7 +298,7 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     if len(job.attempts) >= limits.max_attempts:
         return job if _draining(job) else end(job, JobState.FAILED, f"max_attempts ({limits.max_attempts}) used up; the last one {_last_words(job)}", now)
     if attempts.fruitless_in_a_row(job) >= MAX_FRUITLESS_ATTEMPTS:
-        return end(job, JobState.FAILED, f"{MAX_FRUITLESS_ATTEMPTS} attempts in a row made no progress; the last one {_last_words(job)}", now)
+        return end(job, JobState.FAILED, _fruitless(job), now)
     if job.wait is not None and job.wait.kind not in QUEUED and now - job.wait.since >= timedelta(seconds=limits.max_wait):
         return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
     if look.hold is not None:
@@ -320,6 +320,14 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
 def _draining(job: Job) -> bool:
     """A warned attempt is still open: it may yet finish, or publish its last checkpoint."""
     return any(attempt.is_open for attempt in job.attempts)
+
+
+def _fruitless(job: Job) -> str:
+    """That the job made no progress, and what to do where no instance of it ever spoke: then it is not the job, it is the stack."""
+    said = f"{MAX_FRUITLESS_ATTEMPTS} attempts in a row made no progress; the last one {_last_words(job)}"
+    if any(attempt.heartbeat is not None for attempt in job.attempts[-MAX_FRUITLESS_ATTEMPTS:]):
+        return said
+    return f"{said}. None of them sent a heartbeat: is the image in its repository, and do instances reach it and S3? `dropforge doctor`, lines image and route"
 
 
 def _last_words(job: Job) -> str:
