@@ -103,3 +103,13 @@ def test_a_reward_model_loads_as_its_card_says_and_prefers_what_was_chosen(tiny_
             for key in ("chosen", "rejected")
         )
     assert good > bad
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((8, 9), "bfloat16"), ((9, 0), "bfloat16")])
+def test_the_precision_follows_the_gpu(capability: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import model
+
+    monkeypatch.setattr(model.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(model.torch.cuda, "get_device_capability", lambda: capability)
+    assert model.resolve_dtype("auto") == dtype
+    assert model.resolve_dtype("float32") == "float32"

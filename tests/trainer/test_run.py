@@ -75,6 +75,20 @@ def test_the_final_folder_holds_all_that_a_user_needs_and_no_pickle(whole_run: P
     assert "s3://bucket/tiny" in card
 
 
+def test_tensorboard_reads_the_whole_curve_as_one_run(whole_run: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = (whole_run / "final/tensorboard").iterdir()
+    body, losses = path.read_bytes(), {}
+    while body:  # each record: 8 bytes of length, 4 of checksum, the event, 4 of checksum
+        size = int.from_bytes(body[:8], "little")
+        event = Event.FromString(body[12 : 12 + size])
+        losses.update((event.step, value.simple_value) for value in event.summary.value if value.tag == "train/loss")
+        body = body[16 + size :]
+    curve = [json.loads(line) for line in (whole_run / "final/metrics.jsonl").read_text().splitlines()]
+    assert losses == {entry["step"]: pytest.approx(entry["loss"], rel=1e-6) for entry in curve}
+
+
 def test_the_adapter_names_its_base_and_the_revision_of_a_hub_model(tiny_model: Path, tmp_path: Path) -> None:
     revision = "0123456789" * 4
     path = make_run(tmp_path / "run", tiny_model, model_reference=f"org/tiny@{revision}", training={"max_steps": 1})
@@ -169,6 +183,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "micro batch": ({"training": {"micro_batch_size": 2}}, "settings.training.micro_batch_size"),
     "length of the run": ({"training": {"max_steps": 20}}, "settings.training.max_steps"),
     "adapter": ({"adapter": {"r": 8}}, "settings.adapter.r"),
+    "evaluations": ({"evaluation": {"interval_steps": 5}}, "settings.evaluation.interval_steps: 5 here, None in the checkpoint"),
     "held-out share": ({"eval_fraction": 0.2}, "settings.data.eval_fraction"),
 }
 
