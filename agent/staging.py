@@ -21,6 +21,7 @@ from agent.rows import BadRows, check_first_row
 from agent.settings import Folders
 from agent.sources import sources_of
 from agent.store import Absent, Check, Found, Store
+from jobspec import keys
 from jobspec.base import Document, FileDigest
 from jobspec.data import Source
 from jobspec.marker import Failure, FailureCode
@@ -45,14 +46,6 @@ class Staged(Document):
     """Source (with the object's etag or the hub's revision) to the files that came from it, relative to the run folder."""
 
     sources: dict[str, tuple[FileDigest, ...]] = Field(default_factory=dict)
-
-
-def split_location(location: str, bucket: str) -> tuple[str, str]:
-    """Bucket and key of a manifest's location; a plain key lies in ``bucket``."""
-    if location.startswith("s3://"):
-        found, _, key = location.removeprefix("s3://").partition("/")
-        return found, key
-    return bucket, location
 
 
 def free_bytes(folder: Path) -> int:
@@ -94,7 +87,7 @@ class Stager:
             raise StagingFailed(FailureCode.MODEL_INVALID, f"the model {self._ticket.manifest.model.reference()} {found}")
 
     def _data_from_s3(self, role: str, source: Source, place: str) -> None:
-        bucket, key = split_location(str(source.path), self._ticket.data_bucket)
+        bucket, key = keys.split_location(str(source.path), self._ticket.data_bucket)
         called = f"the data file s3://{bucket}/{key}"
         try:
             facts = self._store.facts(bucket, key)
@@ -136,7 +129,7 @@ class Stager:
             raise StagingFailed(error.code, str(error)) from None
 
     def _model_from_s3(self) -> None:
-        bucket, key = split_location(str(self._ticket.manifest.model.s3), self._ticket.data_bucket)
+        bucket, key = keys.split_location(str(self._ticket.manifest.model.s3), self._ticket.data_bucket)
         prefix = key.rstrip("/") + "/"
         try:
             listed = list(self._store.list(bucket, prefix))

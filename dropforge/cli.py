@@ -1,6 +1,6 @@
 """The command line's front door: every command by its name. What they do lies in the rooms beside.
 
-``manifests`` (before a job), ``jobs`` (a job), ``operate`` (a stack), ``local`` (the laptop cloud). Rules of this file: it
+``manifests`` and ``plan`` (before a job), ``jobs`` (a job), ``operate`` (a stack), ``local`` (the laptop cloud). Rules of this file: it
 imports click and nothing that takes longer; a room's ``commands`` module imports what a command needs when it runs.
 """
 
@@ -10,6 +10,7 @@ from dropforge.jobs.commands import cancel, cost, download, interrupt, list_jobs
 from dropforge.lazy import Later
 from dropforge.manifests.commands import init, validate
 from dropforge.operate.commands import doctor, pause, redrive, resume, stop_all
+from dropforge.plan.commands import plan
 from dropforge.refusals import SpeakingGroup
 
 
@@ -37,7 +38,7 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    *(init, validate),
+    *(init, validate, plan),
     *(submit, list_jobs, status, logs, cancel, retry, download, cost, interrupt),
     *(doctor, pause, resume, stop_all, redrive),
     completion,

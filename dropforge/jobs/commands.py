@@ -38,12 +38,15 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
     """Check a manifest and put it into the stack's bucket: the same as `aws s3 cp FILE s3://BUCKET/jobs/`."""
     from dropforge.jobs import order
     from dropforge.manifests.summary import summary
+    from dropforge.plan.sources import expected
     from dropforge.stack import find_stack
 
     body, key = manifest.read_bytes(), order.key_for(manifest.name)
     parsed = order.checked(body, key, str(manifest))
     stack = find_stack(stack_name)
     say(as_json, summary(parsed))
+    for line in expected(parsed, stack, datetime.now(UTC)):
+        say(as_json, line)
     where = f"s3://{stack.data_bucket}/{key}"
     if dry_run:
         say(as_json, f"Would put it to {where}. Nothing was sent.")

@@ -59,7 +59,13 @@ class Submission:
         if isinstance(answer, Refusal):
             return accept.rejected(answer.name or keys.name_from_key(ref.key), ref, answer.problems, now)
         problems = accept.late_problems(answer, tuple(sorted(self.driver.fleet.offers().subnets)), now)
-        return accept.rejected(answer.name, ref, problems, now) if problems else accept.accepted(answer, ref, now)
+        if problems:
+            return accept.rejected(answer.name, ref, problems, now)
+        # Imported here: only a new manifest needs it, and a function's start is waited for.
+        from control_plane.feasibility import Feasibility
+
+        verdict = Feasibility(self.driver.objects, (self.driver.data_bucket, self.driver.outputs_bucket)).judge(answer, now)
+        return accept.rejected(answer.name, ref, verdict.problems, now) if verdict.problems else accept.accepted(answer, ref, now, verdict.remark)
 
     def _refused_beside(self, job: Job, held: Held) -> Job:
         problem = ProblemLine(

@@ -51,6 +51,14 @@ class MarkerKey:
     instance_id: str
 
 
+def split_location(location: str, bucket: str) -> tuple[str, str]:
+    """Bucket and key of a manifest's location; a plain key lies in ``bucket``."""
+    if location.startswith("s3://"):
+        found, _, key = location.removeprefix("s3://").partition("/")
+        return found, key
+    return bucket, location
+
+
 def is_manifest_key(key: str) -> bool:
     """True for a key that the submit handler accepts as a manifest."""
     return _MANIFEST_KEY.fullmatch(key) is not None

@@ -4,6 +4,7 @@ Everything behind the doors is the real thing, adapters included; only the boto3
 """
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Resu
 from jobspec.status import Status
 from jobspec.ticket import StopOrder, Ticket
 from tests.driver.faults import Faults
+from tests.planning.architectures import TINY_LLAMA
 from tests.simulation.aws import Account
 
 DATA, OUTPUTS = "data-bucket", "outputs-bucket"
@@ -33,6 +35,11 @@ MANIFEST: dict[str, Any] = {
     "data": {"train": "data/train.jsonl"},
     "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"]},
     "notify": {"on": []},
+}
+#: What the manifest names: a model of some million parameters, and two rows.
+MATERIAL: dict[str, bytes] = {
+    "models/m/config.json": json.dumps(TINY_LLAMA).encode(),
+    "data/train.jsonl": b'{"prompt": "a", "completion": "b"}\n' * 2,
 }
 #: How long EC2 takes to end an instance that it was asked to end.
 ENDS_IN_S = 20
@@ -74,6 +81,8 @@ class House:
         self.s3 = self.account.s3
         for bucket in (DATA, OUTPUTS):
             self.s3.make_bucket(bucket)
+        for key, body in MATERIAL.items():
+            self.s3.write(DATA, key, body)
         settings = Settings(
             project=self.account.project,
             table_name="jobs",

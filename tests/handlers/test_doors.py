@@ -21,7 +21,7 @@ from jobspec.base import FileDigest
 from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Outcome, Results
 from tests.contract.sides import MotoSide
-from tests.driver.house import MANIFEST
+from tests.driver.house import MANIFEST, MATERIAL
 
 EVENTS = Path(__file__).parents[2] / "events"
 DATA, OUTPUTS = "dropforge-databucket-example", "dropforge-outputsbucket-example"
@@ -54,6 +54,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         for bucket in (DATA, OUTPUTS):
             s3.create_bucket(Bucket=bucket)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        for key, body in MATERIAL.items():
+            s3.put_object(Bucket=DATA, Key=key, Body=body)
         MotoSide().job_table()
         subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
         image = ec2.register_image(Name="gpu", RootDeviceName="/dev/sda1")["ImageId"]

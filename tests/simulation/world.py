@@ -25,6 +25,7 @@ from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings
 from jobspec import tags
 from jobspec.ticket import Ticket
+from tests.planning.architectures import TINY_LLAMA
 from tests.simulation import records
 from tests.simulation.aws import Account, aws_error, lost_answer
 from tests.simulation.aws.ec2 import Instance
@@ -81,6 +82,7 @@ class World:
         self.data_bucket, self.outputs_bucket = DATA, OUTPUTS
         self.account.s3.make_bucket(DATA)
         self.account.s3.make_bucket(OUTPUTS)
+        self.account.s3.write(DATA, "models/m/config.json", json.dumps(TINY_LLAMA).encode())
         self.counts: Counter[str] = Counter()
         self.rooms = Rooms(_settings(scenario), self.account.client, self._function_clock, self._count)
         self.invocations: dict[Any, Invocation] = {}
@@ -196,6 +198,7 @@ class World:
             "notify": {"on": list(plan.notify)},
             "priority": plan.priority,
         }
+        self.account.s3.write(DATA, f"data/train{salt}.jsonl", b'{"text": "a tale"}\n')
         body = text if text is not None else json.dumps(manifest).encode() if plan.valid else b"name: [tale"
         self.note("a user", f"puts {key}")
         version_id = self.account.s3.write(DATA, key, body)

@@ -15,8 +15,10 @@ def job_id_of(name: str, ref: ManifestRef) -> str:
     return f"{name}-{digest[:10]}"
 
 
-def accepted(manifest: Manifest, ref: ManifestRef, now: datetime) -> Job:
-    job = _born(manifest.name, ref, manifest, JobState.ACCEPTED, "the manifest is valid", now)
+def accepted(manifest: Manifest, ref: ManifestRef, now: datetime, remark: str = "") -> Job:
+    """A job that begins. ``remark``: what its plan expects."""
+    reason = f"the manifest is valid. {remark}" if remark else "the manifest is valid"
+    job = _born(manifest.name, ref, manifest, JobState.ACCEPTED, reason[:500], now)
     return owe(job, NoticeKind.ACCEPTED, now)
 
 

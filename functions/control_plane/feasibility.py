@@ -1,0 +1,76 @@
+"""Whether a manifest can work at all, from a look at what it names: refused before anything is paid, or told with what to expect.
+
+Looks into the project's own buckets only. What cannot be read or understood (another bucket, an unknown model, a passing fault) is
+no reason to refuse: then the instance finds out.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from control_plane.ports import Objects
+from jobspec import keys
+from jobspec.manifest import Manifest
+from jobspec.status import ProblemLine
+from planning.estimate import plan_of
+from planning.refusals import refusals, warnings
+from planning.shape import CannotTell
+from planning.subject import Absent, Seen, absent_eval, data_rows, model_shape
+from planning.words import expectation
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``problems``: why it is refused. ``remark``: what to expect, for the status and the e-mail; empty where nothing can be told."""
+
+    problems: tuple[ProblemLine, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Feasibility:
+    """Looks at one manifest at a time. ``buckets``: the project's own; the first is the one that plain keys lie in."""
+
+    objects: Objects
+    buckets: tuple[str, ...]
+
+    def judge(self, manifest: Manifest, now: datetime) -> Verdict:
+        """Never raises: a plan is advice, and no job is held up for the lack of it."""
+        absent: list[ProblemLine] = []
+        shape = _told("model", lambda: model_shape(manifest, self._look), absent)
+        rows = _told("data", lambda: data_rows(manifest, self._look), absent)
+        absent += _told("held-out data", lambda: list(absent_eval(manifest, self._look)), absent) or []
+        if absent:
+            return Verdict(tuple(absent))
+        plan = _told("plan", lambda: plan_of(manifest, shape, rows), absent) if shape is not None else None
+        if plan is None:
+            return Verdict()
+        if found := refusals(plan, manifest, now):
+            return Verdict(found)
+        return Verdict((), " ".join((expectation(plan, manifest), *warnings(plan, manifest, now))))
+
+    def _look(self, location: str, most: int) -> Seen | None:
+        bucket, key = keys.split_location(location, self.buckets[0])
+        if bucket not in self.buckets:
+            raise CannotTell(f"s3://{bucket} is none of the project's buckets")
+        found = self.objects.get(bucket, key, max_bytes=most)
+        return Seen(found.body, found.size) if found is not None else None
+
+
+def _told(what: str, look: Callable[[], T], absent: list[ProblemLine]) -> T | None:
+    """The answer; None, with a line in the log, where it cannot be told. What is missing goes to ``absent``."""
+    try:
+        return look()
+    except Absent as error:
+        absent.append(error.problem)
+    except CannotTell as error:
+        logger.info("not planned", extra={"what": what, "why": str(error)})
+    except Exception:
+        logger.warning("could not plan", extra={"what": what}, exc_info=True)
+    return None
