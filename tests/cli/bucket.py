@@ -1,6 +1,7 @@
 """A stack's two buckets in moto, with jobs in every state: what the job commands read and write, without a cloud."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from jobspec import keys, wire
 from jobspec.base import FileDigest
 from jobspec.marker import CompletionMarker, Outcome, Results
 from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
+from tests.planning.architectures import TINY_LLAMA
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 WRITER = "AROAEXAMPLEID:i-0123456789abcdef0"
@@ -27,6 +29,11 @@ class Bucket:
     """A stack of moto's, and hands to fill it."""
 
     stack: Stack
+
+    def put_material(self) -> None:
+        """What the manifests name: a small model's configuration, and a row."""
+        for key, body in (("models/m/config.json", json.dumps(TINY_LLAMA).encode()), ("data/t.jsonl", b'{"text": "a row"}\n')):
+            self.stack.s3.put_object(Bucket=self.stack.data_bucket, Key=key, Body=body)
 
     def put_status(self, name: str, state: str = "RUNNING", **facts: Any) -> Status:
         """A job of that name, its manifest in the bucket, its status object written."""
@@ -90,4 +97,6 @@ def new_bucket() -> Iterator[Bucket]:
         for name in ("data", "outputs"):
             s3.create_bucket(Bucket=name)
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        yield Bucket(Stack("dropforge", "data", "outputs", s3))
+        made = Bucket(Stack("dropforge", "data", "outputs", s3))
+        made.put_material()
+        yield made

@@ -25,7 +25,7 @@ def test_a_mapping_or_a_file_is_put_and_gives_a_job(bucket: Bucket, tmp_path: Pa
     file = tmp_path / "other.yaml"
     file.write_bytes(MANIFEST % b"other")
     assert dropforge.submit(file).name == "other"
-    listed = bucket.stack.s3.list_objects_v2(Bucket="data")["Contents"]
+    listed = bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/")["Contents"]
     assert [item["Key"] for item in listed] == ["jobs/mine.json", "jobs/other.yaml"]
 
 
@@ -33,7 +33,7 @@ def test_a_manifest_that_is_not_valid_raises_with_every_problem_and_puts_nothing
     with pytest.raises(DropforgeError, match=r"data is missing(.|\n)*compute is missing") as raised:
         dropforge.submit({"name": "mine", "model": {"s3": "models/m/"}})
     assert "the mapping is not a valid manifest" in str(raised.value)
-    assert bucket.stack.s3.list_objects_v2(Bucket="data").get("KeyCount") == 0
+    assert bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/").get("KeyCount") == 0
 
 
 def test_waiting_tells_the_story_and_returns_the_end(bucket: Bucket) -> None:

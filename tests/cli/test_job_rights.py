@@ -38,6 +38,7 @@ def allowed() -> set[str]:
 def person(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """Jobs of the stack, put there by its owner; from here on the commands run as a user who has the page's policy alone."""
     owner = Bucket(stacks.find_stack("well"))
+    owner.put_material()
     text = json.dumps(policy())
     words = {"DATA-BUCKET": owner.stack.data_bucket, "OUTPUTS-BUCKET": owner.stack.outputs_bucket, "REGION": "us-east-1", "ACCOUNT": "123456789012"}
     for word, value in (*words.items(), ("STACK", "well")):

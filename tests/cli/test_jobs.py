@@ -224,7 +224,7 @@ def test_submit_puts_nothing_that_would_be_refused_or_not_heard_of(bucket: Bucke
     result = run("submit", str(file))
     assert result.exit_code == 1
     assert told in said(result)
-    assert bucket.stack.s3.list_objects_v2(Bucket="data").get("KeyCount") == 0
+    assert bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/").get("KeyCount") == 0
 
 
 # --- download -------------------------------------------------------------------------------------------------------
