@@ -35,6 +35,7 @@ from tests.iam.asking import (
 
 DATA, OUTPUTS = "{DATA}", "{OUTPUTS}"
 DRIVER, TICK, RELAY, OPERATOR, LEDGER, CURFEW = "a driving function", "the tick", "the budget relay", "the operator's door", "the ledger", "the curfew"
+SUBMIT, LATER = "submit's door", "a driving function but submit's"
 FUNCTION, SCHEDULE, INSTANCE = "every function", "the curfew's schedule", "an instance"
 PUSHER, DEPLOYER, CHANGER = "the push workflow", "the deploy workflow", "CloudFormation on its behalf"
 EVERYBODY = "somebody with every right"
@@ -151,7 +152,12 @@ RECORDS: tuple[Row, ...] = (
     may_not(DRIVER, "write a manifest", put(DATA, "jobs/tiny.yaml")),
     may_not(DRIVER, "remove a manifest", delete(DATA, "jobs/tiny.yaml")),
     may_not(DRIVER, "write a marker", put(OUTPUTS, MARKER, IfNoneMatch="*")),
-    may_not(DRIVER, "read training data", read(DATA, "data/train.jsonl")),
+    may(SUBMIT, "look at a model before anything is paid", read(DATA, "models/m/config.json")),
+    may(SUBMIT, "look at training data", read(DATA, "data/train.jsonl")),
+    may_not(SUBMIT, "read what lies elsewhere in the bucket", read(DATA, "private/x")),
+    may_not(SUBMIT, "write a model", put(DATA, "models/m/config.json")),
+    may_not(LATER, "read training data", read(DATA, "data/train.jsonl")),
+    may_not(LATER, "read a model", read(DATA, "models/m/config.json")),
     may_not(DRIVER, "read a ticket", read(DATA, keys.ticket_key(SELF))),
     may_not(DRIVER, "read outside the runs", read(OUTPUTS, "elsewhere/x")),
     may_not(DRIVER, "look into another bucket", names("another-bucket")),

@@ -21,11 +21,13 @@ from tests.iam.matrix import (
     EVERYBODY,
     FUNCTION,
     INSTANCE,
+    LATER,
     LEDGER,
     OPERATOR,
     PUSHER,
     RELAY,
     SCHEDULE,
+    SUBMIT,
     TICK,
     WITH_GITHUB,
 )
@@ -35,6 +37,8 @@ from tools.stack import Stack
 DRIVERS = ("SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole")
 ROLES: dict[str, tuple[str, ...]] = {
     DRIVER: DRIVERS,
+    SUBMIT: DRIVERS[:1],
+    LATER: DRIVERS[1:],
     FUNCTION: (*DRIVERS, "BudgetRelayRole", "OperatorRole", "PublishLedgerRole", "CurfewRole"),
     TICK: ("ReconcileRole",),
     RELAY: ("BudgetRelayRole",),
