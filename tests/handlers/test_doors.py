@@ -259,7 +259,7 @@ def test_dollars_and_percent_are_sent_in_their_units(account: SimpleNamespace, c
     reconcile.handler(sample("tick"), CONTEXT)
     (told,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     units = {metric["Name"]: metric["Unit"] for metric in told["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-    assert (units["GpuPercent"], units["SpendUsdPerHour"], units["IdleGpus"]) == ("Percent", "None", "Count")
+    assert (units["GpuPercent"], units["SpendUsdPerHour"], units["SpendUsdThisMonth"], units["IdleGpus"]) == ("Percent", "None", "None", "Count")
     assert (told["GpuPercent"], told["IdleGpus"], told["JobsRunning"], told["StaleHeartbeats"]) == ([2.0], [1.0], [1.0], [0.0])
 
 

@@ -135,5 +135,8 @@ def test_the_dashboard_shows_jobs_attempts_interruptions_dollars_and_gpus() -> N
     shown = {metric[1] for widget in _widgets(stack) for metric in widget["metrics"]}
     states = set(measures.by_state([]))
     ends = set(measures.ENDS.values())
-    assert states | ends | {"LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "GpuPercent", "IdleGpus", "Errors"} <= shown
+    assert (
+        states | ends | {"LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "SpendUsdThisMonth", "GpuPercent", "IdleGpus", "Errors"}
+        <= shown
+    )
     assert stack.properties("Dashboard")["DashboardName"] == "dropforge-eu-west-1"

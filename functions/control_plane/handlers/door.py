@@ -29,7 +29,7 @@ copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
 tracer = Tracer(auto_patch=False)
 #: CloudWatch knows no unit of money.
-_UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit}
+_UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit, "SpendUsdThisMonth": MetricUnit.NoUnit}
 
 
 def _now() -> datetime:
