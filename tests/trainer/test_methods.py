@@ -16,7 +16,7 @@ from trainer.stop import StopSignal
 
 pytestmark = pytest.mark.torch
 
-GRPO = {"rewards": [{"name": "contains", "column": "answer"}, {"name": "length", "max_characters": 30, "weight": 0.5}], "num_generations": 2}
+GRPO = {"rewards": [{"name": "contains", "column": "answer"}, {"name": "length", "max_characters": 12}], "num_generations": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
     "sft": {},
     "dpo": {},
