@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import botocore.session
@@ -56,7 +57,7 @@ def as_function(hearing: Hearing, world: World, names: Mapping[str, str]) -> Lis
     """Hears calls of functions. ``names``: the run's names for tables, buckets, ... by those of the site."""
 
     def hear(service: str, operation: str, params: Mapping[str, Any]) -> None:
-        role = role_of_the_door()
+        role = role_of_the_door() or ANY_DRIVER
         hearing.note(role, asked(service, operation, renamed(params, names), world, {"aws:userid": f"AROA:{role}"}))
 
     return hear
@@ -78,15 +79,15 @@ def instance_keys(instance_id: str, role_id: str = ROLE_ID) -> dict[str, str]:
     }
 
 
-def role_of_the_door() -> str:
-    """The role of the function whose handler is at work: the nearest door up the stack."""
-    frame = sys._getframe()
+def role_of_the_door() -> str | None:
+    """The role of the function whose handler is at work: the nearest door up the stack. None where no door is."""
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.startswith(DOORS) and (door := module.removeprefix(DOORS)) not in ("door", "rooms"):
             return "".join(part.title() for part in door.split("_")) + "Role"
-        frame = frame.f_back  # type: ignore[assignment]  # None at the bottom ends the loop
-    return ANY_DRIVER
+        frame = frame.f_back
+    return None
 
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
