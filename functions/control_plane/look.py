@@ -58,8 +58,10 @@ class Watcher:
             and (changes := _known("prices", partial(self.fleet.price_changes, attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)))
             is not None
         }
-        hold = None if job.ended else _known("hold", partial(self._hold, now))
-        turn = None if job.ended or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
+        # Whether launches are held, and whose turn it is, is asked for who may want one.
+        served = job.ended or job.plan is not None or _is_served(job, instances or (), heartbeats, markers)
+        hold = None if served else _known("hold", partial(self._hold, now))
+        turn = None if served or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
         in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
         in_ledger = {notice_id: seen for notice_id in in_doubt if (seen := _known("publish ledger", partial(self.ledger.knows, notice_id))) is not None}
         return Looked(
@@ -117,6 +119,18 @@ class Watcher:
                 if facts is None or facts.size != file.size or facts.sha256 not in (None, file.sha256):
                     return MarkerSight(None, f"{file.path} is missing or is not what the marker says")
         return MarkerSight(marker)
+
+
+def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[str, Heartbeat | None], markers: dict[str, MarkerSight | None]) -> bool:
+    """An instance is at work and nothing that was just read ends or warns it: no look like this one plans another beside it."""
+    alive = {sight.instance_id for sight in instances if sight.state in ("pending", "running")}
+    return any(
+        attempt.serves
+        and attempt.instance_id in alive
+        and markers.get(attempt.instance_id) is None
+        and ((beat := heartbeats.get(attempt.instance_id)) is None or beat.notice is None)
+        for attempt in job.attempts
+    )
 
 
 def _known(what: str, read: Callable[[], T]) -> T | None:

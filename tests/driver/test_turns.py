@@ -190,7 +190,7 @@ def test_a_late_hint_for_a_job_that_lost_its_turn_meanwhile_is_harmless(house: H
         house.tick()
         assert house.named("two").state is JobState.LAUNCHED
 
-    house.faults.once("dynamodb.get_item", meanwhile(lose_the_turn), about=f"JOB#{house.named('one').job_id}", skip=1)
+    house.faults.once("dynamodb.transact_write_items", meanwhile(lose_the_turn), about=f"JOB#{house.named('one').job_id}")
     house.warn(attempt)
     assert house.faults.all_met
     assert len(house.live()) == 1

@@ -1,5 +1,6 @@
 """The simulator's command line: seeds, replay, shrink, mutants, exhaustive."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -81,12 +82,23 @@ def _violation(scenario: Scenario, seed: int) -> Violation | None:
 
 
 def _one(seed: int) -> tuple[int, str]:
-    violation = _violation(random_scenario(seed), seed)
-    return seed, "" if violation is None else str(violation)
+    """A crash of the code is a violation too: a long run goes on."""
+    if not seed % _CHUNK:
+        gc.collect()
+    try:
+        World(random_scenario(seed), seed).run()
+    except Violation as violation:
+        return seed, str(violation)
+    except Exception as error:
+        return seed, f"{type(error).__name__}: {error}"
+    return seed, ""
 
 
 def _quietly() -> None:
+    """A world is garbage once it is over: collected between worlds, and the modules never looked through."""
     logging.disable(logging.CRITICAL)
+    gc.freeze()
+    gc.disable()
 
 
 def results(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, str]]:

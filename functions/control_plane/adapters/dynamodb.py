@@ -39,6 +39,8 @@ MAX_PLAIN_BYTES = 32_000
 LEDGER_KEEPS = timedelta(days=400)
 #: Rounds of a create that others outrun; each round someone made progress.
 _MAX_ROUNDS = 5
+#: Jobs whose last version is kept in memory: those of a tick or two.
+_MOST_NOTED = 100
 
 Item = dict[str, Any]
 
@@ -51,10 +53,12 @@ class DynamoStore:
         self._table = table_name
         self._max_jobs = max_concurrent_jobs
         self._spend = DynamoSpend(dynamodb, table_name)
+        #: What was last read or written of some jobs: a version is written once, so this is true of it for ever.
+        self._last: dict[str, Job] = {}
 
     def load(self, job_id: str) -> Job | None:
         item = _get(self._dynamodb, self._table, _job_pk(job_id))
-        return None if item is None else _job_of(item)
+        return None if item is None else self._noted(_job_of(item))
 
     def create(self, job: Job) -> Job | Held | None:
         """Raises StaleVersion where other creators kept winning: deliver the event again."""
@@ -78,20 +82,16 @@ class DynamoStore:
         saved = job.model_copy(update={"version": job.version + 1})
         put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
         mine = {":mine": {"S": job.job_id}}
-        # Pointers and turns are written when they change, not with each of a hundred saves. Whoever was outrun learns that here
-        # already: by its old version it would ask for a turn that the job has given back since.
-        stored = _get(self._dynamodb, self._table, _job_pk(job.job_id), only="version, instances, occupies") or {}
-        if stored.get("version", {}).get("N") != str(job.version):
-            raise StaleVersion(f"job {job.job_id}: version {job.version} is not the stored one any more")
-        known = {entry["S"] for entry in stored.get("instances", {"L": []})["L"]}
-        new = [a.instance_id for a in job.attempts if a.instance_id not in known]
+        # Pointers and turns are written when they change, not with each of a hundred saves.
+        before = self._before(job)
+        new = [a.instance_id for a in job.attempts if before.attempt_of(a.instance_id) is None]
         pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
-        turn = [] if stored.get("occupies", {"BOOL": False})["BOOL"] is job.occupies else [self._turn(job)]
+        turn = [] if before.occupies is job.occupies else [self._turn(job)]
         # A settled job is saved for the last time: every instance is gone, so its cost is what it will ever be.
         shared = [*turn, *(self._spend.settling(job, job.updated_at) if job.settled else ())]
         outrun = self._outrun_at([put, *shared, *pointers])
         if outrun is None:
-            return saved
+            return self._noted(saved)
         if outrun > len(shared):
             raise InstanceTaken(job.job_id, [new[outrun - 1 - len(shared)]])
         raise StaleVersion(f"job {job.job_id}: version {job.version}, or what it shares with other jobs, is not the stored one any more")
@@ -129,6 +129,21 @@ class DynamoStore:
         )
         ahead = [item for item in answer["Items"] if item["place"]["S"] < turn_of(job)]
         return "others wait longer or with priority" if len(ahead) >= free else None
+
+    def _before(self, job: Job) -> Job:
+        """The stored job that ``job`` is to follow. Raises StaleVersion where another does already."""
+        last = self._last.get(job.job_id)
+        if last is None or last.version != job.version:
+            last = self.load(job.job_id)
+        if last is None or last.version != job.version:
+            raise StaleVersion(f"job {job.job_id}: version {job.version} is not the stored one any more")
+        return last
+
+    def _noted(self, job: Job) -> Job:
+        if len(self._last) >= _MOST_NOTED:
+            self._last.clear()
+        self._last[job.job_id] = job
+        return job
 
     def _all_taken(self) -> str:
         return f"{self._max_jobs} jobs run, as many as may (MaxConcurrentJobs)"
