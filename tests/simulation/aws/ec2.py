@@ -114,7 +114,10 @@ class Ec2:
         return self._call("describe_instances", (wanted.get(tag_keys.JOB) or ["every job"])[0], read)
 
     def get_paginator(self, operation: str) -> Any:
-        pages = {"describe_instances": self.describe_instances, "describe_spot_price_history": self.describe_spot_price_history}
+        pages: dict[str, Callable[..., dict[str, Any]]] = {
+            "describe_instances": self.describe_instances,
+            "describe_spot_price_history": self.describe_spot_price_history,
+        }
         return Paginator(pages[operation])
 
     def terminate_instances(self, *, InstanceIds: list[str]) -> dict[str, Any]:
