@@ -21,6 +21,8 @@ from dropforge.local.plugin import seams
 from dropforge.local.plugin.launching import RequestRefused, template_of
 from dropforge.local.plugin.query import nest
 
+#: CloudWatch Logs looks for these at the stream's ARN, below the group's (Service Authorization Reference), ministack at the group's.
+_ON_STREAMS = frozenset({"logs:CreateLogStream", "logs:PutLogEvents"})
 _request: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("dropforge_ec2_request", default=None)
 
 
@@ -117,6 +119,8 @@ def _with_instance_keys(original: Any) -> Any:
 def _checking_each_resource(original: Any) -> Any:
     def enforce(key: str, action: str, service: str, region: str, resource_arn: str = "*", service_context: dict[str, Any] | None = None) -> Any:
         request = _request.get()
+        if action in _ON_STREAMS:
+            resource_arn += ":log-stream:any"
         if service != "ec2" or request is None:
             return original(key, action, service, region, resource_arn, service_context)
         facts = _Emulated(f"arn:aws:ec2:{region}:{seams.responses.get_account_id()}")
