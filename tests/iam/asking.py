@@ -1,4 +1,4 @@
-"""Who may do what, row by row: ``may`` and ``may_not`` read as a sentence, and what follows is the call itself.
+"""The words that the matrix is written in: ``may`` and ``may_not`` read as a sentence, and what follows is the call itself.
 
 Words in braces are the stack's own parts (``names_of`` in test_matrix). SELF and OTHER are the writers (``aws:userid``) of two instances.
 """
