@@ -1,9 +1,10 @@
-"""Proof that an interrupted run ends with the same bits: sha256 of the final adapter, interrupted against uninterrupted.
+"""Proof that an interrupted run ends with the same bits: sha256 of the final weights, interrupted against uninterrupted.
 
 ``python -m bench.resume_proof`` trains a tiny model once to its end, then again and again with the process ended in the
 middle - by SIGTERM (a warned interruption) and by SIGKILL (a silent death) at several steps - and started again. Every
 start is a real ``python -m trainer run`` in a process of its own. Exits 1 where a digest differs.
-``--model DIR --data FILE`` takes a real model and data set, ``--steps N`` the length, ``--at`` the steps to end it at.
+``--model DIR --data FILE`` takes a real model and data set, ``--method`` and ``--full`` what is trained, ``--steps N`` the
+length, ``--at`` the steps to end it at.
 """
 
 import argparse
@@ -85,8 +86,9 @@ def make_run(folder: Path, model: Path, data: Path, steps: int, settings: dict[s
         "job_id": "resume-proof",
         "model_reference": f"local/{model.name}",
         "adapter": {"r": 8, "alpha": 16, "dropout": 0.1},
-        "training": {"max_steps": steps, "learning_rate": 0.002, "gradient_checkpointing": False, **settings},
+        "training": {"max_steps": steps, "learning_rate": 0.002, "gradient_checkpointing": False, **settings["training"]},
         "checkpoint": {"interval": 1},
+        **{key: value for key, value in settings.items() if key != "training"},
     }
     (folder / "run.json").write_text(json.dumps(run))
     return folder
@@ -112,21 +114,27 @@ def main() -> int:
     parser.add_argument("--at", type=int, nargs="+", default=[5, 20], help="steps to end the run at")
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--global-batch", type=int, default=8)
+    parser.add_argument("--method", choices=("sft", "dpo", "kto", "orpo", "reward", "grpo"), default="sft")
+    parser.add_argument("--full", action="store_true", help="train every weight, without an adapter")
     parser.add_argument("--threads", type=int, help="CPU threads (default: 1 for the tiny model, else torch's own choice); sums depend on their number")
     asked = parser.parse_args()
     if (asked.model is None) != (asked.data is None):
         parser.error("--model and --data go together")
     if threads := asked.threads or (1 if asked.model is None else None):
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    settings = {"micro_batch_size": asked.micro_batch, "global_batch_size": asked.global_batch}
+    settings: dict[str, Any] = {"training": {"micro_batch_size": asked.micro_batch, "global_batch_size": asked.global_batch}, "method": asked.method}
+    if asked.full:
+        settings["adapter"] = {"type": "full"}
+    if asked.method == "grpo":
+        settings["grpo"] = {"rewards": [{"name": "length", "max_characters": 12}], "num_generations": 4, "max_completion_length": 8}
     with tempfile.TemporaryDirectory(prefix="resume-proof-") as name:
         base = Path(name)
         model, data = asked.model, asked.data
         if model is None:
             sys.path.insert(0, str(ROOT))
-            from tests.tiny_model import make_tiny_model, write_chat_rows
+            from tests.tiny_model import make_tiny_model, write_rows_for
 
-            model, data = make_tiny_model(base / "tiny"), write_chat_rows(base / "rows.jsonl", n=100)
+            model, data = make_tiny_model(base / "tiny"), write_rows_for(asked.method, base / "rows.jsonl", n=100)
         whole = make_run(base / "whole", model, data, asked.steps, settings)
         run_to_end(whole, 0)
         reference = results(whole)["weights_sha256"]

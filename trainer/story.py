@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerState, set_seed
 
 from jobspec.checkpoint import Identity
@@ -102,6 +103,8 @@ def _report_start(room: Room, trainer: Any, setup: Setup, choice: Choice, total_
         f"{room.run.method}, {room.run.adapter.type}: {trained:,} of {whole:,} parameters are trained, on {trainer.args.device.type} in {setup.dtype}, "
         f"{accumulated} x {micro_batch} rows a step"
     )
+    if torch.cuda.is_available() and choice.folder is None:
+        message += f"; the longest rows took {torch.cuda.max_memory_allocated() / 1024**3:.1f} GiB of GPU memory at most"
     room.log.write(ProgressKind.STARTED, message, step=choice.step, total_steps=total_steps, seconds=round(seconds, 3))
     passed = f"; passed over {'; '.join(choice.passed_over)}" if choice.passed_over else ""
     if choice.folder is not None:

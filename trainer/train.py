@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile
+from trainer.failures import TrainerFailure
 from trainer.methods import WAYS, make_trainer
 from trainer.model import adapter_config, load_model
 from trainer.prepare import Prepared
@@ -40,15 +42,20 @@ class Setup:
 
 
 def total_steps_of(run: RunFile, micro_batch: int, rows: int) -> int:
-    """``max_steps``, or ``epochs`` passes over ``rows``: the optimizer steps as transformers counts them."""
+    """``max_steps``, or ``epochs`` passes over ``rows``: the optimizer steps as transformers counts them.
+
+    Raises TrainerFailure (data_invalid) for grpo with fewer prompts than one step takes: TRL reads whole steps only.
+    """
     training = run.training
-    if training.max_steps is not None:
-        return training.max_steps
-    if run.grpo is not None and run.method == "grpo":  # each prompt is read num_generations times, in whole batches only
-        steps_per_epoch = rows // (training.global_batch_size // run.grpo.num_generations)
+    if run.grpo is not None and run.method == "grpo":
+        prompts = training.global_batch_size // run.grpo.num_generations
+        steps_per_epoch = rows // prompts
+        if not steps_per_epoch:
+            told = f"there are {rows} prompts to train on, but one step takes {prompts} (training.global_batch_size by grpo.num_generations)"
+            raise TrainerFailure(FailureCode.DATA_INVALID, f"{told}: lower training.global_batch_size, or give more prompts.")
     else:
         steps_per_epoch = math.ceil(math.ceil(rows / micro_batch) / (training.global_batch_size // micro_batch))
-    return max(1, math.ceil(training.epochs * steps_per_epoch))
+    return training.max_steps or max(1, math.ceil(training.epochs * steps_per_epoch))
 
 
 def settings_of(setup: Setup, total_steps: int) -> Any:

@@ -98,3 +98,11 @@ def test_a_reward_that_reads_a_column_that_is_not_there_is_refused_before_a_step
     assert code == "data_invalid"
     assert "reads the column 'solution' of each row, but the rows have answer" in message
     assert lines(tmp_path, "step") == []
+
+
+def test_grpo_with_fewer_prompts_than_a_step_takes_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = method_run(tmp_path, tiny_model, "grpo", training={"global_batch_size": 32})
+    assert do_run(path) == 1
+    code, message = failure(tmp_path)
+    assert code == "data_invalid"
+    assert "there are 4 prompts to train on, but one step takes 16" in message
