@@ -6,7 +6,7 @@ imports click and nothing that takes longer; a room's ``commands`` module import
 
 import click
 
-from dropforge.jobs.commands import cancel, cost, download, interrupt, list_jobs, logs, retry, status, submit
+from dropforge.jobs.commands import cancel, cost, download, interrupt, list_jobs, logs, report, retry, status, submit
 from dropforge.lazy import Later
 from dropforge.manifests.commands import init, validate
 from dropforge.operate.commands import doctor, pause, redrive, resume, stop_all
@@ -39,7 +39,7 @@ def completion(shell: str) -> None:
 
 for command in (
     *(init, validate, plan),
-    *(submit, list_jobs, status, logs, cancel, retry, download, cost, interrupt),
+    *(submit, list_jobs, status, logs, cancel, retry, download, report, cost, interrupt),
     *(doctor, pause, resume, stop_all, redrive),
     completion,
 ):

@@ -8,7 +8,7 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
 #: What must be typed throughout; tests are read by ruff and by people.
-TYPED = ("functions/jobspec", "functions/planning", "functions/control_plane", "agent", "trainer", "dropforge", "tools", "demo")
+TYPED = ("functions/jobspec", "functions/pages", "functions/planning", "functions/control_plane", "agent", "trainer", "dropforge", "tools", "demo")
 
 CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff check", [str(BIN / "ruff"), "check", "."]),

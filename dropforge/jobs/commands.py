@@ -1,4 +1,4 @@
-"""``dropforge submit``, ``list``, ``status``, ``logs``, ``cancel``, ``retry``, ``download``, ``cost``, ``interrupt``: parsing and printing only.
+"""``dropforge submit``, ``list``, ``status``, ``logs``, ``cancel``, ``retry``, ``download``, ``report``, ``cost``, ``interrupt``: parsing and printing only.
 
 Rules of this file: it imports click and nothing that takes longer; each command imports what it needs when it runs.
 """
@@ -241,6 +241,34 @@ def download(job: str, stack_name: str, as_json: bool, folder: Path | None, chec
             fetched = fetch(stack, parcel, target, force=force, progress=advance)
         say(as_json, f"All files are there and match their records; {fetched} were fetched.")
     print_json(as_json, {"job_id": found.job_id, "folder": str(target), "files": [file.path for file in parcel.files], "fetched": fetched})
+
+
+@click.command()
+@click.argument("job", required=False, metavar="[JOB]")
+@stack_option
+@json_option
+@click.option("--index", "of_all", is_flag=True, help="A page over all jobs, and one for each of them beside it.")
+@click.option("--to", "target", type=click.Path(dir_okay=False, path_type=Path), help="File. Default: JOB.html, or jobs/index.html.")
+@click.option("--open", "show", is_flag=True, help="Show it in the browser.")
+def report(job: str | None, stack_name: str, as_json: bool, of_all: bool, target: Path | None, show: bool) -> None:
+    """Write a page with a job's time line, curves, dollars and decisions: one file, no network needed to read it."""
+    from dropforge.jobs import report as pages
+    from dropforge.jobs.find import the_status
+    from dropforge.stack import find_stack
+
+    if (job is None) is not of_all:
+        raise click.UsageError("Give a JOB, or --index for all of them.")
+    stack, now = find_stack(stack_name), datetime.now(UTC)
+    if job is None:
+        written, count = pages.write_index(stack, target or Path("jobs/index.html"), now)
+        say(as_json, f"Wrote {written}: {count} job(s), a page for each beside it.")
+    else:
+        found = the_status(stack, job)
+        written = pages.write_job(stack, found, target or Path(f"{found.name}.html"), now)
+        say(as_json, f"Wrote {written}: {found.job_id}, {found.state}.")
+    print_json(as_json, {"file": str(written)})
+    if show:
+        click.launch(written.absolute().as_uri())
 
 
 @click.command()

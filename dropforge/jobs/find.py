@@ -73,17 +73,16 @@ def read_status(stack: Stack, name: str) -> Status | None:
 
 def read_heartbeat(stack: Stack, job_id: str, instance_id: str) -> Heartbeat | None:
     """The newest heartbeat of the job's instance, found by its place in the listing: its writer's first half is the role's."""
-    writer = writer_on_record(stack, job_id, instance_id)
+    writer = next((writer for writer in writers_on_record(stack, job_id) if keys.instance_of(writer) == instance_id), None)
     body = read_object(stack, stack.outputs_bucket, keys.heartbeat_key(job_id, writer)) if writer is not None else None
     return wire.load(Heartbeat, body) if body is not None else None
 
 
-def writer_on_record(stack: Stack, job_id: str, instance_id: str) -> str | None:
-    """The ``aws:userid`` under which the instance wrote; None while it has written nothing."""
+def writers_on_record(stack: Stack, job_id: str) -> list[str]:
+    """Each ``aws:userid`` under which an instance of the job wrote; an instance that has written nothing has none."""
     prefix = f"{keys.RUN_PREFIX}{job_id}/"
     folders = stack.s3.list_objects_v2(Bucket=stack.outputs_bucket, Prefix=prefix, Delimiter="/").get("CommonPrefixes", [])
-    writers = (folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in folders)
-    return next((writer for writer in writers if keys.instance_of(writer) == instance_id), None)
+    return [folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in folders]
 
 
 def read_object(stack: Stack, bucket: str, key: str) -> bytes | None:

@@ -92,6 +92,8 @@ class Status(Document):
     loss: Finite | None = None
     attempts: tuple[AttemptStatus, ...] = ()
     receipt: Receipt | None = None
+    #: The manifest's limits.budget_usd.
+    budget_usd: Usd | None = None
     #: Where the finished model is, once SUCCEEDED.
     model: Text | None = None
     #: Where the newest whole checkpoint is.

@@ -75,6 +75,7 @@ def test_every_command_works_with_the_policy_and_every_right_of_it_is_used(site:
         ["status", "don"],
         ["logs", "runs"],
         ["cost"],
+        ["report", "done", "--to", str(tmp_path / "done.html")],
         ["download", "done", "--to", str(tmp_path / "done")],
         ["submit", str(tmp_path / "mine.yaml")],
         ["retry", "broke"],

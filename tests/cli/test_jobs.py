@@ -14,8 +14,9 @@ from dropforge import stack as stacks
 from dropforge.cli import main
 from dropforge.jobs import commands, interrupt, logs, order
 from jobspec import keys, wire
+from jobspec.runfile import Progress, ProgressKind
 from jobspec.status import ProblemLine
-from tests.cli.bucket import INSTANCE, MANIFEST, NOW, Bucket, a_receipt, an_attempt, new_bucket
+from tests.cli.bucket import INSTANCE, MANIFEST, NOW, WRITER, Bucket, a_receipt, an_attempt, new_bucket
 
 
 @pytest.fixture
@@ -262,6 +263,33 @@ def test_a_job_without_a_model_says_what_it_has(bucket: Bucket) -> None:
     bucket.put_status("x", "FAILED")
     assert "has no model: it is FAILED" in said(run("download", "x"))
     assert "published no checkpoint" in said(run("download", "x", "--checkpoint"))
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_one_file_with_what_the_attempts_wrote_down(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put_model("x", {"adapter.safetensors": b"weights"})
+    line = Progress(kind=ProgressKind.STEP, at=NOW, step=3, loss=1.25)
+    bucket.stack.s3.put_object(Bucket="outputs", Key=keys.logs_prefix("x-abc123", WRITER) + "progress.jsonl", Body=wire.dump(line).replace(b"\n", b"") + b"\n")
+    result = run("report", "x", "--to", str(tmp_path / "x.html"))
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "x.html").read_text()
+    assert 'aria-label="Loss: from 1.25 at step 3' in page
+    assert "name: x" in page, "the manifest, in the version that ran"
+
+
+def test_the_index_has_a_page_for_each_job_beside_it(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put_status("a")
+    bucket.put_status("b", "FAILED", attempts=(an_attempt(),), receipt=a_receipt())
+    assert run("report", "--index", "--to", str(tmp_path / "index.html")).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "a-abc123.html", "b-abc123.html"}
+    assert 'href="b-abc123.html"' in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["x", "--index"]])
+def test_a_report_is_of_one_job_or_of_all(bucket: Bucket, words: list[str]) -> None:
+    assert run("report", *words).exit_code == 2
 
 
 # --- cost -----------------------------------------------------------------------------------------------------------

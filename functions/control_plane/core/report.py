@@ -41,6 +41,7 @@ def status_of(job: Job, stack: StackFacts, now: datetime) -> Status:
         loss=beat.loss if beat else None,
         attempts=tuple(_attempt_status(job, attempt, now) for attempt in job.attempts),
         receipt=ledger.receipt(job, now, stack.volume_gib) if job.attempts else None,
+        budget_usd=job.manifest.limits.budget_usd if job.manifest is not None else None,
         model=model_location(job, stack.outputs_bucket),
         checkpoint=f"s3://{stack.outputs_bucket}/{saved.key}" if saved else None,
         history=tuple(TransitionLine(at=line.at, state=line.state.value, reason=line.reason) for line in job.history),
