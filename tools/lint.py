@@ -20,7 +20,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("command line", [PYTHON, "-m", "tools.cli_reference", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
-    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", "dropforge/local/shims/docker", "dropforge/local/shims/shutdown", "dropforge/local/shims/aws"]),
+    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in ("aws", "docker", "iptables", "shutdown"))]),
     ("template", [PYTHON, "-m", "tools.lint_template"]),
     ("security", [PYTHON, "-m", "tools.lint_security"]),
 )

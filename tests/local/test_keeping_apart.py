@@ -1,7 +1,12 @@
-"""A bundle as `sam build` makes it: its code runs, its packages, which are for another machine, do not."""
+"""What the local cloud keeps from this machine: packages that are for another one, and commands that would change it."""
 
+import os
+import re
 from pathlib import Path
 
+import pytest
+
+from dropforge.local.cloud import REPOSITORY
 from dropforge.local.plugin.lambdas import _set_packages_aside
 
 
@@ -14,3 +19,9 @@ def test_installed_packages_are_set_aside_and_our_own_code_stays(tmp_path: Path)
         (tmp_path / f"{name}.dist-info/RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{name}.dist-info/RECORD"]))
     _set_packages_aside(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jobspec", "requirements.txt"]
+
+
+@pytest.mark.parametrize("command", ["aws", "docker", "iptables", "shutdown"])
+def test_what_the_bootstrap_does_to_a_machine_has_a_stand_in_here(command: str) -> None:
+    assert re.search(rf"(^|[ |(]){command} -?[a-zA-Z]", (REPOSITORY / "agent/bootstrap.sh").read_text(), re.MULTILINE)
+    assert os.access(REPOSITORY / "dropforge/local/shims" / command, os.X_OK)
