@@ -25,6 +25,7 @@ MAX_UNPACKED_BYTES = 32 * 1024**3
 MAX_GROWTH = 300
 #: Below this nothing is said about growth: an almost empty file may grow as it likes.
 SMALL_BYTES = 64 * 1024**2
+MAX_BLANK_LINES = 100_000
 #: Rows of a Parquet file that are decoded at once.
 PARQUET_ROWS = 200
 MAX_PARQUET_COLUMNS = 1000
@@ -74,7 +75,7 @@ def _invalid(name: str, what: str) -> TrainerFailure:
 
 def _json_rows(path: Path, name: str, first: bytes) -> Iterator[Numbered]:
     with closing(_unpacked(path, first)) as file:
-        number = taken = 0
+        number = taken = blank = 0
         most = _most_bytes(path, packed=first[:2] == _GZIP or first == _ZSTD)
         while raw := _line(file, name, number + 1):
             number += 1
@@ -83,7 +84,10 @@ def _json_rows(path: Path, name: str, first: bytes) -> Iterator[Numbered]:
                 raise _invalid(name, f": line {number} is longer than {MAX_ROW_BYTES} bytes. Allowed: one JSON object a line, each within that")
             if taken > most:
                 raise _invalid(name, f"unpacks to more than {most} bytes, which is what a file of its size may; unpack it yourself, look at it, and split it")
-            if raw.strip():
+            blank = 0 if raw.strip() else blank + 1
+            if blank > MAX_BLANK_LINES:
+                raise _invalid(name, f": {blank} blank lines in a row up to line {number}; take them out")
+            if not blank:
                 yield Numbered(f"line {number}", _parsed(raw, number))
 
 
