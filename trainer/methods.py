@@ -26,6 +26,7 @@ from trl.trainer.utils import RepeatSampler
 from jobspec.methods import Grpo, options_of
 from jobspec.runfile import RunFile
 from trainer.checkpoints import CARRIED_NAME, Carried, write_durably
+from trainer.packed import Packing
 
 #: Written by transformers beside a checkpoint and read by nothing here: a pickle, and a card that tells nothing.
 _NOT_KEPT = ("training_args.bin", "README.md")
@@ -65,7 +66,7 @@ class Publishing:
         write_durably(staging / CARRIED_NAME, self.carried.model_dump_json().encode())
 
 
-class Sft(Publishing, SFTTrainer):
+class Sft(Packing, Publishing, SFTTrainer):
     pass
 
 

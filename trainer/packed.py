@@ -91,10 +91,9 @@ class Packing:
         if "position_ids" not in inputs:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]  # as above
         tokens = int(self.accelerator.gather(inputs.pop("attention_mask").sum()).sum())
-        before = self._total_train_tokens
-        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]  # as above
-        self._total_train_tokens = before + tokens  # TRL counts the longest line only
-        return found
+        if model.training:  # TRL will count the length of the lines, once
+            self._total_train_tokens += tokens - self.accelerator.num_processes * inputs["position_ids"].size(1)
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]  # as above
 
 
 def check_apart(model: Any, vocabulary: int) -> float:

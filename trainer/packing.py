@@ -50,6 +50,13 @@ class PackingPlan:
         """The epoch's micro-batches, each its lines."""
         return [lines for rows in _steps(self.lengths, self.global_batch, self.seed, epoch) for lines in self._micro_batches(rows)]
 
+    def filled(self) -> float:
+        """Share of the first epoch's computed tokens that are rows' tokens; the rest is padding."""
+        computed = 0
+        for lines in self.epoch(0):
+            computed += len(lines) * max(int(self.lengths[line].sum()) for line in lines)
+        return float(self.lengths.sum()) / computed
+
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> Iterator[list[Line]]:
         wanted = min(self.accumulation, len(rows))
         lines = lay_out(rows.tolist(), self.lengths, wanted * self.lines, self.capacity)

@@ -75,8 +75,10 @@ def _rehearse(setup: Setup, train: Any, held_out: Any, stop: StopSignal) -> None
     run, size = setup.run, setup.micro_batch_size
     if run.method != "grpo":  # there a step's answers are drawn all at once: only the whole global batch is the worst case
         accumulated = min(2, run.training.global_batch_size // size)
-        run = run.model_copy(update={"training": run.training.model_copy(update={"global_batch_size": size * accumulated})})
-    trainer = build_trainer(replace(setup, run=run), _longest(train), _longest(held_out), STEPS)
+        # A packed line is no longer than the longest row: the worst case is that of rows that are not packed.
+        worst = {"global_batch_size": size * accumulated, "packing": False}
+        run = run.model_copy(update={"training": run.training.model_copy(update=worst)})
+    trainer = build_trainer(replace(setup, run=run), _longest(train), _longest(held_out), STEPS, stop)
     trainer.train_dataset = _repeated(trainer.train_dataset, STEPS * run.training.global_batch_size)
     if trainer.eval_dataset is not None:
         trainer.eval_dataset = _repeated(trainer.eval_dataset, trainer.args.per_device_eval_batch_size)

@@ -36,7 +36,7 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
     setup = _setup(room, data, store, choice, rows, held_out)
     stop.check("loading the model")
     total_steps = setup.total_steps()
-    trainer = build_trainer(setup, rows, held_out, total_steps)
+    trainer = build_trainer(setup, rows, held_out, total_steps, stop)
     _refuse_small_disk(store, trainer.model)
     _report_start(room, trainer, setup, choice, total_steps, room.clock() - started)
     trainer.carried = choice.carried or _measure_before(room, data, trainer, setup)
@@ -98,10 +98,11 @@ def _refuse_small_disk(store: CheckpointStore, model: Any) -> None:
 
 def _report_start(room: Room, trainer: Any, setup: Setup, choice: Choice, total_steps: int, seconds: float) -> None:
     trained, whole = parameter_counts(trainer.model)
-    micro_batch, accumulated = setup.micro_batch_size, trainer.args.gradient_accumulation_steps
+    micro_batch, accumulated, plan = setup.micro_batch_size, trainer.args.gradient_accumulation_steps, getattr(trainer, "plan", None)
+    rows = f"{room.run.training.global_batch_size} rows a step, packed on {accumulated} x {micro_batch} lines ({plan.filled():.0%} filled)" if plan else ""
     message = (
         f"{room.run.method}, {room.run.adapter.type}: {trained:,} of {whole:,} parameters are trained, on {trainer.args.device.type} in {setup.dtype}, "
-        f"{accumulated} x {micro_batch} rows a step"
+        f"{rows or f'{accumulated} x {micro_batch} rows a step'}"
     )
     if torch.cuda.is_available() and choice.folder is None:
         message += f"; the longest rows took {torch.cuda.max_memory_allocated() / 1024**3:.1f} GiB of GPU memory at most"

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobspec.data import Format
 from jobspec.formats import with_prompt
@@ -121,3 +124,9 @@ def open_table(path: Path) -> Any:
     from datasets import Dataset  # type: ignore[import-untyped]  # ships no types
 
     return Dataset.from_file(str(path))
+
+
+def lengths_of(rows: Any) -> npt.NDArray[np.int64]:
+    """Tokens of each row of a token table (datasets.Dataset), read batch by batch."""
+    batches = rows.with_format("arrow").iter(batch_size=10 * _BATCH_ROWS)
+    return np.concatenate([pc.list_value_length(batch["input_ids"]).to_numpy(zero_copy_only=False) for batch in batches]).astype(np.int64)

@@ -16,7 +16,11 @@ from jobspec.runfile import RunFile
 from trainer.failures import TrainerFailure
 from trainer.methods import WAYS, make_trainer
 from trainer.model import adapter_config, load_model
+from trainer.packed import check_apart
+from trainer.packing import PackingPlan, plan_packing
 from trainer.prepare import Prepared
+from trainer.stop import StopSignal
+from trainer.tables import lengths_of
 
 #: Bytes for each trained parameter in a checkpoint: float32 weights and Adam's two moments.
 CHECKPOINT_BYTES_PER_PARAMETER = 12
@@ -58,7 +62,25 @@ def total_steps_of(run: RunFile, micro_batch: int, rows: int) -> int:
     return training.max_steps or max(1, math.ceil(training.epochs * steps_per_epoch))
 
 
-def settings_of(setup: Setup, total_steps: int) -> Any:
+def packing_of(setup: Setup, train: Any, total_steps: int, stop: StopSignal) -> PackingPlan | None:
+    """How the rows lie on lines, no longer than the longest row: packing then needs no more memory than the worst micro-batch without it."""
+    training = setup.run.training
+    if setup.run.method != "sft" or not training.packing:
+        return None
+    lengths = lengths_of(train)
+    epochs = math.ceil(total_steps / math.ceil(len(lengths) / training.global_batch_size))
+    return plan_packing(
+        lengths,
+        global_batch=training.global_batch_size,
+        lines=setup.micro_batch_size,
+        capacity=int(lengths.max()),
+        seed=training.seed,
+        epochs=epochs,
+        stop=stop,
+    )
+
+
+def settings_of(setup: Setup, total_steps: int, plan: PackingPlan | None) -> Any:
     """TRL's configuration; what the manifest does not say is fixed here, with the reason where it is not plain."""
     training, dtype, micro_batch = setup.run.training, setup.dtype, setup.micro_batch_size
     on_gpu = torch.cuda.is_available()
@@ -66,9 +88,9 @@ def settings_of(setup: Setup, total_steps: int) -> Any:
     shared: dict[str, Any] = {
         "output_dir": str(setup.output_dir),
         "max_steps": total_steps,
-        "per_device_train_batch_size": micro_batch,
+        "per_device_train_batch_size": 1 if plan else micro_batch,  # a packed micro-batch comes as one
         "per_device_eval_batch_size": micro_batch,
-        "gradient_accumulation_steps": training.global_batch_size // micro_batch,
+        "gradient_accumulation_steps": plan.accumulation if plan else training.global_batch_size // micro_batch,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
         "warmup_steps": math.ceil(training.warmup_ratio * total_steps),
@@ -95,12 +117,16 @@ def in_order(run: RunFile, rows: Any) -> Any:
     return rows.shuffle(seed=run.training.seed, keep_in_memory=True) if rows is not None and run.method == "kto" else rows
 
 
-def build_trainer(setup: Setup, train: Any, held_out: Any, total_steps: int) -> Any:
+def build_trainer(setup: Setup, train: Any, held_out: Any, total_steps: int, stop: StopSignal) -> Any:
     """The trainer, its adapter initialised from the seed, its ``base_model_name_or_path`` set to the model's reference."""
     run = setup.run
     model = load_model(run, setup.root / run.model_dir, setup.dtype)
-    config = settings_of(setup, total_steps)
+    plan = packing_of(setup, train, total_steps, stop)
+    config = settings_of(setup, total_steps, plan)
     trainer = make_trainer(run, config, model, setup.data.tokenizer, train, held_out, adapter_config(run, model))
+    if plan is not None:
+        check_apart(trainer.model, model.config.get_text_config().vocab_size)
+        trainer.plan = plan
     trainer.remove_callback(PrinterCallback)  # the progress file says it
     if run.adapter.type != "full":
         reference, _, revision = run.model_reference.partition("@")

@@ -1,6 +1,7 @@
 """Packing changes speed, not the training: the same rows in every step, the same loss, no token dropped, no row seen by its neighbour."""
 
 import itertools
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.trainer.rig import do_run, lines, make_run, results, stop_after
 from trainer.failures import TrainerFailure
 from trainer.packing import PackingPlan, best_fit, lay_out, plan_packing
 from trainer.stop import StopRequested, StopSignal
@@ -42,8 +44,8 @@ def test_every_row_is_read_once_in_each_epoch_in_lines_that_fit(count: int) -> N
 def test_a_step_reads_the_same_rows_however_they_are_laid_on_lines() -> None:
     lengths = lengths_of(200, 256)
     steps = []
-    for lines, capacity in ((4, 256), (2, 512), (16, 256)):
-        plan = plan_of(lengths, lines=lines, capacity=capacity)
+    for width, capacity in ((4, 256), (2, 512), (16, 256)):
+        plan = plan_of(lengths, lines=width, capacity=capacity)
         micro_batches = plan.epoch(1)
         of_steps = [micro_batches[at : at + plan.accumulation] for at in range(0, len(micro_batches), plan.accumulation)]
         steps.append([{row for lines_ in step for line in lines_ for row in line} for step in of_steps])
@@ -150,3 +152,47 @@ def test_a_model_whose_attention_leaks_is_refused_before_the_first_step(model: A
     monkeypatch.setattr(model, "forward", lambda **inputs: forward(**{**inputs, "position_ids": None}))
     with pytest.raises(TrainerFailure, match=r"does not keep packed rows apart.*training\.packing to false"):
         check_apart(model, 260)
+
+
+FIELDS: dict[str, Any] = {"adapter": {"r": 4, "dropout": 0.0}, "eval_fraction": 0}
+
+
+def trained(folder: Path, model: Path, **training: Any) -> list[dict[str, Any]]:
+    """The loss curve of a run of six steps over an epoch and a half of 33 rows."""
+    path = make_run(folder, model, rows=33, training={"max_steps": 6, "logging_steps": 1, **training}, **FIELDS)
+    assert do_run(path) == 0
+    return [json.loads(line) for line in (folder / "final/metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.torch
+def test_packed_training_is_the_same_to_a_millionth_however_a_step_is_split(tiny_model: Path, tmp_path: Path) -> None:
+    """Three ways over two epochs, rows of a step on 8 x 1, 2 x 4 and up to 8 x 1 lines: one loss curve, one count of tokens."""
+    curves = [trained(tmp_path / str(micro), tiny_model, micro_batch_size=micro) for micro in (8, 4, 1)]
+    assert len({(entry["num_tokens"], entry["step"]) for curve in curves for entry in curve}) == 6
+    for curve in curves[1:]:
+        assert [entry["loss"] for entry in curve] == pytest.approx([entry["loss"] for entry in curves[0]], abs=1e-6)
+
+
+@pytest.mark.torch
+def test_a_step_learns_the_same_packed_and_one_row_a_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = trained(tmp_path / "packed", tiny_model)
+    assert "8 rows a step, packed on 2 x 4 lines" in lines(tmp_path / "packed", "started")[0]["message"]
+    monkeypatch.setattr("trainer.packing.lay_out", lambda rows, *_: [[row] for row in rows])
+    alone = trained(tmp_path / "alone", tiny_model, micro_batch_size=8)
+    assert [entry["loss"] for entry in packed] == pytest.approx([entry["loss"] for entry in alone], abs=1e-6)
+    assert [entry["num_tokens"] for entry in packed] == [entry["num_tokens"] for entry in alone]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_packed_run_stopped_in_either_epoch_ends_with_the_same_bits(tiny_model: Path, tmp_path: Path, stop_at: int) -> None:
+    curves = []
+    for name in ("whole", "stopped"):
+        folder = tmp_path / name
+        path = make_run(folder, tiny_model, rows=33, training={"max_steps": 8}, eval_fraction=0)
+        if name == "stopped":
+            assert do_run(path, now=stop_after(folder, "step", stop_at - 1)) == 75
+            (folder / "stop").unlink()
+        assert do_run(path) == 0
+        curves.append((results(folder)["weights_sha256"], (folder / "final/metrics.jsonl").read_bytes()))
+    assert curves[0] == curves[1]
