@@ -11,6 +11,8 @@ from jobspec.runfile import RunFile
 #: A disk with less than this free could not hold what was being written, whatever the writer called its error.
 FULL_DISK_BYTES = 1024 * 1024
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+#: How CUDA, its libraries (cuBLAS, cuDNN) and the CPU allocator say it.
+_NO_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory")
 MAX_MESSAGE = 2000
 
 
@@ -54,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     for cause in _chain(error):
         if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
             return True
-        if isinstance(cause, RuntimeError) and ("out of memory" in str(cause) or "can't allocate memory" in str(cause)):
+        if isinstance(cause, RuntimeError) and any(words in str(cause) for words in _NO_MEMORY):
             return True
     return False
 

@@ -131,6 +131,10 @@ def _compared(run: RunFile, _micro_batch: int) -> dict[str, Any]:
     return {**_options(run), "max_length": run.training.max_length}
 
 
+def _orpo(run: RunFile, micro_batch: int) -> dict[str, Any]:
+    return {**_compared(run, micro_batch), "remove_unused_columns": False}  # as its collator needs it
+
+
 def _kto(run: RunFile, _micro_batch: int) -> dict[str, Any]:
     # KTO pairs neighbours of a micro-batch beforehand, so TRL reads in order; ``as_dataset`` has shuffled the rows.
     return {**_options(run), "max_length": run.training.max_length, "train_sampling_strategy": "sequential"}
@@ -160,7 +164,7 @@ WAYS: dict[str, Way] = {
     "sft": Way(Sft, SFTConfig, _sft),
     "dpo": Way(Dpo, DPOConfig, _dpo),
     "kto": Way(Kto, KTOConfig, _kto),
-    "orpo": Way(Orpo, ORPOConfig, _compared),
+    "orpo": Way(Orpo, ORPOConfig, _orpo),
     "reward": Way(RewardModel, RewardConfig, _compared),
     "grpo": Way(GrpoWithOrder, GRPOConfig, _grpo),
 }

@@ -5,6 +5,7 @@ Imports torch and TRL at its top: import this file inside a function.
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from trainer.prepare import Prepared
 from trainer.room import Room
 from trainer.stop import StopRequested
 from trainer.train import CHECKPOINT_BYTES_PER_PARAMETER, Setup, build_trainer, in_order
-from trainer.watch import Watch
+from trainer.watch import StoppedEarly, Watch
 
 
 def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore, choice: Choice) -> None:
@@ -76,7 +77,8 @@ def _step_to_end(trainer: Any, choice: Choice, total_steps: int) -> None:
         set_seed(trainer.args.seed)  # whatever was measured before drew no numbers from the training's
         trainer.train()
     elif choice.step < total_steps and not trainer.carried.evaluations.stopped_early:
-        trainer.train(resume_from_checkpoint=str(choice.folder))
+        with suppress(StoppedEarly):
+            trainer.train(resume_from_checkpoint=str(choice.folder))
     else:  # only the finish is missing; transformers would take one more step
         trainer._load_from_checkpoint(str(choice.folder))
         trainer.state = TrainerState.load_from_json(str(choice.folder / "trainer_state.json"))

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from transformers import TrainerCallback
@@ -29,6 +30,10 @@ SPIKE_LEAST_LOSSES = 10
 SPIKE_LEAST_SHARE = 0.05
 
 Evaluate = Callable[[int], bool]
+
+
+class StoppedEarly(Exception):
+    """The evaluation that was made up for says that training was over where it was interrupted."""
 
 
 @dataclass(slots=True)
@@ -57,7 +62,7 @@ class Watch(TrainerCallback):
         self._pace = _Pace(self._clock(), int(state.num_input_tokens_seen))
         # An evaluation that a stop came before is made up for, so that nothing is decided otherwise than without the stop.
         if state.global_step and not self._evaluate(state.global_step):
-            control.should_training_stop = True
+            raise StoppedEarly  # a flag would be seen only after one more step
         self._saved_at = self._clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -87,10 +92,11 @@ class Watch(TrainerCallback):
             return
         state.log_history[-1].setdefault("num_tokens", int(state.num_input_tokens_seen))
         self._refuse_broken(state.global_step, float(logs["loss"]), float(logs.get("grad_norm", 0.0)), scaled=bool(args.fp16))
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        if told := spike(losses[-SPIKE_WINDOW - 1 :]):
-            self._log.write(ProgressKind.WARNING, f"step {state.global_step}: {told}; training goes on", step=state.global_step)
         every = self._run.training.logging_steps
+        losses = last_losses(state.log_history, max(every, SPIKE_WINDOW + 1))
+        # GRPO's loss is about 0 whatever happens: of it nothing is usual.
+        if self._run.method != "grpo" and (told := spike(losses[-SPIKE_WINDOW - 1 :])):
+            self._log.write(ProgressKind.WARNING, f"step {state.global_step}: {told}; training goes on", step=state.global_step)
         if state.global_step % every and state.global_step != state.max_steps:
             return
         recent = losses[-every:]
@@ -118,6 +124,12 @@ class Watch(TrainerCallback):
                 f"step {step}: {what}. The numbers broke down and no checkpoint of them was written. "
                 f"Lower training.learning_rate (now {self._run.training.learning_rate}), raise training.warmup_ratio, or use dtype bfloat16 or float32.",
             )
+
+
+def last_losses(log_history: list[dict[str, Any]], count: int) -> list[float]:
+    """The losses of the last ``count`` steps, in their order. Looks at no more of a long history than it must."""
+    newest = (entry["loss"] for entry in reversed(log_history) if "loss" in entry)
+    return list(islice(newest, count))[::-1]
 
 
 def spike(losses: list[float]) -> str | None:

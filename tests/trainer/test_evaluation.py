@@ -67,6 +67,14 @@ def test_a_run_that_no_longer_gets_better_stops_early_and_says_so(tiny_model: Pa
     assert found["steps"] == 2 * len(losses) < 40
     assert "stopped early" in (folder / "final/README.md").read_text()
     assert found["first_step"] == found["steps"]  # the second start only finished
+    # Stopped at the very step whose evaluation ends it: the evaluation is made up for, and not one step more is taken.
+    again = tmp_path / "again"
+    path = make_run(again, tiny_model, training={**WILD, "max_steps": 40}, evaluation={"interval_steps": 2, "patience": 2})
+    assert do_run(path, now=stop_after(again, "step", found["steps"] - 2)) == 75
+    assert [folder.name for folder in (again / "checkpoints").iterdir()] == [f"step-{found['steps']:08d}"]
+    (again / "stop").unlink()
+    assert do_run(path) == 0, lines(again)[-1]
+    assert results(again) == found
 
 
 def test_a_stop_in_an_evaluation_saves_the_step_and_decides_nothing(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
