@@ -5,6 +5,7 @@ NeMo AutoModel's LoRA on an H100 0.41; Qwen's own LoRA script on an A100 0.31 to
 RTX 4090 up to 0.75, the best of all. Short rows and small models reach less: the CPU cannot order kernels fast enough.
 """
 
+import math
 from dataclasses import dataclass
 
 from jobspec.instances import GpuInstance
@@ -50,11 +51,14 @@ def flops_per_token(shape: Shape, work: Workload) -> float:
 
 
 def steps_of(work: Workload, rows: float) -> int:
-    """Optimizer steps, as the trainer counts them."""
+    """Optimizer steps, as the trainer counts them from the rows that it does not hold out."""
     if work.max_steps is not None:
         return work.max_steps
-    prompts = work.global_batch / work.generations
-    return max(1, round(work.epochs * rows * (1 - work.eval_fraction) / prompts))
+    there = max(1, round(rows))
+    held_out = min(max(1, round(there * work.eval_fraction)), there - 1) if work.eval_fraction else 0
+    prompts = max(1, work.global_batch // work.generations)
+    in_epoch = (there - held_out) // prompts if work.method == "grpo" else math.ceil((there - held_out) / prompts)
+    return max(1, math.ceil(work.epochs * in_epoch))
 
 
 def seconds_of(shape: Shape, work: Workload, rows: Rows | None, instance: GpuInstance) -> Guess:
@@ -80,8 +84,8 @@ def _lengths(work: Workload, rows: Rows | None) -> tuple[float, float, float]:
         least, typical, most = (share * work.max_length for share in _UNKNOWN_SHARES)
         return least, typical, most
     answer = (1, 0.6 * work.completion_length, work.completion_length) if work.method == "grpo" else (0, 0, 0)
-    # The bound pads nothing: packing, if any, would not either.
-    together = (1, work.sequences, work.sequences)
+    # The bound pads nothing, and packing next to nothing.
+    together = (1, 1, 1) if work.packing else (1, work.sequences, work.sequences)
     least, typical, most = (
         min(work.max_length, padded_length(rows.tokens(characters, work.max_length), count) + more)
         for characters, count, more in zip((MOST_CHARACTERS, TYPICAL_CHARACTERS, FEWEST_CHARACTERS), together, answer, strict=True)
@@ -91,14 +95,16 @@ def _lengths(work: Workload, rows: Rows | None) -> tuple[float, float, float]:
 
 def _step_s(shape: Shape, work: Workload, instance: GpuInstance, length: float, share: float, at: int) -> float:
     """Seconds of one optimizer step. The bound (``at`` 0) counts arithmetic alone."""
-    tokens = length * work.sequences
+    tokens = length * work.sequences * work.accumulation
     slower = (QLORA_SLOWER if work.adapter == "qlora" else 1) * (DORA_SLOWER if work.dora else 1)
     # At the length that rows have, not at the longest.
     flops = flops_per_token(shape, work.having(max_length=max(1, round(length))))
     arithmetic = tokens * flops / (peak_flops(instance, dtype_on(instance, work.dtype)) * share)
     if not at:
-        return work.accumulation * arithmetic
+        return arithmetic
     arithmetic *= slower / gpu_of(instance).sustained
-    ordering = shape.layers * LAYER_ORDER_S * at
+    # Packed lines are full: so many fewer passes.
+    passes = math.ceil(tokens / (work.max_length * work.sequences)) if work.packing else work.accumulation
+    ordering = passes * shape.layers * LAYER_ORDER_S * at
     answering = work.completion_length * shape.layers * LAYER_ANSWER_S * at if work.method == "grpo" else 0
-    return work.accumulation * max(arithmetic, ordering) + answering
+    return max(arithmetic, ordering) + answering

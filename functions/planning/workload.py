@@ -26,6 +26,8 @@ class Workload:
     global_batch: int
     micro_batch: int
     gradient_checkpointing: bool
+    #: Short rows share a line no longer than the longest row: never more memory than without, but less padding.
+    packing: bool
     dtype: str
     epochs: float
     max_steps: int | None
@@ -49,6 +51,7 @@ class Workload:
             global_batch=training.global_batch_size,
             micro_batch=training.micro_batch_size,
             gradient_checkpointing=training.gradient_checkpointing,
+            packing=training.packing and manifest.method == "sft",
             dtype=training.dtype,
             epochs=training.epochs,
             max_steps=training.max_steps,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from planning.known_models import KNOWN, shape_of_hub
 from planning.refusals import refusals
 from planning.rows import Rows
 from planning.shape import shape_of
-from planning.speed import seconds_of, tokens_of
+from planning.speed import seconds_of, steps_of, tokens_of
 from planning.words import expectation, preferred
 from tests.planning.test_memory_measured import workload
 
@@ -87,6 +88,45 @@ def test_kto_never_comes_down_to_one_row_for_its_kl_term_needs_two() -> None:
     wanted = manifest(method="kto", training={"micro_batch_size": 8, "max_length": 8192})
     (one,) = plan_of(wanted, shape_of_hub(LLAMA), LONG).types
     assert one.micro_batch == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "steps"),
+    [
+        (100, {}, 6),  # 5 are held out; the last step takes what is left
+        (2, {}, 1),
+        (1, {}, 1),
+        (1000, {"eval_fraction": 0.0, "epochs": 2.5}, 158),
+        (1000, {"method": "grpo", "generations": 8, "eval_fraction": 0.0}, 500),
+        (1000, {"max_steps": 7}, 7),
+    ],
+)
+def test_steps_are_those_that_the_trainer_takes(rows: int, changes: dict[str, Any], steps: int) -> None:
+    assert steps_of(workload(**{"max_steps": None, "eval_fraction": 0.05, "global_batch": 16, "micro_batch": 4, **changes}), rows) == steps
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 1000])
+@pytest.mark.parametrize("changes", [{}, {"epochs": 2.5}, {"max_steps": 9}, {"method": "grpo", "generations": 4}])
+def test_the_trainer_counts_the_same_steps(rows: int, changes: dict[str, Any]) -> None:
+    from trainer.train import total_steps_of
+
+    work = workload(**{"max_steps": None, "epochs": 1.0, "global_batch": 16, "micro_batch": 4, **changes})
+    if work.method == "grpo" and rows < work.global_batch // work.generations:
+        pytest.skip("the trainer refuses fewer prompts than one step takes")
+    training = SimpleNamespace(max_steps=work.max_steps, epochs=work.epochs, global_batch_size=work.global_batch)
+    run: Any = SimpleNamespace(training=training, method=work.method, grpo=SimpleNamespace(num_generations=work.generations))
+    assert steps_of(work, rows) == total_steps_of(run, work.micro_batch, rows)
+
+
+def test_packing_short_rows_saves_padding_and_passes_and_no_memory() -> None:
+    rows, shape = Rows(10_000, (40, 400, 4000), counted=True), shape_of_hub("HuggingFaceTB/SmolLM2-135M")
+    padded = workload(max_steps=None, max_length=1024, global_batch=32, micro_batch=8)
+    packed = replace(padded, packing=True)
+    times = [seconds_of(shape, work, rows, GPU_INSTANCES["g5.xlarge"]) for work in (packed, padded)]
+    assert times[0].typical < times[1].typical / 2
+    assert times[0].least == times[1].least
+    assert load_on(GPU_INSTANCES["g5.xlarge"], shape, packed) == load_on(GPU_INSTANCES["g5.xlarge"], shape, padded)
 
 
 def test_dtype_follows_the_gpus_generation() -> None:

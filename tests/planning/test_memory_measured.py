@@ -45,6 +45,7 @@ def workload(**changes: Any) -> Workload:
         "global_batch": 8,
         "micro_batch": 4,
         "gradient_checkpointing": True,
+        "packing": False,
         "dtype": "bfloat16",
         "epochs": 1.0,
         "max_steps": 2,
