@@ -167,7 +167,7 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
         data_report=data.report,
         samples=data.manifest.samples,
         dtype=trainer.carried.dtype,
-        micro_batch_size=trainer.args.per_device_train_batch_size,
+        micro_batch_size=trainer.carried.micro_batch_size or room.run.training.micro_batch_size,
         stopped_early=trainer.carried.evaluations.stopped_early,
     )
     results, difference = write_final(room.run, room.root, trainer, data, measured)

@@ -56,7 +56,8 @@ def test_the_best_adapter_is_taken_though_the_run_was_stopped_and_died(tiny_mode
 
 def test_a_run_that_no_longer_gets_better_stops_early_and_says_so(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    path = make_run(folder, tiny_model, training={**WILD, "max_steps": 40}, evaluation={"interval_steps": 2, "patience": 2})
+    whole_steps = {**WILD, "max_steps": 40, "micro_batch_size": 8}  # no accumulation: one micro-batch too many would be one step too many
+    path = make_run(folder, tiny_model, training=whole_steps, evaluation={"interval_steps": 2, "patience": 2})
     with pytest.raises(ProcessEnded):
         do_run(path, now=die_after(folder, "checkpoint", 1))  # only the end is saved: the early one
     assert do_run(path) == 0
@@ -69,7 +70,7 @@ def test_a_run_that_no_longer_gets_better_stops_early_and_says_so(tiny_model: Pa
     assert found["first_step"] == found["steps"]  # the second start only finished
     # Stopped at the very step whose evaluation ends it: the evaluation is made up for, and not one step more is taken.
     again = tmp_path / "again"
-    path = make_run(again, tiny_model, training={**WILD, "max_steps": 40}, evaluation={"interval_steps": 2, "patience": 2})
+    path = make_run(again, tiny_model, training=whole_steps, evaluation={"interval_steps": 2, "patience": 2})
     assert do_run(path, now=stop_after(again, "step", found["steps"] - 2)) == 75
     assert [folder.name for folder in (again / "checkpoints").iterdir()] == [f"step-{found['steps']:08d}"]
     (again / "stop").unlink()

@@ -59,14 +59,14 @@ def test_the_micro_batch_is_halved_until_it_fits_and_a_resume_keeps_it(
     assert do_run(path, now=stop_after(folder, "step", 1)) == 75
     warnings = [line["message"] for line in lines(folder, "warning")]
     assert [message.split(" of the longest")[0] for message in warnings] == ["a micro-batch of 8", "a micro-batch of 4"]
-    assert "4 x 2 rows a step" in lines(folder, "started")[-1]["message"]
+    assert "packed on 4 x 2 lines" in lines(folder, "started")[-1]["message"]
     widest = max(width for _, width in seen)
     assert seen[0] == (8, widest)  # the longest rows came first
     (folder / "stop").unlink()
     seen.clear()
     assert do_run(path) == 0
     assert len(lines(folder, "warning")) == 2  # nothing was tried again
-    assert "4 x 2 rows a step" in lines(folder, "started")[-1]["message"]
+    assert "packed on 4 x 2 lines" in lines(folder, "started")[-1]["message"]
     assert do_run(make_run(halved, tiny_model, training={**settings, "micro_batch_size": 2})) == 0
     assert results(folder)["weights_sha256"] == results(halved)["weights_sha256"]
 
