@@ -21,6 +21,7 @@ from trainer.failures import TrainerFailure, is_out_of_memory, memory_remedies
 from trainer.measure import measure
 from trainer.progress import ProgressLog
 from trainer.stop import StopSignal
+from trainer.tables import lengths_of
 from trainer.train import Setup, build_trainer
 
 STEPS = 2
@@ -93,7 +94,7 @@ def _longest(rows: Any) -> Any:
     """The rows that stand longest, CANDIDATES at most."""
     if rows is None:
         return None
-    sizes = [_written(row) for row in rows]
+    sizes = lengths_of(rows).tolist() if "input_ids" in rows.column_names else [_written(row) for row in rows]
     order = sorted(range(len(sizes)), key=lambda at: -sizes[at])
     return rows.select(order[:CANDIDATES])
 
