@@ -20,6 +20,7 @@ from jobspec.checkpoint import CheckpointManifest  # noqa: E402
 from jobspec.heartbeat import Heartbeat  # noqa: E402
 from jobspec.manifest import Manifest  # noqa: E402
 from jobspec.marker import CompletionMarker  # noqa: E402
+from jobspec.prepared import PreparedManifest  # noqa: E402
 from jobspec.problems import Path as KeyPath  # noqa: E402
 from jobspec.problems import dotted  # noqa: E402
 from jobspec.runfile import Progress, RunFile, TrainerResults  # noqa: E402
@@ -33,6 +34,7 @@ WRITTEN: dict[str, type[Document]] = {
     "stop": StopOrder,
     "heartbeat": Heartbeat,
     "checkpoint": CheckpointManifest,
+    "prepared": PreparedManifest,
     "completion": CompletionMarker,
     "runfile": RunFile,
     "progress": Progress,

@@ -5,8 +5,8 @@ over their supervised tokens either way: packing changes speed, not the training
 a row sees no other row on its line (trainer/packed.py).
 
 Rows of a step are laid on lines of at most ``capacity`` tokens: best fit, longest first, says how many lines the fullest
-step needs, and so how many micro-batches every step has; each step's rows are then spread evenly over so many lines,
-longest first onto the shortest line, so that little is padded. Every order hangs on the seed and the epoch alone, so
+step needs, and so how many micro-batches every step has; each step's rows are then spread evenly over as many lines as they
+need, longest first onto the shortest line, so that little is padded. Every order hangs on the seed and the epoch alone, so
 that a resume finds its place by counting. No torch.
 """
 
@@ -59,7 +59,7 @@ class PackingPlan:
 
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> Iterator[list[Line]]:
         wanted = min(self.accumulation, len(rows))
-        lines = lay_out(rows.tolist(), self.lengths, wanted * self.lines, self.capacity)
+        lines = lay_out(rows.tolist(), self.lengths, wanted, self.capacity)
         while len(lines) < wanted:  # a micro-batch without a row would be none
             longest = max(range(len(lines)), key=lambda at: len(lines[at]))
             lines.append([lines[longest].pop()])
@@ -106,14 +106,14 @@ def best_fit(rows: Line, lengths: Lengths, capacity: int) -> list[Line]:
     return lines
 
 
-def lay_out(rows: Line, lengths: Lengths, lines: int, capacity: int) -> list[Line]:
-    """The rows spread over at most ``lines`` lines of about one length; by best fit where an even spread would pass ``capacity``."""
-    spread: list[Line] = [[] for _ in range(lines)]
-    shortest = [(0, at) for at in range(lines)]
+def lay_out(rows: Line, lengths: Lengths, at_least: int, capacity: int) -> list[Line]:
+    """The rows on as many lines as best fit needs, and ``at_least`` so many, spread evenly; as best fit has them where that would pass ``capacity``."""
+    fitted = best_fit(rows, lengths, capacity)
+    count = max(at_least, len(fitted))
+    spread: list[Line] = [[] for _ in range(count)]
+    shortest = [(0, at) for at in range(count)]
     for row in sorted(rows, key=lambda row: (-lengths[row], row)):
         filled, at = heapq.heappop(shortest)
         spread[at].append(row)
         heapq.heappush(shortest, (filled + int(lengths[row]), at))
-    if max(filled for filled, _ in shortest) > capacity:
-        return best_fit(rows, lengths, capacity)
-    return [line for line in spread if line]
+    return fitted if max(filled for filled, _ in shortest) > capacity else spread

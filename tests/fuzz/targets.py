@@ -29,6 +29,7 @@ from jobspec.checkpoint import CheckpointManifest
 from jobspec.heartbeat import Heartbeat
 from jobspec.manifest import Manifest
 from jobspec.marker import CompletionMarker
+from jobspec.prepared import PreparedManifest
 from jobspec.problems import MAX_PROBLEMS, render_problems
 from jobspec.reading import Refusal, read_manifest
 from jobspec.runfile import Progress, RunFile
@@ -171,6 +172,7 @@ TARGETS: dict[str, Target] = {
     "stop-order": document(StopOrder),
     "status": document(Status),
     "checkpoint": document(CheckpointManifest),
+    "prepared": document(PreparedManifest),
     "run-file": document(RunFile),
     "progress": document(Progress),
     "events": events,

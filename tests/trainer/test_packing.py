@@ -73,8 +73,9 @@ def test_best_fit_puts_a_row_where_it_leaves_the_least_room() -> None:
 
 
 def test_where_an_even_spread_would_pass_the_capacity_best_fit_holds_it() -> None:
-    lengths = np.array([5, 5, 4, 4, 3, 3])  # two lines of 12: spread evenly one would hold 13
-    assert sorted(int(lengths[line].sum()) for line in lay_out([0, 1, 2, 3, 4, 5], lengths, 2, 12)) == [12, 12]
+    lengths = np.array([3, 3, 2, 2, 2])  # spread evenly over two lines, one of them would hold 7
+    assert lay_out([0, 1, 2, 3, 4], lengths, 1, 6) == [[0, 1], [2, 3, 4]]
+    assert sorted(int(lengths[line].sum()) for line in lay_out([0, 1, 2, 3, 4], lengths, 1, 7)) == [5, 7]
 
 
 def test_a_stop_request_is_honoured_while_packing(tmp_path: Path) -> None:
@@ -157,8 +158,19 @@ def test_a_model_whose_attention_leaks_is_refused_before_the_first_step(model: A
 FIELDS: dict[str, Any] = {"adapter": {"r": 4, "dropout": 0.0}, "eval_fraction": 0}
 
 
+def write_mixed_rows(folder: Path) -> None:
+    """33 chats, most of them short and a few long, so that several lie on a line."""
+    draw = random.Random(7)
+    (folder / "data").mkdir(parents=True)
+    with (folder / "data/train.jsonl").open("w") as file:
+        for at in range(33):
+            answer = " ".join(["The apple falls."] * (20 if at % 8 == 0 else draw.randint(1, 4)))
+            file.write(json.dumps({"messages": [{"role": "user", "content": f"What {at}?"}, {"role": "assistant", "content": answer}]}) + "\n")
+
+
 def trained(folder: Path, model: Path, **training: Any) -> list[dict[str, Any]]:
-    """The loss curve of a run of six steps over an epoch and a half of 33 rows."""
+    """The loss curve of a run of six steps over an epoch and a bit of 33 rows, five of them many times as long as the others."""
+    write_mixed_rows(folder)
     path = make_run(folder, model, rows=33, training={"max_steps": 6, "logging_steps": 1, **training}, **FIELDS)
     assert do_run(path) == 0
     return [json.loads(line) for line in (folder / "final/metrics.jsonl").read_text().splitlines()]
@@ -175,21 +187,22 @@ def test_packed_training_is_the_same_to_a_millionth_however_a_step_is_split(tiny
 
 @pytest.mark.torch
 def test_a_step_learns_the_same_packed_and_one_row_a_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = trained(tmp_path / "packed", tiny_model)
+    packed = trained(tmp_path / "packed", tiny_model, loss_on="all")
     assert "8 rows a step, packed on 2 x 4 lines" in lines(tmp_path / "packed", "started")[0]["message"]
     monkeypatch.setattr("trainer.packing.lay_out", lambda rows, *_: [[row] for row in rows])
-    alone = trained(tmp_path / "alone", tiny_model, micro_batch_size=8)
+    alone = trained(tmp_path / "alone", tiny_model, micro_batch_size=8, loss_on="all")
     assert [entry["loss"] for entry in packed] == pytest.approx([entry["loss"] for entry in alone], abs=1e-6)
     assert [entry["num_tokens"] for entry in packed] == [entry["num_tokens"] for entry in alone]
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("stop_at", [2, 5])
-def test_a_packed_run_stopped_in_either_epoch_ends_with_the_same_bits(tiny_model: Path, tmp_path: Path, stop_at: int) -> None:
+@pytest.mark.parametrize(("packing", "stop_at"), [(True, 2), (True, 5), (False, 5)])
+def test_a_run_stopped_in_either_epoch_ends_with_the_same_bits_packed_or_not(tiny_model: Path, tmp_path: Path, packing: bool, stop_at: int) -> None:
     curves = []
     for name in ("whole", "stopped"):
         folder = tmp_path / name
-        path = make_run(folder, tiny_model, rows=33, training={"max_steps": 8}, eval_fraction=0)
+        write_mixed_rows(folder)
+        path = make_run(folder, tiny_model, rows=33, training={"max_steps": 8, "packing": packing}, eval_fraction=0)
         if name == "stopped":
             assert do_run(path, now=stop_after(folder, "step", stop_at - 1)) == 75
             (folder / "stop").unlink()

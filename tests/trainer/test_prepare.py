@@ -149,5 +149,5 @@ def test_other_methods_get_the_columns_that_trl_knows(tiny_model: Path, tmp_path
 def test_a_column_of_two_types_is_refused_for_prompts(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     write(folder / "data/train.jsonl", [{"prompt": "q", "answer": "4"}, {"prompt": "q", "answer": 4}])
-    assert do_run(make_run(folder, tiny_model, method="grpo", grpo={"rewards": [{"name": "exact_match"}]})) == 1
+    assert do_run(make_run(folder, tiny_model, method="grpo", grpo={"rewards": [{"name": "exact_match"}]}, eval_fraction=0)) == 1
     assert "a column holds values of more than one type" in failure(folder)[1]

@@ -326,11 +326,12 @@ def test_an_adapter_that_does_not_load_back_is_never_published(whole_run: Path, 
     assert not list(folder.glob(".staging-*"))
 
 
-def test_the_way_a_global_batch_is_split_does_not_change_the_loss(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_way_a_global_batch_is_split_does_not_change_the_loss(tiny_model: Path, tmp_path: Path, packing: bool) -> None:
     losses = []
     for micro in (8, 4, 1):
         folder = tmp_path / str(micro)
-        path = make_run(folder, tiny_model, training={"micro_batch_size": micro, "max_steps": 1}, adapter={"r": 4, "dropout": 0.0})
+        path = make_run(folder, tiny_model, training={"micro_batch_size": micro, "max_steps": 1, "packing": packing}, adapter={"r": 4, "dropout": 0.0})
         assert do_run(path) == 0
         losses.append((lines(folder, "step")[0]["loss"], results(folder)["eval_loss_before"]))
     for loss, held_out in losses:
