@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 EVERY_MIN = 15
 #: A manifest put longer ago than this was seen by many a census.
 LATELY = timedelta(hours=6)
+#: By how much our clock and S3's, which tells whole seconds, may differ: a job accepted so soon after the object was put may be of
+#: the version before.
+CLOCKS = timedelta(seconds=5)
 #: Events arrive within seconds; a manifest younger than this is still theirs.
 SETTLES = timedelta(minutes=2)
 
@@ -44,7 +47,7 @@ def census(submission: Submission, bucket: str, has_time: Callable[[], bool], *,
         try:
             job_id = driver.store.find(bucket=bucket, key=one.key)
             job = driver.store.load(job_id) if job_id else None
-            if job is None or job.accepted_at < one.modified_at:
+            if job is None or job.accepted_at < one.modified_at + CLOCKS:
                 taken = submission.look_at(bucket, one.key)
                 # A manifest that was refused beside an active job has no job of its key: it is looked at again, and is no news.
                 found += isinstance(taken, Job) and taken.accepted_at >= now

@@ -3,7 +3,8 @@
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from jobspec.data import Columns
@@ -29,14 +30,22 @@ class Rows:
     characters: tuple[int, ...]
     counted: bool = False
 
-    def tokens(self, characters_per_token: float, most: int) -> list[float]:
-        """Lengths in tokens, cut at ``most``, shortest first."""
-        return [min(most, count / characters_per_token + TEMPLATE_TOKENS) for count in self.characters]
+    def padded_tokens(self, characters_per_token: float, most: int, together: int) -> float:
+        """Mean length in tokens, each cut at ``most``, to which rows are padded where ``together`` are padded to their longest."""
+        return _padded_tokens(self.characters, characters_per_token, most, together)
+
+
+@lru_cache(maxsize=64)
+def _padded_tokens(characters: tuple[int, ...], characters_per_token: float, most: int, together: int) -> float:
+    """A plan asks the same of every instance type, and of each for several ends."""
+    return padded_length([min(most, count / characters_per_token + TEMPLATE_TOKENS) for count in characters], together)
 
 
 def together(sources: list[tuple[Rows, float]]) -> Rows:
     """Several sources as one; each row counts by its source's weight. Of every source's sample, its share of the rows is taken."""
     number = sum(rows.number * weight for rows, weight in sources)
+    if len(sources) == 1:
+        return replace(sources[0][0], number=number)
     drawn: list[int] = []
     for rows, weight in sources:
         share = max(1, round(MAX_ROWS_SEEN * rows.number * weight / number))

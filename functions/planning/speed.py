@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jobspec.instances import GpuInstance
 from planning.hardware import dtype_on, gpu_of, peak_flops
-from planning.rows import FEWEST_CHARACTERS, MOST_CHARACTERS, TYPICAL_CHARACTERS, Rows, padded_length
+from planning.rows import FEWEST_CHARACTERS, MOST_CHARACTERS, TYPICAL_CHARACTERS, Rows
 from planning.shape import Shape
 from planning.workload import Workload
 
@@ -87,7 +87,7 @@ def _lengths(work: Workload, rows: Rows | None) -> tuple[float, float, float]:
     # The bound pads nothing, and packing next to nothing.
     together = (1, 1, 1) if work.packing else (1, work.sequences, work.sequences)
     least, typical, most = (
-        min(work.max_length, padded_length(rows.tokens(characters, work.max_length), count) + more)
+        min(work.max_length, rows.padded_tokens(characters, work.max_length, count) + more)
         for characters, count, more in zip((MOST_CHARACTERS, TYPICAL_CHARACTERS, FEWEST_CHARACTERS), together, answer, strict=True)
     )
     return least, typical, most

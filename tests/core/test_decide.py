@@ -261,6 +261,14 @@ def test_a_stopped_instance_is_terminated() -> None:
     assert of(Terminate, story.look(60))
 
 
+def test_a_stopped_instance_is_terminated_also_under_notice_for_it_saves_nothing() -> None:
+    story = Story(new_job())
+    story.running()
+    story.tell(InterruptionWarned(FIRST), 40)
+    story.states[FIRST] = ("stopped", *story.states[FIRST][1:])
+    assert [action.instance_id for action in of(Terminate, story.look(60))] == [FIRST]
+
+
 def test_no_capacity_backs_off_and_passes_over_the_pools_that_refused() -> None:
     story = Story(new_job())
     plan = planned(story.look(0))

@@ -162,6 +162,19 @@ def test_a_manifest_whose_event_was_lost_is_taken_up_within_a_quarter_of_an_hour
     assert to_the_quarter(house)["ManifestsFound"] == 0
 
 
+def test_a_manifest_put_in_the_very_second_in_which_the_one_before_was_accepted_is_not_taken_for_that_one(house: House) -> None:
+    """S3 tells whole seconds: the later one seems to be older than the job."""
+    house.wait(0.2)
+    house.put()
+    first = house.job
+    house.wait(0.3)
+    house.leave(training={"epochs": 2})
+    house.finish()
+    house.tick()
+    to_the_quarter(house)
+    assert len({job.manifest_ref.version_id for job in house.jobs} - {first.manifest_ref.version_id}) == 1
+
+
 def test_the_census_reads_every_page_and_one_failure_does_not_hide_the_next(house: House) -> None:
     for n in range(7):
         house.leave(f"jobs/n{n}.yaml", name=f"n{n}")

@@ -191,6 +191,7 @@ class Checks:
         if (
             box.warned_s is not None
             and box.plan.notice_s
+            and box.runs
             and not job.ended
             and job.ending is None
             and not box.marked
@@ -213,7 +214,8 @@ class Checks:
         if max(steps, default=0) > box.first_step:
             world.fail("I12", f"{box.instance.instance_id} starts at step {box.first_step}; a checkpoint of step {max(steps)} is published")
         for other in world.boxes.values():
-            saving = other.job_id == box.job_id and other is not box and other.runs and other.leaving and other.phase.value == "saving"
+            earlier = other.ticket is not None and box.ticket is not None and other.ticket.attempt < box.ticket.attempt
+            saving = other.job_id == box.job_id and earlier and other.runs and other.leaving and other.phase.value == "saving"
             if saving and other.warned_s is not None and world.scheduler.now < other.warned_s + other.plan.save_s - 1:
                 world.fail("I12", f"{box.instance.instance_id} starts while {other.instance.instance_id} still saves")
 

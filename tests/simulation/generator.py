@@ -203,7 +203,7 @@ def _job(mood: _Mood, n: int) -> JobPlan:
     if rng.random() < badness / 4:
         actions.append((rng.choice((0.05, 1.0, mood.until(0, 900))), "delete"))
     if rng.random() < badness / 5:
-        actions.append((mood.until(0, 900), rng.choice(("put again", "overwrite", "spoil", "delete"))))
+        actions.append((rng.choice((0.6, mood.until(0, 900))), rng.choice(("put again", "overwrite", "spoil", "delete"))))
     tight = rng.random()
     return JobPlan(
         put_s=mood.until(0, 200) * n,

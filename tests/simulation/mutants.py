@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from control_plane import census as census_room
 from control_plane import curfew as curfew_room
 from control_plane import driver as driver_room
 from control_plane import look as look_room
@@ -450,6 +451,17 @@ def _stopped_is_fine(patch: Patch) -> None:
     patch.set(attempts, "why_terminate", why)
 
 
+@mutant("a stopped instance under notice is left standing until its notice is over")
+def _stopped_under_notice_is_fine(patch: Patch) -> None:
+    old = attempts.why_terminate
+
+    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
+        found = old(job, attempt, look, now)
+        return found if attempt.warned_at is None or "stopped" not in found else old(job, attempt, replace(look, instances=()), now)
+
+    patch.set(attempts, "why_terminate", why)
+
+
 @mutant("nobody but the box itself minds the deadline")
 def _deadline_is_the_boxs_own_affair(patch: Patch) -> None:
     patch.set(attempts, "DEADLINE_GRACE", timedelta(days=1))
@@ -692,6 +704,11 @@ def _status_written_over(patch: Patch) -> None:
 @mutant("the census finds nothing")
 def _no_census(patch: Patch) -> None:
     patch.set(reconcile, "census", lambda *arguments, **named: (0, []))
+
+
+@mutant("the census takes S3's clock for exact")
+def _census_by_the_clock(patch: Patch) -> None:
+    patch.set(census_room, "CLOCKS", timedelta(0))
 
 
 @mutant("a refused manifest does not mind the active job that it was put over")

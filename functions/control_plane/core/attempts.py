@@ -187,6 +187,8 @@ def fruitless_in_a_row(job: Job) -> int:
 
 def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> str:
     """Why this live instance must end now, or an empty text. Repeated at each look until EC2 shows it gone."""
+    if any(sight.instance_id == attempt.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
+        return "it was stopped, which keeps its volume billed"
     if attempt.warned_at is not None:
         # It is to die anyway, and in its first hour it is free only if EC2 ends it (aws.md, "Billing").
         overdue = attempt.warned_at + timedelta(seconds=look.rules.notice_s) + WARNED_GRACE
@@ -197,8 +199,6 @@ def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> st
         return f"the attempt is over: {attempt.end_reason}"
     if now >= attempt.plan.deadline_at + DEADLINE_GRACE:
         return "its deadline is past"
-    if any(sight.instance_id == attempt.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
-        return "it was stopped, which keeps its volume billed"
     if attempt.instance_id not in look.heartbeats:
         # Not to hear is not the same as silence: while S3 does not answer us, the instance may well go on writing.
         return ""
