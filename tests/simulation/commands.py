@@ -66,7 +66,7 @@ def plant(seeds: int, jobs: int, only: str) -> None:
 
 
 @cli.command("exhaustive")
-@click.option("--pairs/--single", default=False, help="Also all pairs of faults in the core scenarios.")
+@click.option("--pairs/--single", default=False, help="All pairs of faults in the core scenarios, instead.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="cores", help="Processes.")
 def every_fault(pairs: bool, jobs: int) -> None:
     """Try every fault at every AWS call of the named scenarios. Exit status 1 if a promise was broken."""

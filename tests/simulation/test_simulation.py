@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,22 @@ def test_replay_prints_the_time_line() -> None:
 def test_some_of_every_exhaustive_part() -> None:
     """One in two hundred here; all of them with ``python -m tests.simulation exhaustive``."""
     few = list(exhaustive.single_faults({"one job": named.CORE["one job, start to end"]}))
-    assert len(few) > 200
-    assert [answer for case in few[::20] if (answer := exhaustive.broken(case))] == []
+    assert len(few) > 150
+    assert [exhaustive.broken(case) for case in few[::20]] == [(1, [])] * len(few[::20])
     orders = list(exhaustive.orders_of_hints())
     assert len(orders) > 900
-    assert [answer for case in orders[::200] if (answer := exhaustive._other_end(case))] == []
+    assert [exhaustive._other_end(case) for case in orders[::200]] == [(1, [])] * len(orders[::200])
+
+
+def test_a_second_fault_falls_on_the_calls_that_the_first_one_leads_to() -> None:
+    """After a crash the retry's calls are there too, and the calls that the dead function would have made are not."""
+    scenario = named.CORE["one job, start to end"]
+    first = exhaustive.Case("a crash", replace(scenario, calls=(CallFault("ec2.create_fleet", 0, "crash before"),)))
+    seconds = list(exhaustive.pairs_of_faults(first))
+    hit = {(other.operation, other.nth) for case in seconds for other in case.scenario.calls[1:]}
+    assert ("ec2.create_fleet", 1) in hit
+    assert ("ec2.create_fleet", 0) not in hit
+    assert all(case.scenario.calls[0] == first.scenario.calls[0] for case in seconds)
+    assert not any(other.kind == "effect, then crash" and other.operation == "dynamodb.get_item" for case in seconds for other in case.scenario.calls)
+    world = World(seconds[-1].scenario, 0).run()
+    assert set(world.made) >= {(fault.operation, fault.nth) for fault in seconds[-1].scenario.calls}

@@ -97,6 +97,8 @@ class World:
         self.launches = 0
         self.plans: dict[str, JobPlan] = {}
         self.calls: dict[str, int] = {}
+        #: Every call in its order: the operation, and how many of it there were before.
+        self.made: list[tuple[str, int]] = []
         self.events: dict[str, int] = {}
         self.user_left = 0
         self._hints: list[tuple[str, dict[str, Any]]] = []
@@ -469,6 +471,7 @@ class World:
     def _fault(self, operation: str) -> str:
         count = self.calls.get(operation, 0)
         self.calls[operation] = count + 1
+        self.made.append((operation, count))
         named = self._call_faults.get((operation, count))
         if named is not None:
             return named
