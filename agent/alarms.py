@@ -81,10 +81,10 @@ class Alarms:
             log.warning("stop order not read: %s", error)
 
     def ending(self) -> Ending | None:
-        """The end that is asked for now, if any. A stop order comes first: after it the job goes on nowhere."""
+        """The end that is asked for now, if any. An order comes first: most often the job goes on nowhere after it."""
         deadline = self._ticket.deadline_at
         if self._order is not None:
-            return Ending(self._order.reason, min(self._order.terminate_at, deadline), interrupted=False)
+            return Ending(self._order.reason, min(self._order.terminate_at, deadline), interrupted=self._order.hand_over)
         if self._notice is not None and self._notice.kind == "interruption":
             return Ending(f"EC2 interrupts this instance at {self._notice.at:%H:%M:%S} UTC", min(self._notice.at, deadline), interrupted=True)
         if self._now() + timedelta(seconds=self._margin_s()) >= deadline:

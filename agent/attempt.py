@@ -170,7 +170,7 @@ class Attempt:
         self._heart.note_stage(name, time.monotonic() - started)
 
     def _await_predecessors(self) -> None:
-        """Wait until each interrupted predecessor has published its last save, but not past the ticket's time."""
+        """Wait until each predecessor has published its last save, but not past the ticket's time."""
         for handover in self._ticket.handovers:
             self._await(handover)
 

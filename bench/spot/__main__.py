@@ -16,7 +16,9 @@ from typing import Any
 
 from bench.spot.model import Settings
 from bench.spot.study import POLICIES, Runs, study, summary
+from bench.spot.timing import place_ms
 from bench.spot.traces import Pool, TraceError, load, worlds
+from control_plane.core.strategy import KNOBS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,8 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     except TraceError as refused:
         print(refused, file=sys.stderr)
         return 2
+    asked = {"traces": str(options.traces), "pools": options.pools, "windows": options.windows, "prices": _prices(pools)}
+    place_pools, took_ms = place_ms()
     report = {
-        "settings": asdict(settings) | {"traces": str(options.traces), "pools": options.pools, "windows": options.windows, "prices": _prices(pools)},
+        "settings": asdict(settings) | asked | {"knobs": asdict(KNOBS), "place_pools": place_pools, "place_ms": round(took_ms, 3)},
         "policies": summary(runs, settings),
         "worlds": {group.name: summary([one for one in runs if one.world == group.name], settings) for group in groups},
     }
@@ -101,6 +105,8 @@ def _table(report: dict[str, Any]) -> str:
         for name, of in found.items():
             row = f"{of['cost_ratio']:>10.4f} {of['late']:>6} {of['runs']:>6} {of['launches_mean']:>9.1f}"
             lines.append(f"  {name:<26} {row} {of['on_demand_h_mean']:>12.2f} {of['spot_h_mean']:>7.2f} {of['gap_to_bound_p75']:>8.4f}")
+    of = report["settings"]
+    lines.append(f"one place call with {of['place_pools']} pools: {of['place_ms']:.2f} ms")
     return "\n".join(lines)
 
 

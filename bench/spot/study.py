@@ -17,6 +17,7 @@ BOUND = "bound"
 POLICIES: dict[str, Callable[[], Policy]] = {
     "greedy": lambda: policies.greedy,
     "uniform_progress": lambda: policies.uniform_progress,
+    "dropforge": policies.Dropforge,
 }
 
 

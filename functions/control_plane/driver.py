@@ -164,15 +164,15 @@ class Driver:
                     data_bucket=self.data_bucket,
                     outputs_bucket=self.outputs_bucket,
                     heartbeat_s=self.heartbeat_s,
-                    notice_s=self.watcher.rules.notice_s,
+                    rules=self.watcher.rules,
                     now=self.clock(),
                 )
                 self.objects.put(self.data_bucket, keys.ticket_key(ticket.writer), wire.dump(ticket))
                 return TicketWritten(instance_id)
-            case WriteStop(instance_id=instance_id, reason=reason, terminate_at=terminate_at):
+            case WriteStop(instance_id=instance_id, reason=reason, terminate_at=terminate_at, hand_over=hand_over):
                 attempt = job.attempt_of(instance_id)
                 assert attempt is not None
-                order = StopOrder(job_id=job.job_id, attempt=attempt.number, reason=reason, terminate_at=terminate_at)
+                order = StopOrder(job_id=job.job_id, attempt=attempt.number, reason=reason, terminate_at=terminate_at, hand_over=hand_over)
                 self.objects.put(self.data_bucket, keys.stop_key(attempt.writer), wire.dump(order))
                 return StopWritten(instance_id)
             case Terminate(instance_id=instance_id):

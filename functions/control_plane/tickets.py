@@ -2,20 +2,21 @@
 
 from datetime import datetime, timedelta
 
-from control_plane.core.state import Job
+from control_plane.core import attempts
+from control_plane.core.events import Rules
+from control_plane.core.state import Attempt, Job
 from jobspec.ticket import Handover, Ticket
 
 #: Beyond its notice, what an interrupted predecessor may need for the upload that is under way.
 HANDOVER_MARGIN_S = 30.0
 
 
-def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: str, heartbeat_s: float, notice_s: float, now: datetime) -> Ticket:
+def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: str, heartbeat_s: float, rules: Rules, now: datetime) -> Ticket:
     """The ticket of the job's attempt on that instance. The same facts give the same ticket, but for ``issued_at``."""
     attempt = job.attempt_of(instance_id)
     assert attempt is not None, "a ticket is written only for an instance on record"
     assert job.manifest is not None, "a job without a manifest launches nothing"
     earlier = [a for a in reversed(job.attempts) if a.number < attempt.number]
-    notice = timedelta(seconds=notice_s + HANDOVER_MARGIN_S)
     return Ticket(
         job_id=job.job_id,
         name=job.name,
@@ -27,7 +28,13 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
         outputs_bucket=outputs_bucket,
         deadline_at=attempt.plan.deadline_at,
         earlier_writers=tuple(a.writer for a in earlier),
-        handovers=tuple(Handover(writer=a.writer, until=a.warned_at + notice) for a in earlier if a.is_open and a.warned_at is not None),
+        handovers=tuple(Handover(writer=a.writer, until=_over_at(a, attempt, rules)) for a in earlier if a.is_open and (a.leaves or a.serves)),
         heartbeat_s=heartbeat_s,
         issued_at=now,
     )
+
+
+def _over_at(before: Attempt, attempt: Attempt, rules: Rules) -> datetime:
+    """When the predecessor must have saved: after its notice, or, where it still works, after the last moment to relieve it."""
+    last = before.warned_at or before.relieved_at or attempts.relief_due(attempt, rules)
+    return last + timedelta(seconds=rules.notice_s + HANDOVER_MARGIN_S)

@@ -14,7 +14,7 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 
 
 class Handover(Document):
-    """An interrupted predecessor that may still be saving: wait for its heartbeat to say so, but not past ``until``."""
+    """A predecessor that is interrupted, or to be relieved, and may still be saving: wait for its heartbeat to say so, but not past ``until``."""
 
     writer: Writer
     until: UtcTime
@@ -42,10 +42,14 @@ class Ticket(Document):
 
 
 class StopOrder(Document):
-    """Asks an instance for a last save, its marker (outcome ``stopped``) and its end, before ``terminate_at``."""
+    """Asks an instance for a last save, its marker (outcome ``stopped``) and its end, before ``terminate_at``.
+
+    With ``hand_over`` the job goes on elsewhere: no marker, and HANDED_OVER as the last word, as after an interruption.
+    """
 
     version: Literal[1] = 1
     job_id: JobId
     attempt: Attempt
     reason: Text
     terminate_at: UtcTime
+    hand_over: bool = False

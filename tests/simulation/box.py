@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TICKET_S, TICKET_WAIT_S = 5.0, 600.0
 TURN_S = 30.0
+#: An instance that has handed over powers itself off after this, should nobody end it.
+HANDED_OVER_S = 300.0
 WEIGHTS = b"weights"
 IDLE_WINDOW_S = 300.0
 
@@ -117,6 +119,7 @@ class Box:
             if self.started_s is not None:
                 self._publish_checkpoint()
             self._beat(Phase.HANDED_OVER)
+            self.world.scheduler.later(HANDED_OVER_S, self._power_off)
 
     # The agent.
 
@@ -199,9 +202,13 @@ class Box:
         body = self.world.account.s3.read(self.world.data_bucket, keys.stop_key(self.writer))
         if body is None:
             return False
-        wire.load(StopOrder, body)
+        order = wire.load(StopOrder, body)
         self.leaving = True
-        self.world.scheduler.later(min(self.plan.save_s, 20.0), self._stopped)
+        if order.hand_over:
+            self._beat(Phase.SAVING)
+            self.world.scheduler.later(self.plan.save_s, self._hand_over)
+        else:
+            self.world.scheduler.later(min(self.plan.save_s, 20.0), self._stopped)
         return True
 
     def _save_and_stop(self) -> None:

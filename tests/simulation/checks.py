@@ -20,12 +20,14 @@ GRACE_S = 300.0
 BEYOND_S = 60.0 + 2 * TICK_S + 60.0
 #: Calls that one tick may make: some for itself, some for each unsettled job.
 TICK_CALLS, JOB_CALLS = 40, 60
-#: A hand-over: the notice, the grace after it, and two ticks.
 #: Launch plans of one job that may be called within a minute: a fall-back market, a spent token.
 PLANS_A_MINUTE = 3
 #: What the ledger noted within this time of the publish is known when a claim is given up (15 minutes after it was made).
 LEDGER_S = 15 * 60.0 - 60.0
+#: A hand-over: the notice, the grace after it, and two ticks.
 HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
+#: A planned one: before it the replacement has the time of a boot to stand ready.
+PLANNED_HANDOVER_S = 1200.0 + HANDOVER_S
 
 
 class Violation(BaseException):
@@ -126,6 +128,8 @@ class Checks:
             self._ended_s[job.job_id] = self._world.scheduler.now
             if job.state is JobState.SUCCEEDED:
                 self._holds_its_model(job)
+            if job.state is JobState.STOPPED_DEADLINE and job.failure is None:
+                self._had_its_time(job)
             if job.state is JobState.CANCELLED and job.manifest_ref.key not in self._deleted_s:
                 self._world.fail("C1", f"{job.job_id} was cancelled, and nobody deleted its manifest")
             if job.failure is FailureCode.GPU_IDLE:
@@ -156,9 +160,18 @@ class Checks:
         )
         if planned is not None and planned.template_version != instance.template_version:
             world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
-        others = [one.instance_id for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
-        if others:
-            world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(others)} lived")
+        others = [one for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
+        if others and not self._is_return(job, instance, others):
+            world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(one.instance_id for one in others)} lived")
+
+    def _is_return(self, job: Job, instance: Instance, others: list[Instance]) -> bool:
+        """A planned hand-over: a spot instance beside the one on-demand instance of a job that takes the cheapest market."""
+        return (
+            job.manifest is not None
+            and job.manifest.compute.market == "cheapest"
+            and instance.market == "spot"
+            and [one.market for one in others] == ["on-demand"]
+        )
 
     def on_change(self, instance: Instance) -> None:
         self._dirty = True
@@ -272,7 +285,8 @@ class Checks:
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
             since = self._twice_since.setdefault(job_id, now) if len(live) > 1 else self._twice_since.pop(job_id, now)
-            if len(live) > 1 and now - since > HANDOVER_S + slack_s:
+            allowed_s = PLANNED_HANDOVER_S if len({one.market for one in live}) > 1 else HANDOVER_S
+            if len(live) > 1 and now - since > allowed_s + slack_s:
                 world.fail("I1", f"{job_id} has {len(live)} live instances for {now - since:.0f} s")
 
     # The end.
@@ -319,8 +333,11 @@ class Checks:
         return [one for one in self._world.account.ec2.instances.values() if one.is_live and one.tags.get(tags.JOB) == job_id]
 
     def _leaves(self, one: Instance) -> bool:
-        """Under notice, or one of those that EC2 started too many."""
-        return self._world.boxes[one.instance_id].warned_s is not None or one.instance_id in self._extra
+        """Under notice, told to hand over, or one of those that EC2 started too many."""
+        job = self.jobs.get(one.tags.get(tags.JOB, ""))
+        attempt = job.attempt_of(one.instance_id) if job is not None else None
+        is_relieved = attempt is not None and attempt.relieved_at is not None
+        return is_relieved or self._world.boxes[one.instance_id].warned_s is not None or one.instance_id in self._extra
 
     def _slack_s(self) -> float:
         """What the run's own faults excuse: a call that fails costs a tick, an outage its length."""
@@ -378,6 +395,13 @@ class Checks:
         if "RequestLimitExceeded" in job.wait.reason and not any(code in job.wait.reason for code in others) and job.wait.kind is not WaitKind.THROTTLE:
             self._world.fail("E1", f"{job.job_id} takes a throttle for {job.wait.kind}")
 
+    def _had_its_time(self, job: Job) -> None:
+        """H8: no job is stopped for its time before that is nearly up."""
+        until = min((attempt.plan.deadline_at for attempt in job.attempts), default=None)
+        early_s = (until - self._world.clock()).total_seconds() if until is not None else 0.0
+        if early_s > 120.0 + TICK_S:
+            self._world.fail("H8", f"{job.job_id} was stopped for its deadline {early_s:.0f} s before it")
+
     def _stands_beside_nobody(self, job: Job) -> None:
         """B1: a refused manifest that shares a key or a name with an active job leaves that job's status alone."""
         for other in self.jobs.values():
@@ -424,7 +448,9 @@ class Checks:
         world = self._world
         ran_s = sum(self._ran_s(one) for one in ours)
         warned = sum(world.boxes[one.instance_id].warned_s is not None for one in ours)
-        if ran_s > job.manifest.limits.max_runtime + warned * 300.0 + 60.0 + 3 * TICK_S + self._slack_s():
+        # Each attempt's timer is set at its launch, when nobody knows yet how long two will live side by side.
+        beside_s = PLANNED_HANDOVER_S * (len({one.market for one in ours}) - 1)
+        if ran_s > job.manifest.limits.max_runtime + warned * 300.0 + beside_s + 60.0 + 3 * TICK_S + self._slack_s():
             world.fail("I10", f"{job.job_id} ran {ran_s:.0f} s over {len(ours)} instances, max_runtime is {job.manifest.limits.max_runtime:.0f} s")
 
     def _turns_are_kept(self) -> None:

@@ -107,6 +107,8 @@ def _scenario(seed: int) -> Scenario:
         return _churning(rng)
     if theme < 0.04:
         return _too_many(rng, jobs)
+    if theme < 0.07:
+        return _returning(mood)
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
     return Scenario(
         jobs=jobs,
@@ -185,6 +187,37 @@ def _churning(rng: random.Random) -> Scenario:
         return Scenario(jobs=(replace(job, save_every_s=60.0),), boxes=tuple(BoxPlan(fault="dies", at_s=rng.uniform(100, 300)) for _ in range(12)))
     plain = BoxPlan(notice_s=rng.choice((0.0, 0.0, 120.0)), save_s=10.0)
     return Scenario(jobs=(job,), boxes=tuple(replace(plain, interrupted_s=rng.uniform(150, 350)) for _ in range(12)))
+
+
+def _returning(mood: _Mood) -> Scenario:
+    """Spot is out at first, so on-demand is taken; once spot is back, it relieves the on-demand instance, and may be lost at any moment of that."""
+    rng = mood.rng
+    steps, step_s = rng.randint(60, 120), rng.uniform(20, 40)
+    job = JobPlan(
+        steps=steps,
+        step_s=step_s,
+        save_every_s=rng.uniform(60, 600),
+        market="cheapest",
+        max_runtime_s=14400,
+        max_attempts=rng.choice((6, 12)),
+        deadline_s=rng.choice((None, None, int(steps * step_s + rng.uniform(2000, 9000)))),
+        actions=((rng.uniform(300, 2500), "delete"),) if rng.random() < mood.badness / 8 else (),
+    )
+    kinds = (*CALL_FAULTS, LATE)
+    return Scenario(
+        jobs=(job,),
+        boxes=tuple(replace(_box(mood), boot_s=rng.uniform(10, 600), interrupted_s=rng.choice((None, rng.uniform(1, 2500)))) for _ in range(10)),
+        droughts=(Drought(0.0, rng.uniform(1, 900), "spot", "InsufficientInstanceCapacity"),),
+        calls=tuple(
+            CallFault(
+                rng.choice(("ec2.create_fleet", "s3.put_object", "ec2.terminate_instances", "dynamodb.transact_write_items")),
+                rng.randint(0, 12),
+                rng.choice(kinds),
+            )
+            for _ in range(rng.choice((0, 0, 1, 2)))
+        ),
+        latency_s=rng.choice((0.05, 0.05, 4.0)),
+    )
 
 
 def _too_many(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:

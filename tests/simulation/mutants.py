@@ -101,8 +101,8 @@ def _old_token_in_new_zones(patch: Patch) -> None:
 def _latest_template(patch: Patch) -> None:
     old = placement.plan_launch
 
-    def plan_launch(job: Job, offers: Any, now: Any) -> Any:
-        return old(job, replace(offers, template_version="$Latest"), now)
+    def plan_launch(job: Job, offers: Any, *rest: Any) -> Any:
+        return old(job, replace(offers, template_version="$Latest"), *rest)
 
     patch.set(placement, "plan_launch", plan_launch)
 
@@ -416,6 +416,45 @@ def _without_ends(old: Callable[..., Any]) -> Callable[..., Any]:
 def _terminated_at_the_warning(patch: Patch) -> None:
     old = attempts.why_terminate
     patch.set(attempts, "why_terminate", lambda job, attempt, look, now: "it was warned" if attempt.warned_at is not None else old(job, attempt, look, now))
+
+
+@mutant("spot is asked for beside a spot instance that works")
+def _two_spot_instances(patch: Patch) -> None:
+    old = decide._with_return
+
+    def with_return(job: Job, look: Any, now: Any) -> Job:
+        disguised = tuple(a.model_copy(update={"plan": a.plan.model_copy(update={"market": decide.Market.ON_DEMAND})}) if a.serves else a for a in job.attempts)
+        planned = old(job.model_copy(update={"attempts": disguised}), look, now)
+        return job.model_copy(update={"plan": planned.plan})
+
+    patch.set(decide, "_with_return", with_return)
+
+
+@mutant("an instance that was relieved is never ended")
+def _relieved_for_ever(patch: Patch) -> None:
+    old = attempts.why_terminate
+
+    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
+        return "" if attempt.relieved_at is not None and not job.ended else old(job, attempt, look, now)
+
+    patch.set(attempts, "why_terminate", why)
+
+
+@mutant("the instance that works is ended as soon as spot is got, not asked to hand over")
+def _ended_for_its_replacement(patch: Patch) -> None:
+    old = attempts.why_terminate
+
+    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
+        newer = any(other.serves and other.number > attempt.number for other in job.attempts)
+        return "spot is there" if attempt.serves and newer else old(job, attempt, look, now)
+
+    patch.set(attempts, "why_terminate", why)
+
+
+@mutant("a hand-over ordered is taken for the end of the job")
+def _hand_over_ends_the_job(patch: Patch) -> None:
+    old = decide._owed
+    patch.set(decide, "_owed", lambda job, look, now: [replace(one, hand_over=False) if isinstance(one, WriteStop) else one for one in old(job, look, now)])
 
 
 @mutant("a silent instance is never given up")

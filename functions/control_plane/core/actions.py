@@ -25,6 +25,8 @@ class WriteStop:
     instance_id: str
     reason: str
     terminate_at: datetime
+    #: The job goes on on another instance.
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

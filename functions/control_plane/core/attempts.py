@@ -5,9 +5,9 @@ from typing import Any
 
 from control_plane.core import ledger
 from control_plane.core.closing import owe
-from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked, MarkerSight
+from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked, MarkerSight, Rules
 from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
-from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure, PriceChange
+from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure, PriceChange, TrainedFrom
 from jobspec import tags
 from jobspec.heartbeat import Phase
 from jobspec.instances import GPU_INSTANCES
@@ -85,7 +85,10 @@ def _heard(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
     attempt, heartbeat = job.attempt_of(instance_id), look.heartbeats.get(instance_id)
     if attempt is None or heartbeat is None or (attempt.heartbeat is not None and heartbeat.seq <= attempt.heartbeat.seq):
         return job
-    job = job.with_attempt(attempt.model_copy(update={"heartbeat": heartbeat, "heartbeat_seen_at": now}))
+    facts: dict[str, Any] = {"heartbeat": heartbeat, "heartbeat_seen_at": now}
+    if attempt.trained_from is None and heartbeat.phase is Phase.TRAINING:
+        facts["trained_from"] = TrainedFrom(at=heartbeat.at, step=heartbeat.step, seen_at=now)
+    job = job.with_attempt(attempt.model_copy(update=facts))
     if heartbeat.notice is not None:
         # The agent polls IMDS: its word arrives even where EventBridge's is lost.
         job = warned(job, instance_id, now) if heartbeat.notice.kind == "interruption" else noted(job, instance_id, rebalance_at=now)
@@ -122,8 +125,16 @@ def instances_of_plan(job: Job, plan: LaunchPlan, instances: tuple[InstanceSight
 
 def pools_failed(job: Job, event: LaunchRefused, now: datetime) -> Job:
     # A quota is the market's, so every pool of the plan shares it.
-    pools = event.plan.pools if event.kind is RefusalKind.QUOTA else event.pools
-    failures = [PoolFailure(instance_type=p.instance_type, zone=p.zone, market=event.plan.market, at=now) for p in pools]
+    return _refused_by(job, event.plan.pools if event.kind is RefusalKind.QUOTA else event.pools, event.plan.market, now)
+
+
+def all_pools_failed(job: Job, plan: LaunchPlan, now: datetime) -> Job:
+    """Notes every pool of a plan as one that refused, whatever EC2 said: none is asked again for some minutes."""
+    return _refused_by(job, plan.pools, plan.market, now)
+
+
+def _refused_by(job: Job, pools: tuple[Pool, ...], market: Market, now: datetime) -> Job:
+    failures = [PoolFailure(instance_type=p.instance_type, zone=p.zone, market=market, at=now) for p in pools]
     return job.model_copy(update={"pool_failures": (*job.pool_failures, *failures)[-MAX_POOL_FAILURES:]}) if failures else job
 
 
@@ -158,10 +169,12 @@ def concluded(job: Job, look: Looked, now: datetime) -> Job:
 
 def _how_it_ended(job: Job, attempt: Attempt) -> tuple[AttemptEnd, str]:
     handed_over = attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER
-    if attempt.warned_at is not None or attempt.state_reason in SPOT_INTERRUPTED or handed_over:
+    if attempt.warned_at is not None or attempt.state_reason in SPOT_INTERRUPTED or (handed_over and attempt.relieved_at is None):
         return AttemptEnd.INTERRUPTED, "spot capacity was taken back" + ("; handed over" if handed_over else "")
     if job.ending is not None:
         return AttemptEnd.STOPPED, job.ending.reason
+    if attempt.relieved_at is not None:
+        return AttemptEnd.RELIEVED, "it handed over to a cheaper instance" if handed_over else "relieved by a cheaper instance, it ended without a word"
     if attempt.heartbeat is None:
         return AttemptEnd.DIED, f"{FailureCode.NO_HEARTBEAT}: it was never heard of"
     return AttemptEnd.DIED, f"it ended without a word at step {attempt.heartbeat.step}"
@@ -173,13 +186,37 @@ def _who_ended(attempt: Attempt) -> EndedBy:
     return "dropforge" if attempt.terminate_at is not None else "unknown"
 
 
+def relief_due(replacement: Attempt, rules: Rules) -> datetime:
+    """The latest moment at which the instance beside it is told to hand over: a planned hand-over is of bounded length."""
+    return replacement.launched_at + timedelta(seconds=rules.boot_s)
+
+
+def relief_over(relieved_at: datetime, rules: Rules) -> datetime:
+    """When an instance that was told to hand over is ended, whether it did or not."""
+    return relieved_at + timedelta(seconds=rules.notice_s) + WARNED_GRACE
+
+
+def relieved(job: Job, look: Looked, now: datetime) -> Job:
+    """Relieves the instance that works once the replacement beside it stands ready, or has had its time to."""
+    serving = [attempt for attempt in job.attempts if attempt.serves]
+    if len(serving) < 2:
+        return job
+    *working, replacement = serving
+    is_ready = replacement.heartbeat is not None and replacement.heartbeat.phase is not Phase.STAGING
+    if not is_ready and now < relief_due(replacement, look.rules):
+        return job
+    for attempt in working:
+        job = job.with_attempt(attempt.model_copy(update={"relieved_at": now}))
+    return job
+
+
 def fruitless_in_a_row(job: Job) -> int:
     """How many of the newest attempts died or failed without a step beyond where they began; interruptions do not count."""
     count = 0
     for attempt in reversed(job.attempts):
         beat = attempt.heartbeat
         progressed = beat is not None and beat.step > (beat.first_step or 0)
-        if attempt.end is None or attempt.end is AttemptEnd.INTERRUPTED or progressed:
+        if attempt.end in (None, AttemptEnd.INTERRUPTED, AttemptEnd.RELIEVED) or progressed:
             break
         count += 1
     return count
@@ -195,6 +232,11 @@ def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> st
         return "its spot notice is over and EC2 has not ended it" if now >= overdue else ""
     if job.ended:
         return f"the job is over: {job.reason}"
+    if attempt.relieved_at is not None and attempt.end is None:
+        if attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER:
+            return "it has handed over to its replacement"
+        if now >= relief_over(attempt.relieved_at, look.rules):
+            return "it was to hand over to its replacement, and its time for it is over"
     if attempt.end is not None:
         return f"the attempt is over: {attempt.end_reason}"
     if now >= attempt.plan.deadline_at + DEADLINE_GRACE:

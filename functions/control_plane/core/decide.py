@@ -6,8 +6,9 @@ Rules of this file:
 * What is owed (a ticket, a launch call, a termination, an e-mail) is derived from the saved facts at each look. Whatever
   a crash left undone is thus done by the next look; nothing has to be remembered but facts.
 * The plan of a launch is saved before its call, and repeated unchanged until its outcome is known.
-* A marker is read before an attempt is concluded; an attempt is concluded before another instance is asked for. The one
-  exception: a warned instance may live beside its replacement, for its notice.
+* A marker is read before an attempt is concluded; an attempt is concluded before another instance is asked for. Two
+  exceptions: a warned instance may live beside its replacement, for its notice; and an on-demand instance works on beside
+  the spot instance that is to relieve it, until that one stands ready.
 * Ends absorb.
 """
 
@@ -35,7 +36,9 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import QUEUED, Ending, Job, JobState, NoticeKind, Wait, WaitKind, moved
+from control_plane.core.history import history_of
+from control_plane.core.state import QUEUED, Ending, Job, JobState, Market, NoticeKind, Wait, WaitKind, moved
+from jobspec.heartbeat import Phase
 from jobspec.manifest import Limits
 from jobspec.marker import RETRYABLE, Outcome
 
@@ -111,7 +114,7 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     if not job.ended:
         job = gpus.held_to_use(_held_to_limits(job, look, now), now, now + timedelta(seconds=STOP_LEAD_S))
     if not job.ended and job.ending is None:
-        job = _with_replacement(job, look, now)
+        job = _with_return(attempts.relieved(_with_replacement(job, look, now), look, now), look, now)
     if not job.ended:
         job = _named(job, now)
     elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
@@ -132,8 +135,11 @@ def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
             actions.append(Terminate(attempt.instance_id, why))
         elif attempt.is_open and attempt.ticket_at is None:
             actions.append(WriteTicket(attempt.instance_id))
-        elif attempt.is_open and job.ending is not None and attempt.stop_written_at is None:
+        elif attempt.is_open and attempt.stop_written_at is None and job.ending is not None:
             actions.append(WriteStop(attempt.instance_id, job.ending.reason, job.ending.terminate_at))
+        elif attempt.is_open and attempt.stop_written_at is None and attempt.relieved_at is not None:
+            over_at = attempts.relief_over(attempt.relieved_at, look.rules)
+            actions.append(WriteStop(attempt.instance_id, "a cheaper instance takes over", over_at, hand_over=True))
     return actions
 
 
@@ -160,7 +166,7 @@ def _launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, lis
             f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})",
             now,
         )
-        if event.plan.attempt > 1:
+        if event.plan.attempt > 1 and not _works(job, but=instance.instance_id):
             job = owe(job, NoticeKind.RELAUNCHED, now, attempt=event.plan.attempt)
         actions.append(WriteTicket(instance.instance_id))
     return job, actions
@@ -181,6 +187,9 @@ def _refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[A
     job = attempts.pools_failed(job, event, now).model_copy(update={"plan": None, "tries": job.tries + 1})
     if job.ended or job.ending is not None:
         return job, []
+    if _works(job):
+        # A cheaper instance was asked for beside the one that works: no pool has one, or none may be asked for a while.
+        return attempts.all_pools_failed(job, event.plan, now), []
     match event.kind:
         case RefusalKind.CONFIGURATION:
             return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now), []
@@ -203,11 +212,17 @@ def _refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[A
     if event.kind in (RefusalKind.CAPACITY, RefusalKind.QUOTA) and _may_fall_back(job, event):
         job = _wait(job, WaitKind.CAPACITY, f"no spot in any pool, on-demand next: {event.message}", now, 0)
     assert job.wait is not None
-    return job, [LookAgain()] if job.wait.until <= now else []
+    return job, [LookAgain()] if job.wait.until <= now or (event.plan.market is Market.SPOT and placement.may_press(job)) else []
 
 
 def _may_fall_back(job: Job, event: LaunchRefused) -> bool:
-    return job.manifest is not None and job.manifest.compute.market == "cheapest" and event.plan.market == "spot"
+    """At once: without a deadline nobody said that there is time to wait. With one, the next look weighs it."""
+    return job.manifest is not None and job.manifest.compute.market == "cheapest" and job.manifest.limits.deadline is None and event.plan.market == "spot"
+
+
+def _works(job: Job, but: str = "") -> bool:
+    """An instance does the job's work."""
+    return any(attempt.serves and attempt.instance_id != but for attempt in job.attempts)
 
 
 def _wait(job: Job, kind: WaitKind, reason: str, now: datetime, seconds: int | None = None) -> Job:
@@ -292,7 +307,7 @@ def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
 
 def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     """Plans the next instance when the job has none, or only warned ones."""
-    if job.plan is not None or any(attempt.warned_at is None and (attempt.is_open or attempt.gone_at is None) for attempt in job.attempts):
+    if job.plan is not None or any(not attempt.leaves and (attempt.is_open or attempt.gone_at is None) for attempt in job.attempts):
         return job
     limits = _limits(job)
     if len(job.attempts) >= limits.max_attempts:
@@ -304,17 +319,32 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     if look.hold is not None:
         held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
         return job if held else _wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
-    if look.offers is None or (job.wait is not None and job.wait.until > now and job.wait.kind not in QUEUED):
+    waiting = placement.is_waiting(job, now)
+    if look.offers is None or (waiting and not placement.may_press(job)):
         return job
     if look.turn is not None:
         queued = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.until > now
         return job if queued else _wait(job, WaitKind.TURN, look.turn, now, HOLD_WAIT_S)
-    plan = placement.plan_launch(job, look.offers, now)
-    if plan is None:
+    placed = placement.place(job, look.offers, history_of(job, now), now)
+    if placed is None:
         zones = ", ".join(sorted(look.offers.subnets)) or "none"
         return end(job, JobState.FAILED, f"compute.zones names no zone of this stack; it has: {zones}", now)
-    job = job.model_copy(update={"plan": plan})
-    return moved(job, JobState.PLANNED, f"attempt {plan.attempt}: {plan.market}, {len(plan.pools)} pool(s)", now)
+    if isinstance(placed, placement.Patience):
+        return job if waiting else _wait(job, WaitKind.CAPACITY, placed.reason, now)
+    job = job.model_copy(update={"plan": placed})
+    return moved(job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s)", now)
+
+
+def _with_return(job: Job, look: Looked, now: datetime) -> Job:
+    """Plans a spot instance beside an on-demand instance that trains, where spot pays. The one that works is left alone until it is ready."""
+    alive = [attempt for attempt in job.attempts if attempt.is_open or attempt.gone_at is None]
+    if job.plan is not None or len(alive) != 1 or look.offers is None or look.hold is not None or not alive[0].serves:
+        return job
+    (working,) = alive
+    if working.market is not Market.ON_DEMAND or working.heartbeat is None or working.heartbeat.phase is not Phase.TRAINING:
+        return job
+    plan = placement.place_return(job, look.offers, history_of(job, now), now)
+    return job.model_copy(update={"plan": plan}) if plan is not None else job
 
 
 def _draining(job: Job) -> bool:

@@ -1,18 +1,36 @@
-"""Where the next attempt is asked for: every zone and type that fits, in one fleet call; pools that just refused rest."""
+"""Where the next attempt is asked for, and on which market: every zone and type that fits, in one fleet call.
+
+``place`` for a job that has no instance, ``place_return`` for one that works on on-demand where spot may pay. Both ask
+``strategy.choose``; whether a pool has capacity is only learnt by asking it, so a pool that may be asked counts as one that has.
+"""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from control_plane.core import ledger
+from control_plane.core import ledger, strategy
 from control_plane.core.events import Offers
-from control_plane.core.state import Job, LaunchPlan, Market, Pool
+from control_plane.core.history import History, key_of
+from control_plane.core.state import QUEUED, Job, LaunchPlan, Market, Pool, WaitKind
+from jobspec.instances import GPU_INSTANCES
 
-#: A pool that had no capacity is passed over this long, as long as another is left.
-POOL_REST = timedelta(minutes=5)
 #: Overrides of one fleet call; EC2 allows 300, nobody needs so many.
 MAX_POOLS = 60
 #: Backoff between two calls that every pool refused.
 FIRST_WAIT_S, LONGEST_WAIT_S = 30, 600
+#: The tick decides anew this often; a loss may go unseen for two of them, and for as long as a heartbeat may be stale.
+STEP_S, UNSEEN_S = 60.0, 120.0 + 300.0
+#: The time of a job without a deadline: so long that it never presses.
+NO_DEADLINE_S = 1e9
+#: Attempts that a return to spot leaves over, for the interruptions that may follow.
+SPARE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Nothing is asked for now: waiting is free, and spot may come."""
+
+    reason: str
 
 
 def pools_of(job: Job, offers: Offers) -> tuple[Pool, ...]:
@@ -25,34 +43,103 @@ def pools_of(job: Job, offers: Offers) -> tuple[Pool, ...]:
     ]
 
 
-def _rested(job: Job, pools: tuple[Pool, ...], market: Market, now: datetime) -> tuple[Pool, ...]:
-    tired = {(f.instance_type, f.zone) for f in job.pool_failures if f.market is market and now - f.at < POOL_REST}
-    return tuple(pool for pool in pools if (pool.instance_type, pool.zone) not in tired)
-
-
-def plan_launch(job: Job, offers: Offers, now: datetime) -> LaunchPlan | None:
-    """The plan of the next launch call, or None when no pool is offered. The plan is a function of its arguments alone."""
+def place(job: Job, offers: Offers, history: History, now: datetime) -> LaunchPlan | Patience | None:
+    """The next launch call of a job that has no instance, or why none is made now; None when no pool is offered. A function of its arguments alone."""
     pools = pools_of(job, offers)
     if not pools:
         return None
     assert job.manifest is not None
-    wish = job.manifest.compute.market
-    market = Market.ON_DEMAND if wish == "on-demand" else Market.SPOT
-    rested = _rested(job, pools, market, now)
-    if not rested and wish == "cheapest":
-        market = Market.ON_DEMAND
-        rested = _rested(job, pools, market, now)
+    rested = {market: tuple(pool for pool in pools if key_of(pool) not in history.tired[market]) for market in Market}
+    match job.manifest.compute.market:
+        case "on-demand":
+            return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, now)
+        case "spot":
+            return plan_launch(job, offers, Market.SPOT, rested[Market.SPOT] or pools, now)
+        case "cheapest":
+            return _cheapest(job, offers, history, rested, pools, now)
+
+
+def _cheapest(
+    job: Job, offers: Offers, history: History, rested: dict[Market, tuple[Pool, ...]], pools: tuple[Pool, ...], now: datetime
+) -> LaunchPlan | Patience:
+    assert job.manifest is not None
+    must_wait = is_waiting(job, now)
+    asked = () if must_wait else rested[Market.SPOT]
+    if job.manifest.limits.deadline is None:
+        # Nothing presses, but nobody said that it may wait either: on-demand at once where spot has none to give.
+        spot = _that_pay(situation_of(job, asked, history, now), asked)
+        return plan_launch(job, offers, Market.SPOT if spot else Market.ON_DEMAND, spot or rested[Market.ON_DEMAND] or pools, now)
+    asked = asked or (() if must_wait else pools)
+    moment = situation_of(job, asked, history, now)
+    choice = strategy.choose(moment)
+    if choice.kind == "spot":
+        return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now)
+    if choice.kind == "on-demand" and (rested[Market.ON_DEMAND] or not must_wait):
+        return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, now)
+    return Patience(choice.reason if choice.kind == "wait" else "neither spot nor on-demand has capacity")
+
+
+def place_return(job: Job, offers: Offers, history: History, now: datetime) -> LaunchPlan | None:
+    """A spot instance to relieve the on-demand instance that works, or None where that does not pay, or is not known to."""
+    assert job.manifest is not None
+    limits = job.manifest.limits
+    if job.manifest.compute.market != "cheapest" or not history.progress.measured or len(job.attempts) + SPARE_ATTEMPTS >= limits.max_attempts:
+        return None
+    asked = tuple(pool for pool in pools_of(job, offers) if key_of(pool) not in history.tired[Market.SPOT])
+    moment = situation_of(job, asked, history, now, running="on-demand")
+    return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now) if strategy.choose(moment).kind == "spot" else None
+
+
+def is_waiting(job: Job, now: datetime) -> bool:
+    """A refusal is being waited out. A hold or another's turn is none: those are asked about at each look."""
+    return job.wait is not None and job.wait.until > now and job.wait.kind not in QUEUED
+
+
+def may_press(job: Job) -> bool:
+    """Time may overrule the wait: spot has none to give, and on-demand may be asked for the deadline's sake."""
+    assert job.manifest is not None
+    pressed = job.manifest.compute.market == "cheapest" and job.manifest.limits.deadline is not None
+    return pressed and job.wait is not None and job.wait.kind in (WaitKind.CAPACITY, WaitKind.QUOTA)
+
+
+def situation_of(job: Job, asked: tuple[Pool, ...], history: History, now: datetime, *, running: strategy.Kind = "wait") -> strategy.Situation:
+    """The job's moment as the strategy sees it, with the pools that may be asked."""
+    assert job.manifest is not None
+    progress, stop = history.progress, job.manifest.limits.deadline
+    return strategy.Situation(
+        work_left_s=progress.work_left_s,
+        time_left_s=(stop - now).total_seconds() if stop is not None else NO_DEADLINE_S,
+        delay_s=history.delay_s,
+        return_delay_s=history.return_delay_s,
+        step_s=STEP_S,
+        # What a silent loss costs: it goes unseen for a while, and what was done since the last checkpoint is done again.
+        blind_s=UNSEEN_S + job.manifest.checkpoint.interval,
+        running=running,
+        out_s=history.out_s,
+        on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
+        offers=[
+            strategy.SpotOffer(GPU_INSTANCES[pool.instance_type].spot_usd_per_h, strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0))
+            for pool in asked
+        ],
+    )
+
+
+def _that_pay(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    return tuple(pool for pool, offer in zip(asked, moment.offers, strict=True) if strategy.pays(moment, offer))
+
+
+def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], now: datetime) -> LaunchPlan:
+    """The plan of the next launch call, in full."""
     attempt, try_number = len(job.attempts) + 1, job.tries + 1
-    chosen = rested or pools
     return LaunchPlan(
         attempt=attempt,
         try_number=try_number,
         market=market,
-        pools=chosen,
+        pools=pools,
         template_id=offers.template_id,
         template_version=offers.template_version,
         role_id=offers.role_id,
-        client_token=_client_token(job.job_id, attempt, try_number, market, chosen, offers),
+        client_token=_client_token(job.job_id, attempt, try_number, market, pools, offers),
         deadline_at=stop_at(job, now),
         planned_at=now,
     )

@@ -100,6 +100,7 @@ class AttemptEnd(StrEnum):
     INTERRUPTED = "interrupted"
     DIED = "died"
     STOPPED = "stopped"
+    RELIEVED = "relieved"
 
 
 EndedBy = Literal["ec2", "dropforge", "instance", "unknown"]
@@ -110,6 +111,14 @@ class PriceChange(Document):
 
     at: UtcTime
     usd_per_h: float
+
+
+class TrainedFrom(Document):
+    """The first word of training: the step and the instance's own time, and when the control plane saw it."""
+
+    at: UtcTime
+    step: int
+    seen_at: UtcTime
 
 
 class Attempt(Document):
@@ -129,8 +138,11 @@ class Attempt(Document):
     #: The newest heartbeat, and when the control plane first saw it: two clocks, never compared with each other.
     heartbeat: Heartbeat | None = None
     heartbeat_seen_at: UtcTime | None = None
+    trained_from: TrainedFrom | None = None
     warned_at: UtcTime | None = None
     rebalance_at: UtcTime | None = None
+    #: When it was to hand over to a replacement that stands ready beside it.
+    relieved_at: UtcTime | None = None
     stop_written_at: UtcTime | None = None
     #: When a terminate call was accepted for the first time; requested is not done.
     terminate_at: UtcTime | None = None
@@ -163,9 +175,14 @@ class Attempt(Document):
         return self.end is None
 
     @property
+    def leaves(self) -> bool:
+        """It saves and goes, for EC2 takes it back or a replacement stands ready: another instance may live beside it."""
+        return self.warned_at is not None or self.relieved_at is not None
+
+    @property
     def serves(self) -> bool:
         """It does the job's work and is not under notice: no other instance is wanted beside it."""
-        return self.end is None and self.warned_at is None and self.gone_at is None and self.terminate_at is None
+        return self.end is None and not self.leaves and self.gone_at is None and self.terminate_at is None
 
 
 class WaitKind(StrEnum):

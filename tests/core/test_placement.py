@@ -1,0 +1,190 @@
+"""What a job without an instance asks for, and when one on on-demand is relieved by spot."""
+
+from datetime import timedelta
+from typing import Any
+
+from control_plane.core import placement
+from control_plane.core.actions import CallLaunch, Terminate, WriteStop
+from control_plane.core.events import InterruptionWarned, LaunchRefused, StopWritten, TicketWritten
+from control_plane.core.failures import RefusalKind
+from control_plane.core.history import PRIOR_DELAY_S, history_of
+from control_plane.core.state import AttemptEnd, Job, JobState, LaunchPlan, Market
+from jobspec.heartbeat import Heartbeat, Phase
+from tests.core.worlds import FIRST, OFFERS, SECOND, START, Story, at, heartbeat, new_job, of, planned
+
+HOUR = 3600
+
+
+def cheapest(deadline_h: float | None = None, **limits: Any) -> Job:
+    deadline = {"deadline": (START + timedelta(hours=deadline_h)).isoformat()} if deadline_h else {}
+    return new_job(compute={"market": "cheapest"}, limits={**deadline, **limits})
+
+
+def refuse(story: Story, plan: LaunchPlan, seconds: float, kind: RefusalKind = RefusalKind.CAPACITY) -> tuple[Any, ...]:
+    return story.tell(LaunchRefused(plan, kind, "none", plan.pools), seconds)
+
+
+def trains(story: Story, instance_id: str, seconds: float, *, seq: int, step: int, of_steps: int = 1000, phase: Phase = Phase.TRAINING) -> dict[str, Heartbeat]:
+    beat = heartbeat(story.job, instance_id, seq=seq, step=step, phase=phase)
+    return {instance_id: beat.model_copy(update={"at": at(seconds), "total_steps": of_steps})}
+
+
+def on_demand(job: Job) -> Story:
+    """It runs on on-demand, one step a minute, for want of spot at its beginning."""
+    story = Story(job)
+    plan = planned(story.look(0))
+    if plan.market is Market.SPOT:
+        refuse(story, plan, 1)
+        plan = planned(story.look(1))
+    assert plan.market is Market.ON_DEMAND
+    story.launch(2, FIRST)
+    story.tell(TicketWritten(FIRST), 2)
+    story.look(120, heartbeats=trains(story, FIRST, 120, seq=1, step=0))
+    return story
+
+
+def moving(deadline_h: float | None = None) -> Story:
+    """Spot has been got beside it, and boots."""
+    story = on_demand(cheapest(deadline_h))
+    plan = planned(story.look(720, heartbeats=trains(story, FIRST, 720, seq=2, step=10)))
+    assert plan.market is Market.SPOT
+    story.launch(721, SECOND)
+    story.tell(TicketWritten(SECOND), 721)
+    return story
+
+
+# --- a job without an instance ----------------------------------------------------------------------------------------
+
+
+def test_with_a_deadline_and_time_to_spare_a_refused_job_waits_for_spot() -> None:
+    story = Story(cheapest(60, max_runtime="10h"))
+    plan = planned(story.look(0))
+    assert plan.market is Market.SPOT
+    refuse(story, plan, 1)
+    assert not of(CallLaunch, story.look(1))
+    assert story.job.state is JobState.WAITING
+    assert planned(story.look(40)).market is Market.SPOT, "asked again once the wait is over, rested or not"
+
+
+def test_a_wait_is_overruled_the_moment_that_on_demand_must_start() -> None:
+    story = Story(cheapest(12, max_runtime="10h"))
+    plan = planned(story.look(0))
+    refuse(story, plan, 1, RefusalKind.QUOTA)
+    asked = [(seconds, call.plan.market) for seconds in range(60, 2 * HOUR, 60) for call in of(CallLaunch, story.look(seconds))]
+    assert asked
+    first_s, market = asked[0]
+    assert market is Market.ON_DEMAND
+    assert first_s <= 2 * HOUR - PRIOR_DELAY_S
+
+
+def test_work_that_nobody_has_measured_begins_on_on_demand_where_it_might_fill_the_time() -> None:
+    assert planned(Story(cheapest(12)).look(0)).market is Market.ON_DEMAND
+    assert planned(Story(cheapest(12, max_runtime="2h")).look(0)).market is Market.SPOT
+
+
+def test_without_a_deadline_a_refused_job_takes_on_demand_at_once() -> None:
+    story = Story(cheapest())
+    refuse(story, planned(story.look(0)), 1)
+    assert planned(story.look(1)).market is Market.ON_DEMAND
+
+
+def test_a_pool_that_takes_back_one_instance_after_the_other_rests_and_is_asked_again_later() -> None:
+    story = Story(new_job())
+    for number in range(2):
+        story.look(number * 600)
+        story.launch(number * 600 + 1, f"i-{number:017x}")
+        story.tell(InterruptionWarned(f"i-{number:017x}"), number * 600 + 120)
+        story.gone(f"i-{number:017x}", "Server.SpotInstanceTermination")
+    assert [pool.zone for pool in planned(story.look(740)).pools] == ["us-east-1b"]
+    tired = history_of(story.job, at(740)).tired[Market.SPOT]
+    assert tired == {("g5.xlarge", "us-east-1a")}
+    assert not history_of(story.job, at(720 + 301)).tired[Market.SPOT]
+
+
+def test_a_delay_is_learnt_from_the_jobs_own_starts_and_work_from_its_own_steps() -> None:
+    story = on_demand(cheapest())
+    story.look(720, heartbeats=trains(story, FIRST, 720, seq=2, step=10), offers=None)
+    history = history_of(story.job, at(720))
+    assert history.delay_s == 118
+    assert history.progress.measured
+    assert history.progress.work_left_s == 990 * 60 * 1.05 + 180
+
+
+def test_a_placement_is_a_function_of_its_arguments_alone() -> None:
+    job = cheapest(60, max_runtime="10h")
+    plans = [placement.place(job, OFFERS, history_of(job, at(5)), at(5)) for _ in range(2)]
+    assert plans[0] == plans[1]
+
+
+# --- a planned hand-over ----------------------------------------------------------------------------------------------
+
+
+def test_spot_that_pays_is_asked_for_beside_the_instance_that_works_on() -> None:
+    story = moving()
+    assert not of(WriteStop, story.look(780, heartbeats=trains(story, FIRST, 780, seq=3, step=11)))
+    assert [attempt.serves for attempt in story.job.attempts] == [True, True]
+    assert story.job.attempts[0].relieved_at is None
+
+
+def test_no_spot_is_asked_for_before_the_work_is_measured_or_for_too_little_of_it() -> None:
+    story = on_demand(cheapest())
+    assert not of(CallLaunch, story.look(720, heartbeats=trains(story, FIRST, 720, seq=2, step=0)))
+    assert not of(CallLaunch, story.look(780, heartbeats=trains(story, FIRST, 780, seq=3, step=11, of_steps=20)))
+
+
+def test_a_refusal_beside_the_instance_that_works_changes_nothing_but_when_to_ask_again() -> None:
+    story = on_demand(cheapest())
+    refuse(story, planned(story.look(720, heartbeats=trains(story, FIRST, 720, seq=2, step=10))), 721, RefusalKind.THROTTLE)
+    assert (story.job.state, story.job.wait, story.job.plan) == (JobState.RUNNING, None, None)
+    assert not of(CallLaunch, story.look(780, heartbeats=trains(story, FIRST, 780, seq=3, step=11)))
+    assert of(CallLaunch, story.look(721 + 301, heartbeats=trains(story, FIRST, 1022, seq=4, step=15)))
+
+
+def test_the_instance_that_works_hands_over_once_its_replacement_stands_ready() -> None:
+    story = moving()
+    beats = trains(story, FIRST, 840, seq=3, step=12) | trains(story, SECOND, 840, seq=1, step=0, phase=Phase.WAITING)
+    (order,) = of(WriteStop, story.look(840, heartbeats=beats))
+    assert (order.instance_id, order.hand_over) == (FIRST, True)
+    story.tell(StopWritten(FIRST), 840)
+    assert not of(Terminate, story.look(870, heartbeats=trains(story, FIRST, 870, seq=4, step=13, phase=Phase.SAVING)))
+    (ended,) = of(Terminate, story.look(900, heartbeats=trains(story, FIRST, 900, seq=5, step=13, phase=Phase.HANDED_OVER)))
+    assert ended.instance_id == FIRST
+    story.gone(FIRST)
+    story.look(960, heartbeats=trains(story, SECOND, 960, seq=2, step=13))
+    assert story.job.attempts[0].end is AttemptEnd.RELIEVED
+    assert story.job.state is JobState.RUNNING
+
+
+def test_an_instance_that_does_not_hand_over_in_its_time_is_ended() -> None:
+    story = moving()
+    beats = trains(story, FIRST, 840, seq=3, step=12) | trains(story, SECOND, 840, seq=1, step=0, phase=Phase.WAITING)
+    story.look(840, heartbeats=beats)
+    story.tell(StopWritten(FIRST), 840)
+    late = trains(story, FIRST, 1139, seq=4, step=15) | trains(story, SECOND, 1139, seq=2, step=0, phase=Phase.WAITING)
+    assert not of(Terminate, story.look(1139, heartbeats=late))
+    assert [end.instance_id for end in of(Terminate, story.look(1140, heartbeats=late))] == [FIRST]
+
+
+def test_a_replacement_that_is_lost_before_it_stands_ready_leaves_the_instance_that_works_alone() -> None:
+    story = moving()
+    story.gone(SECOND, "Server.SpotInstanceTermination")
+    actions = story.look(840, heartbeats=trains(story, FIRST, 840, seq=3, step=12))
+    assert not of(WriteStop, actions)
+    assert not of(Terminate, actions)
+    assert story.job.attempts[0].serves
+    assert story.job.attempts[1].end is AttemptEnd.INTERRUPTED
+
+
+def test_a_hand_over_is_of_bounded_length_even_where_the_replacement_never_stands_ready() -> None:
+    story = moving()
+    staging = trains(story, SECOND, 1900, seq=1, step=0, phase=Phase.STAGING)
+    assert not of(WriteStop, story.look(1920, heartbeats=trains(story, FIRST, 1920, seq=3, step=30) | staging))
+    (order,) = of(WriteStop, story.look(1921, heartbeats=trains(story, FIRST, 1921, seq=4, step=30) | staging))
+    assert order.instance_id == FIRST
+
+
+def test_no_return_is_begun_without_time_to_start_once_more() -> None:
+    """17.4 hours of work are left: 17.55 hours are too few for a loss that goes unseen, 17.8 are not."""
+    for deadline_h, asks in ((17.75, False), (18, True)):
+        story = on_demand(cheapest(deadline_h))
+        assert bool(of(CallLaunch, story.look(720, heartbeats=trains(story, FIRST, 720, seq=2, step=10)))) is asks

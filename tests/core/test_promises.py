@@ -1,0 +1,81 @@
+"""Two promises of docs/placement.md, in random worlds: never late where on-demand from the start would not have been; never over the cap."""
+
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control_plane.core.history import FINISH_S, PRIOR_DELAY_S, RATE_MARGIN
+from control_plane.core.state import JobState, Market
+from tests.core.random_worlds import TICK_S, RandomWorld
+from tests.core.worlds import START, new_job
+
+HOUR = 3600
+
+
+def spells(draw: st.DrawFn) -> list[bool]:
+    """Spot comes and goes, in spells of very different lengths."""
+    parts = draw(st.lists(st.tuples(st.booleans(), st.sampled_from((1, 2, 5, 20, 60, 300))), min_size=1, max_size=12))
+    return [has for has, ticks in parts for _ in range(ticks)]
+
+
+@st.composite
+def pressed(draw: st.DrawFn) -> tuple[RandomWorld, float]:
+    """A job with a deadline that on-demand from the start would keep, be it ever so tight."""
+    total, step_s = draw(st.integers(20, 200)), draw(st.sampled_from((30.0, 60.0, 120.0)))
+    boot_s = draw(st.sampled_from((60, 300, 540)))
+    needs_s = PRIOR_DELAY_S + total * step_s * RATE_MARGIN + FINISH_S + 3 * TICK_S
+    slack_s = draw(st.sampled_from((0, 600, 1800, 2 * HOUR, 6 * HOUR)))
+    deadline = START + timedelta(seconds=needs_s + slack_s)
+    limits = {"deadline": deadline.isoformat(), "max_runtime": "20h", "max_attempts": 100, "budget_usd": 10_000}
+    job = new_job(compute={"market": "cheapest"}, limits=limits, checkpoint={"interval": draw(st.sampled_from(("5m", "10m")))})
+    world = RandomWorld(job, spells(draw), boot_s, step_s, total, save_every=max(1, int(240 / step_s)))
+    return world, needs_s + slack_s
+
+
+@settings(max_examples=60, deadline=None)
+@given(pressed())
+def test_no_job_is_late_that_on_demand_from_the_start_would_have_finished(found: tuple[RandomWorld, float]) -> None:
+    world, time_s = found
+    job = world.run(int(time_s / TICK_S) + 10)
+    assert job.state is JobState.SUCCEEDED, f"{job.state}: {job.reason}; {[(a.market.value, str(a.end)) for a in job.attempts]}"
+
+
+@st.composite
+def capped(draw: st.DrawFn) -> RandomWorld:
+    total, step_s = draw(st.integers(50, 400)), draw(st.sampled_from((30.0, 120.0)))
+    limits = {"budget_usd": draw(st.sampled_from((0.1, 0.3, 1.0, 4.0))), "max_runtime": "20h", "max_attempts": 100}
+    if draw(st.booleans()):
+        limits["deadline"] = (START + timedelta(hours=draw(st.integers(1, 20)))).isoformat()
+    job = new_job(compute={"market": draw(st.sampled_from(("spot", "cheapest", "on-demand")))}, limits=limits)
+    return RandomWorld(job, spells(draw), draw(st.sampled_from((60, 540))), step_s, total, save_every=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(capped())
+def test_no_job_costs_more_than_its_cap(world: RandomWorld) -> None:
+    """Watched by the tick against what the next tick and a last save may cost."""
+    job = world.run(22 * 60)
+    assert job.manifest is not None
+    assert world.spent_usd <= job.manifest.limits.budget_usd
+
+
+def test_a_job_pressed_for_time_falls_back_to_on_demand_and_is_in_time() -> None:
+    limits = {"deadline": (START + timedelta(hours=3)).isoformat(), "max_runtime": "2h"}
+    world = RandomWorld(new_job(compute={"market": "cheapest"}, limits=limits), [True] * 20 + [False] * 500, 60, 30.0, 200, save_every=10)
+    job = world.run(180)
+    assert job.state is JobState.SUCCEEDED
+    assert [attempt.market for attempt in job.attempts] == [Market.SPOT, Market.ON_DEMAND]
+
+
+def test_a_job_on_on_demand_moves_to_spot_that_pays_and_works_on_until_it_is_there() -> None:
+    limits = {"deadline": (START + timedelta(hours=30)).isoformat(), "max_runtime": "20h"}
+    world = RandomWorld(new_job(compute={"market": "cheapest"}, limits=limits), [False] * 700 + [True] * 3000, 60, 60.0, 900, save_every=10)
+    job = world.run(30 * 60)
+    assert job.state is JobState.SUCCEEDED
+    assert [attempt.market for attempt in job.attempts][-2:] == [Market.ON_DEMAND, Market.SPOT]
+    on_demand = job.attempts[-2]
+    assert (on_demand.end, on_demand.ended_by) == ("relieved", "dropforge")
+    assert job.attempts[-1].heartbeat is not None
+    assert on_demand.heartbeat is not None
+    assert job.attempts[-1].heartbeat.first_step == on_demand.heartbeat.step, "nothing is done twice"
