@@ -449,7 +449,7 @@ class Checks:
         ran_s = sum(self._ran_s(one) for one in ours)
         warned = sum(world.boxes[one.instance_id].warned_s is not None for one in ours)
         # Each attempt's timer is set at its launch, when nobody knows yet how long two will live side by side.
-        beside_s = PLANNED_HANDOVER_S * (len({one.market for one in ours}) - 1)
+        beside_s = PLANNED_HANDOVER_S if len({one.market for one in ours}) > 1 else 0.0
         if ran_s > job.manifest.limits.max_runtime + warned * 300.0 + beside_s + 60.0 + 3 * TICK_S + self._slack_s():
             world.fail("I10", f"{job.job_id} ran {ran_s:.0f} s over {len(ours)} instances, max_runtime is {job.manifest.limits.max_runtime:.0f} s")
 
