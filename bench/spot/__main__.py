@@ -17,7 +17,7 @@ from typing import Any
 from bench.spot.model import Settings
 from bench.spot.study import POLICIES, Runs, study, summary
 from bench.spot.timing import place_ms
-from bench.spot.traces import Pool, TraceError, load, worlds
+from bench.spot.traces import Pool, TraceError, half_of, load, worlds
 from control_plane.core.strategy import KNOBS
 
 
@@ -28,13 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
         if settings.deadline_s < settings.work_s + settings.delay_s:
             least = options.work_h + options.delay_h
             raise TraceError(f"--deadline-h {options.deadline_h:g} cannot be met: the work and one start take {least:g} h on on-demand alone.")
-        pools = load(options.traces)
+        pools = [half_of(pool, options.half) if options.half else pool for pool in load(options.traces)]
         groups = worlds(pools, options.pools)
         runs = _told(study(groups, settings, options.windows), len(groups))
     except TraceError as refused:
         print(refused, file=sys.stderr)
         return 2
-    asked = {"traces": str(options.traces), "pools": options.pools, "windows": options.windows, "prices": _prices(pools)}
+    asked = {"traces": str(options.traces), "pools": options.pools, "windows": options.windows, "half": options.half, "prices": _prices(pools)}
     place_pools, took_ms = place_ms()
     report = {
         "settings": asdict(settings) | asked | {"knobs": asdict(KNOBS), "place_pools": place_pools, "place_ms": round(took_ms, 3)},
@@ -53,6 +53,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--delay-h", type=_hours_or_none, default=0.2, help="hours that each start of an instance costs (0.2)")
     parser.add_argument("--pools", choices=("each", "region", "all"), default="each", help="which pools one run may use: one, its region's, all")
     parser.add_argument("--windows", type=_count, default=300, metavar="N", help="runs in each world (300)")
+    parser.add_argument("--half", choices=("first", "second"), help="only that half of each trace in time: the knobs were tuned on the first")
     parser.add_argument("--first-hour-free", action="store_true", help="a spot instance that is taken back in its first hour costs nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     return parser.parse_args(arguments)

@@ -7,7 +7,7 @@ length of a tick; and, where they are known, ``spot_usd_per_h`` (one price a tic
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,13 @@ def load(folder: Path) -> list[Pool]:
     return [_read(path) for path in paths]
 
 
+def half_of(pool: Pool, which: str) -> Pool:
+    """The ``first`` half of the trace, on which the knobs were tuned, or the ``second``, on which they were not."""
+    middle = len(pool.available) // 2
+    part = slice(middle) if which == "first" else slice(middle, None)
+    return replace(pool, available=pool.available[part], spot_usd_per_h=pool.spot_usd_per_h[part])
+
+
 def worlds(pools: list[Pool], together: str) -> list[World]:
     """``each``: every pool is a world; ``region``: every region is one; ``all``: one of all pools. Raises TraceError."""
     groups: dict[str, list[Pool]] = {}
@@ -87,11 +94,8 @@ def _side_by_side(name: str, pools: list[Pool]) -> World:
     if len(gaps) > 1:
         raise TraceError(f"The pools of {name} were probed every {' and '.join(f'{gap:g}' for gap in gaps)} s; pools that one run uses together need one gap.")
     ticks = min(len(pool.available) for pool in pools)
-    cut = [
-        Pool(one.name, one.zone, one.gap_s, one.available[:ticks], one.spot_usd_per_h[:ticks], one.on_demand_usd_per_h)
-        for one in sorted(pools, key=lambda pool: pool.name)
-    ]
-    return World(name, tuple(cut))
+    cut = tuple(replace(pool, available=pool.available[:ticks], spot_usd_per_h=pool.spot_usd_per_h[:ticks]) for pool in pools)
+    return World(name, tuple(sorted(cut, key=lambda pool: pool.name)))
 
 
 def _read(path: Path) -> Pool:

@@ -119,7 +119,9 @@ class Compute(Document):
     )
     gpu: Gpu | None = Field(None, description="Instead of instance_types: what the job needs.")
     market: Literal["spot", "on-demand", "cheapest"] = Field(
-        "spot", description="spot waits for spot capacity; cheapest takes spot and falls back to on-demand when no pool has any; on-demand never uses spot."
+        "spot",
+        description="spot waits for spot capacity; cheapest takes spot, falls back to on-demand when no pool has any (with "
+        "`limits.deadline`: when waiting would make it late), and goes back to spot that pays; on-demand never uses spot.",
     )
     zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Availability zones; all of the stack's where not given."

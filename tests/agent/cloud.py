@@ -121,8 +121,8 @@ class Cloud:
         handover = Handover(writer=writer(FIRST), until=now() + timedelta(seconds=until_s))
         return self.ticket(SECOND, attempt=2, earlier_writers=(writer(FIRST),), handovers=(handover,), **changes)
 
-    def order_stop(self, reason: str = "cancelled", instance_id: str = FIRST, attempt: int = 1, before_s: float = 20) -> None:
-        order = StopOrder(job_id=JOB, attempt=attempt, reason=reason, terminate_at=now() + timedelta(seconds=before_s))
+    def order_stop(self, reason: str = "cancelled", instance_id: str = FIRST, attempt: int = 1, before_s: float = 20, hand_over: bool = False) -> None:
+        order = StopOrder(job_id=JOB, attempt=attempt, reason=reason, terminate_at=now() + timedelta(seconds=before_s), hand_over=hand_over)
         self.put(stop_key(writer(instance_id)), dump(order))
 
     def read(self, key: str) -> bytes | None:

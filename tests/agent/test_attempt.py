@@ -131,6 +131,19 @@ def test_a_stop_order_brings_a_last_save_and_a_stopped_marker(cloud: Cloud, laun
     assert cloud.heartbeat().message == "the budget is spent"
 
 
+def test_an_order_to_hand_over_brings_a_last_save_and_no_marker(cloud: Cloud, launch: Launch) -> None:
+    cloud.orders(step_s=0.02, save_every=1000)
+    cloud.ticket(max_steps=2000)
+    instance = launch()
+    instance.start()
+    until(lambda: (instance.folders.run / "progress.jsonl").exists() and cloud.heartbeat().step >= 3)
+    cloud.order_stop("a cheaper instance takes over", hand_over=True)
+    assert instance.join() is AgentExit.HANDED_OVER
+    assert cloud.marker() is None
+    assert max(cloud.whole_checkpoints()) == cloud.heartbeat().step
+    assert cloud.heartbeat().phase is Phase.HANDED_OVER
+
+
 def test_a_stop_order_for_another_attempt_is_not_heeded(cloud: Cloud, launch: Launch) -> None:
     cloud.ticket()
     cloud.order_stop(attempt=7)

@@ -12,7 +12,7 @@ import pytest
 from bench.spot.__main__ import main
 from bench.spot.bound import bounds
 from bench.spot.model import EPSILON_S, IDLE, ON_DEMAND, Settings, Sight, Window, is_late, replay
-from bench.spot.traces import TraceError, load, worlds
+from bench.spot.traces import TraceError, half_of, load, worlds
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / ".." / "shared" / "data" / "spot-traces"
 H = 3600.0
@@ -200,6 +200,7 @@ def test_pools_of_one_region_are_replayed_side_by_side_cut_to_the_shortest(tmp_p
     assert groups["us-east-1"].pools[1].spot_usd_per_h.tolist() == [0.5, 0.5, 0.6]
     assert groups["eu-west-1"].gap_s == 300
     assert len(worlds(pools, "each")) == 3
+    assert [half_of(pools[1], which).available.tolist() for which in ("first", "second")] == [[True, False], [True, True]]
     with pytest.raises(TraceError, match="need one gap"):
         worlds(pools, "all")
 
