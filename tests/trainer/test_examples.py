@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent.attempt import run_file
+from jobspec.data import Data
 from jobspec.manifest import Manifest
 from jobspec.reading import read_manifest
 from jobspec.wire import dump
@@ -24,7 +25,9 @@ def tiny_run(manifest: Manifest, folder: Path) -> Path:
     """The run file that the agent would write for ``manifest``, cut down, with rows of its method."""
     for name in ("train", "eval") if manifest.data.eval else ("train",):
         write_rows_for(manifest.method, folder / f"data/{name}.jsonl", n=9)
-    ticket: Any = type("Ticket", (), {"manifest": manifest, "job_id": "job-1"})
+    # Where the rows lie and what their columns are called is the agent's and the preparation's matter: here they are chats, pairs, prompts.
+    data = Data(train="data/train.jsonl", eval="data/eval.jsonl" if manifest.data.eval else None)
+    ticket: Any = type("Ticket", (), {"manifest": manifest.model_copy(update={"data": data}), "job_id": "job-1"})
     run = run_file(ticket, folder)
     changes: dict[str, Any] = {"training": run.training.model_copy(update=TINY)}
     if run.grpo is not None:
