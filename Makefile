@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
-# Seeds of `make simulate`; 20,000 take about eight minutes on two cores.
+# Seeds of `make simulate`: docs/reliability.md says how many a second.
 SEEDS ?= 20000
 BIN := .venv/bin
 

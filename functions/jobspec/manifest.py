@@ -167,7 +167,7 @@ class Limits(Document):
     """When to stop, whatever happens. All but `idle_gpu` count over every attempt of the job together."""
 
     max_runtime: Duration = Field(86400, description="Instance time, all attempts together; then a last save and the end (STOPPED_DEADLINE).")
-    max_wait: Duration = Field(86400, description="Longest unbroken wait for capacity; then FAILED.")
+    max_wait: Duration = Field(86400, description="Longest unbroken wait for capacity, the time in the queue and under a hold not counted; then FAILED.")
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(20, description="Instances to start at most; then FAILED.")
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET)."
