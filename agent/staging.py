@@ -20,7 +20,7 @@ from agent.digests import damage, digest_of, regular_files
 from agent.rows import BadRows, check_first_row
 from agent.settings import Folders
 from agent.sources import sources_of
-from agent.store import Absent, Check, Found, Store
+from agent.store import Absent, Check, Denied, Found, Store
 from jobspec import keys
 from jobspec.base import Document, FileDigest
 from jobspec.data import Source
@@ -91,6 +91,8 @@ class Stager:
         called = f"the data file s3://{bucket}/{key}"
         try:
             facts = self._store.facts(bucket, key)
+        except Denied as error:
+            raise self._denied(error, bucket) from None
         except Absent as error:
             raise StagingFailed(FailureCode.DATA_MISSING, f"the data file {error}; check data.{role} in the manifest") from None
         if facts.size == 0:
@@ -133,6 +135,8 @@ class Stager:
         prefix = key.rstrip("/") + "/"
         try:
             listed = list(self._store.list(bucket, prefix))
+        except Denied as error:
+            raise self._denied(error, bucket) from None
         except Absent as error:
             raise StagingFailed(FailureCode.MODEL_MISSING, f"the model {error}; check model.s3 in the manifest") from None
         found = {name: one for one in listed if model_files.is_allowed(name := one.key.removeprefix(prefix))}
@@ -142,6 +146,17 @@ class Stager:
             raise StagingFailed(FailureCode.MODEL_INVALID, f"the model s3://{bucket}/{prefix} {missing}")
         self._fetch(bucket, {f"model/{name}": one for name, one in found.items()})
 
+    def _denied(self, error: Denied, bucket: str) -> StagingFailed:
+        """What to do about a refusal: another sentence for the stack's own buckets than for somebody's."""
+        if bucket in (self._ticket.data_bucket, self._ticket.outputs_bucket):
+            remedy = "models and rows lie under models/ and data/ by custom; status/, receipts/ and tickets/ are not for jobs"
+        else:
+            remedy = (
+                f"the stack's parameter ReadBuckets must name {bucket} beside those that it names already "
+                f"(sam deploy --parameter-overrides ReadBuckets=...,{bucket}), and neither that bucket's policy nor its encryption key may refuse the role"
+            )
+        return StagingFailed(FailureCode.ACCESS_DENIED, f"{error}; {remedy}")
+
     def _fetch(self, bucket: str, wanted: dict[str, Found]) -> None:
         """Each wanted name in the run folder, from its object; what is there already and unchanged stays."""
         missing = {name: one for name, one in wanted.items() if not self._is_there(_source(bucket, one), name)}
@@ -150,6 +165,8 @@ class Stager:
             self._check()
             try:
                 self._store.download(bucket, one.key, self._folders.run / name, self._folders.incoming, self._check)
+            except Denied as error:
+                raise self._denied(error, bucket) from None
             except Absent as error:
                 code = FailureCode.MODEL_MISSING if name.startswith("model/") else FailureCode.DATA_MISSING
                 raise StagingFailed(code, str(error)) from None

@@ -17,12 +17,13 @@ _PATIENCE = Config(connect_timeout=5, read_timeout=30, max_pool_connections=CONN
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A deployed stack's buckets, and the client that reaches them."""
+    """A deployed stack's buckets, and the client that reaches them. ``read_buckets``: others that its jobs may read from."""
 
     name: str
     data_bucket: str
     outputs_bucket: str
     s3: Any
+    read_buckets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,10 @@ def find_stack(name: str) -> Stack:
     session = new_session()
     description = _described(session, name)
     outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
+    read = next((item["ParameterValue"] for item in description.get("Parameters", []) if item["ParameterKey"] == "ReadBuckets"), "")
     try:
-        return Stack(name, outputs["DataBucketName"], outputs["OutputsBucketName"], session.client("s3", config=_PATIENCE))
+        buckets = outputs["DataBucketName"], outputs["OutputsBucketName"]
+        return Stack(name, *buckets, session.client("s3", config=_PATIENCE), tuple(read.split(",")) if read else ())
     except KeyError as error:
         raise click.ClickException(f"Stack {name!r} has no output {error}: it is not a Dropforge stack. Name yours with --stack.") from None
 

@@ -19,7 +19,7 @@ from planning.estimate import JobPlan, plan_of
 from planning.refusals import refusals, warnings
 from planning.rows import Rows
 from planning.shape import CannotTell, Shape
-from planning.subject import MAX_CONFIG_BYTES, Absent, Look, Seen, data_rows, model_shape, rows_in, shape_in
+from planning.subject import MAX_CONFIG_BYTES, Absent, Look, Seen, data_rows, model_shape, out_of_reach, rows_in, shape_in
 from planning.words import expectation
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ def plan_from(manifest: Manifest, facts: Facts, types: tuple[str, ...] | None = 
 
 def expected(manifest: Manifest, stack: Stack, now: datetime) -> Iterator[str]:
     """What a manifest about to be sent would need, in lines. Raises click.ClickException where the stack would refuse it."""
+    if outside := tuple(out_of_reach(manifest, (stack.data_bucket, stack.outputs_bucket), stack.read_buckets)):
+        raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(outside)}")
     facts = facts_of(manifest, lambda: stack)
     plan = plan_from(manifest, facts)
     if plan is None:

@@ -1,7 +1,7 @@
 """Whether a manifest can work at all, from a look at what it names: refused before anything is paid, or told with what to expect.
 
-Looks into the project's own buckets only. What cannot be read or understood (another bucket, an unknown model, a passing fault) is
-no reason to refuse: then the instance finds out.
+Looks into the project's own buckets and those of the parameter ReadBuckets, and refuses any other: no instance could read it. What
+cannot be read or understood (an unknown model, a bucket that says no, a passing fault) is no reason to refuse: then the instance finds out.
 """
 
 import logging
@@ -17,7 +17,7 @@ from jobspec.status import ProblemLine
 from planning.estimate import plan_of
 from planning.refusals import refusals, warnings
 from planning.shape import CannotTell
-from planning.subject import Absent, Seen, absent_eval, data_rows, model_shape
+from planning.subject import Absent, Seen, absent_eval, data_rows, model_shape, out_of_reach
 from planning.words import expectation
 
 logger = logging.getLogger(__name__)
@@ -35,13 +35,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Feasibility:
-    """Looks at one manifest at a time. ``buckets``: the project's own; the first is the one that plain keys lie in."""
+    """Looks at one manifest at a time. ``own``: the project's buckets; the first is the one that plain keys lie in. ``others``: ReadBuckets."""
 
     objects: Objects
-    buckets: tuple[str, ...]
+    own: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     def judge(self, manifest: Manifest, now: datetime) -> Verdict:
         """Never raises: a plan is advice, and no job is held up for the lack of it."""
+        if outside := tuple(out_of_reach(manifest, self.own, self.others)):
+            return Verdict(outside)
         absent: list[ProblemLine] = []
         shape = _told("model", lambda: model_shape(manifest, self._look), absent)
         rows = _told("data", lambda: data_rows(manifest, self._look), absent)
@@ -56,9 +59,7 @@ class Feasibility:
         return Verdict((), " ".join((expectation(plan, manifest), *warnings(plan, manifest, now))))
 
     def _look(self, location: str, most: int) -> Seen | None:
-        bucket, key = keys.split_location(location, self.buckets[0])
-        if bucket not in self.buckets:
-            raise CannotTell(f"s3://{bucket} is none of the project's buckets")
+        bucket, key = keys.split_location(location, self.own[0])
         found = self.objects.get(bucket, key, max_bytes=most)
         return Seen(found.body, found.size) if found is not None else None
 

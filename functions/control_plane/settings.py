@@ -31,6 +31,8 @@ class Settings:
     pause_on_budget: bool
     monthly_cap_usd: float
     volume_gib: int
+    #: Other buckets that jobs may read from (parameter ReadBuckets).
+    read_buckets: tuple[str, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -57,7 +59,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         instance_role_id=environment["INSTANCE_ROLE_ID"],
         launch_template_id=environment["LAUNCH_TEMPLATE_ID"],
         launch_template_version=environment["LAUNCH_TEMPLATE_VERSION"],
-        subnet_ids=tuple(part.strip() for part in environment["SUBNET_IDS"].split(",") if part.strip()),
+        subnet_ids=_listed(environment["SUBNET_IDS"]),
         heartbeat_s=float(environment["HEARTBEAT_SECONDS"]),
         notice_s=float(environment["NOTICE_SECONDS"]),
         stray_grace_s=float(environment["STRAY_GRACE_SECONDS"]),
@@ -65,4 +67,9 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         pause_on_budget=environment["BUDGET_ACTION"] == "pause",
         monthly_cap_usd=float(environment["MONTHLY_CAP_USD"]),
         volume_gib=int(environment["VOLUME_GIB"]),
+        read_buckets=_listed(environment.get("READ_BUCKETS", "")),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

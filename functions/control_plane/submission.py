@@ -18,9 +18,10 @@ from jobspec.status import ProblemLine
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The way from a manifest to its job."""
+    """The way from a manifest to its job. ``read_buckets``: what jobs may read from beside the project's own buckets."""
 
     driver: Driver
+    read_buckets: tuple[str, ...]
 
     def look_at(self, bucket: str, key: str) -> Job | Ignored:
         """Take up whatever the key holds now. Raises only for passing faults."""
@@ -64,7 +65,7 @@ class Submission:
         # Imported here: only a new manifest needs it, and a function's start is waited for.
         from control_plane.feasibility import Feasibility
 
-        verdict = Feasibility(self.driver.objects, (self.driver.data_bucket, self.driver.outputs_bucket)).judge(answer, now)
+        verdict = Feasibility(self.driver.objects, (self.driver.data_bucket, self.driver.outputs_bucket), self.read_buckets).judge(answer, now)
         return accept.rejected(answer.name, ref, verdict.problems, now) if verdict.problems else accept.accepted(answer, ref, now, verdict.remark)
 
     def _refused_beside(self, job: Job, held: Held) -> Job:

@@ -38,7 +38,7 @@ class Source(Document):
 
     model_config = one_of(("path",), ("hub", "revision", "file"))
 
-    path: Location | None = Field(None, description="A file in S3: `s3://bucket/key`, or a key in this bucket.")
+    path: Location | None = Field(None, description="A file in S3: `s3://bucket/key` (this stack's or of its parameter ReadBuckets), or a key in this bucket.")
     hub: HubId | None = Field(None, description="Instead of path: a data set of the Hugging Face hub, such as HuggingFaceH4/ultrachat_200k.")
     revision: Commit | None = Field(None, description="The data set's commit, 40 hexadecimal digits.")
     file: HubFile | None = Field(None, description="Its file or files: data/train.jsonl, or data/train-*.parquet.")
@@ -81,7 +81,9 @@ class Columns(Document):
 class Data(Document):
     """The rows to learn from: JSON Lines (plain, gzip or zstd) or Parquet. docs/data.md has an example of every format."""
 
-    train: Location | Sources = Field(description="A file: `s3://bucket/key`, or a key in this bucket. Or a list of sources with weights.")
+    train: Location | Sources = Field(
+        description="A file: `s3://bucket/key` (this stack's or of its parameter ReadBuckets), or a key in this bucket. Or a list of sources with weights."
+    )
     eval: Location | Sources | None = Field(None, description="Held-out rows; without them `eval_fraction` of the training rows is held out.")
     format: WantedFormat = Field(
         "auto",

@@ -47,7 +47,10 @@ class Model(Document):
 
     hub: HubId | None = Field(None, description="Hugging Face model id, such as HuggingFaceTB/SmolLM2-135M-Instruct. Needs `revision`.")
     revision: Commit | None = Field(None, description="The hub commit, 40 hexadecimal digits: a branch may move between two attempts of one job.")
-    s3: Location | None = Field(None, description="S3 prefix (or a key prefix in this bucket) with config.json, *.safetensors and the tokenizer.")
+    s3: Location | None = Field(
+        None,
+        description="S3 prefix (this stack's or of its parameter ReadBuckets) or key prefix in this bucket, with config.json, *.safetensors and the tokenizer.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Model":

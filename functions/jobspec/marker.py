@@ -25,6 +25,7 @@ class FailureCode(StrEnum):
     DATA_INVALID = "data_invalid"
     MODEL_MISSING = "model_missing"
     MODEL_INVALID = "model_invalid"
+    ACCESS_DENIED = "access_denied"
     IDENTITY_CHANGED = "identity_changed"
     OUT_OF_MEMORY = "out_of_memory"
     NOT_FINITE = "not_finite"

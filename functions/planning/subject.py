@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from jobspec import keys
 from jobspec.data import Source
 from jobspec.manifest import Manifest
 from jobspec.problems import problem
@@ -81,6 +82,34 @@ def absent_eval(manifest: Manifest, look: Look) -> Iterator[ProblemLine]:
             yield error.problem
         except CannotTell:
             pass
+
+
+def out_of_reach(manifest: Manifest, own: tuple[str, ...], others: tuple[str, ...]) -> Iterator[ProblemLine]:
+    """Locations in buckets that no instance may read. ``own``: the stack's buckets; the first is the one of plain keys. ``others``: ReadBuckets.
+
+    Each is told the command that lets the stack read all of them.
+    """
+    placed = [(path, location, keys.split_location(location, own[0])[0]) for path, location in _locations(manifest)]
+    outside = [(path, location, bucket) for path, location, bucket in placed if bucket not in (*own, *others)]
+    wanted = dict.fromkeys((*others, *(bucket for _, _, bucket in outside)))
+    for path, location, bucket in outside:
+        yield problem(
+            path,
+            f"lies in the bucket {bucket}, which this stack may not read",
+            found=location,
+            allowed=f"a copy in s3://{own[0]}/, or the bucket in the stack's parameter ReadBuckets: "
+            f"sam deploy --parameter-overrides ReadBuckets={','.join(wanted)}",
+        )
+
+
+def _locations(manifest: Manifest) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Everything in S3 that a manifest names, with its place in the manifest."""
+    if manifest.model.s3 is not None:
+        yield ("model", "s3"), manifest.model.s3
+    for role, sources in (("train", manifest.data.train_sources()), ("eval", manifest.data.eval_sources())):
+        for source in sources:
+            if source.path is not None:
+                yield ("data", role), source.path
 
 
 def _seen(source: Source, look: Look, path: tuple[str, ...], most: int = LOOK_BYTES) -> Seen:

@@ -146,6 +146,46 @@ def test_an_attempt_that_may_not_read_its_checkpoint_says_so_in_its_marker(cloud
     assert second.host.starts == 0
 
 
+@pytest.mark.parametrize(
+    ("manifest", "denied"),
+    [
+        ({"data": {"train": "s3://elsewhere/rows.jsonl"}}, "head_object"),
+        ({"data": {"train": "s3://elsewhere/rows.jsonl"}}, "download_file"),
+        ({"model": {"s3": "s3://elsewhere/tiny"}}, "get_paginator"),
+    ],
+)
+def test_another_bucket_that_is_denied_is_a_failure_that_names_the_parameter_the_bucket_and_the_command(
+    cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch, manifest: dict[str, Any], denied: str
+) -> None:
+    cloud.s3.create_bucket(Bucket="elsewhere")
+    cloud.put("rows.jsonl", b'{"text": "a"}\n', "elsewhere")
+    cloud.ticket(manifest=manifest)
+    instance = launch()
+    guard(instance, monkeypatch, deny(lambda method, _key: method == denied))
+    assert instance.run() is AgentExit.FINISHED
+    marker = cloud.marker()
+    assert marker is not None
+    assert marker.failure is not None
+    assert marker.failure.code is FailureCode.ACCESS_DENIED
+    assert "s3://elsewhere/" in marker.failure.message
+    assert "parameter ReadBuckets must name elsewhere" in marker.failure.message
+    assert "sam deploy --parameter-overrides ReadBuckets=...,elsewhere" in marker.failure.message
+    assert instance.host.starts == 0
+
+
+def test_a_place_of_the_stacks_own_that_is_denied_is_told_otherwise(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.ticket(manifest={"data": {"train": "status/tiny.json"}})
+    instance = launch()
+    guard(instance, monkeypatch, deny(lambda _method, key: key == "status/tiny.json"))
+    assert instance.run() is AgentExit.FINISHED
+    marker = cloud.marker()
+    assert marker is not None
+    assert marker.failure is not None
+    assert marker.failure.code is FailureCode.ACCESS_DENIED
+    assert "ReadBuckets" not in marker.failure.message
+    assert "status/, receipts/ and tickets/ are not for jobs" in marker.failure.message
+
+
 def test_final_files_that_are_denied_are_a_failure_with_a_marker(cloud: Cloud, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.ticket()
     instance = launch()

@@ -20,6 +20,8 @@ JOB: dict[str, Any] = {
     "data": {"train": "data/t.jsonl"},
     "compute": {"instance_types": ["g4dn.xlarge", "g5.xlarge"]},
 }
+#: The real one, which the fixture replaces.
+FIND_STACK = stacks.find_stack
 LLAMA_OF_THE_HUB = {"hub": "meta-llama/Llama-3.1-8B-Instruct", "revision": "0" * 40}
 
 
@@ -154,5 +156,28 @@ def test_submit_goes_on_where_it_may_not_look(bucket: Bucket, tmp_path: Path, mo
 
     monkeypatch.setattr(bucket.stack.s3, "get_object", denied)
     result = run("submit", written(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "Put to s3://data/jobs/mine.yaml" in result.output
+
+
+def test_submit_sends_nothing_that_lies_where_no_instance_may_read_and_gives_the_command(bucket: Bucket, tmp_path: Path) -> None:
+    result = run("submit", written(tmp_path, data={"train": "s3://elsewhere/t.jsonl"}))
+    assert result.exit_code == 1
+    assert "data.train lies in the bucket elsewhere, which this stack may not read" in result.output
+    assert "sam deploy --parameter-overrides ReadBuckets=elsewhere" in result.output
+    assert bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/")["KeyCount"] == 0
+
+
+def test_submit_knows_the_buckets_that_the_stack_was_given_to_read(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = [{"OutputKey": f"{name}BucketName", "OutputValue": name.lower()} for name in ("Data", "Outputs")]
+    described = {"Outputs": outputs, "Parameters": [{"ParameterKey": "ReadBuckets", "ParameterValue": "shared,elsewhere"}]}
+    monkeypatch.setattr(stacks, "_described", lambda session, name: described)
+    monkeypatch.setattr(stacks, "find_stack", FIND_STACK)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket.stack.s3.create_bucket(Bucket="elsewhere")
+    bucket.stack.s3.put_object(Bucket="elsewhere", Key="t.jsonl", Body=b'{"text": "a"}\n')
+    result = run("submit", written(tmp_path, data={"train": "s3://elsewhere/t.jsonl"}))
     assert result.exit_code == 0, result.output
     assert "Put to s3://data/jobs/mine.yaml" in result.output

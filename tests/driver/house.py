@@ -29,6 +29,8 @@ from tests.planning.architectures import TINY_LLAMA
 from tests.simulation.aws import Account
 
 DATA, OUTPUTS = "data-bucket", "outputs-bucket"
+#: The one bucket of the parameter ReadBuckets.
+SHARED = "shared-bucket"
 MANIFEST: dict[str, Any] = {
     "name": "tale",
     "model": {"s3": "models/m/"},
@@ -79,7 +81,7 @@ class House:
         self.ec2 = self.account.ec2
         self.ec2.terminated_after_s = lambda instance_id: ENDS_IN_S
         self.s3 = self.account.s3
-        for bucket in (DATA, OUTPUTS):
+        for bucket in (DATA, OUTPUTS, SHARED):
             self.s3.make_bucket(bucket)
         for key, body in MATERIAL.items():
             self.s3.write(DATA, key, body)
@@ -100,6 +102,7 @@ class House:
             pause_on_budget=self.pause_on_budget,
             monthly_cap_usd=self.monthly_cap_usd,
             volume_gib=150,
+            read_buckets=(SHARED,),
         )
         self.rooms = self._rooms(settings)
 

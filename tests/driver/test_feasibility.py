@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.core.state import Job, JobState
 from tests.driver.faults import refused as refused_by_aws
-from tests.driver.house import DATA, House
+from tests.driver.house import DATA, SHARED, House
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",
@@ -180,9 +180,33 @@ def test_compressed_rows_are_guessed_from_their_beginning(house: House) -> None:
     assert "Expected, by guess" in taken(house, data={"train": "data/train.jsonl.gz"}, compute=types("g5.xlarge"))
 
 
-@pytest.mark.parametrize("model", [{"s3": "s3://somebody-elses/model/"}, {"hub": "somebody/something", "revision": "0" * 40}])
-def test_a_model_that_may_not_be_looked_at_is_accepted_untold(house: House, model: dict[str, str]) -> None:
-    assert taken(house, model=model) == "the manifest is valid"
+def test_a_hub_model_that_nobody_knows_is_accepted_untold(house: House) -> None:
+    assert taken(house, model={"hub": "somebody/something", "revision": "0" * 40}) == "the manifest is valid"
+
+
+def test_what_lies_in_buckets_that_no_instance_may_read_is_refused_all_at_once_with_the_command(house: House) -> None:
+    told = refused(
+        house,
+        model={"s3": "s3://elsewhere-a/model/"},
+        data={"train": [{"path": "data/train.jsonl"}, {"path": "s3://elsewhere-b/rows.jsonl"}], "eval": "s3://elsewhere-c/eval.jsonl"},
+    )
+    for path, bucket in (("model.s3", "elsewhere-a"), ("data.train", "elsewhere-b"), ("data.eval", "elsewhere-c")):
+        assert f"{path}: lies in the bucket {bucket}, which this stack may not read\n    found: s3://{bucket}/" in told
+    assert told.count(f"ReadBuckets: sam deploy --parameter-overrides ReadBuckets={SHARED},elsewhere-a,elsewhere-b,elsewhere-c\n") == 3
+
+
+def test_a_bucket_that_the_stack_may_read_is_looked_into_as_its_own_is(house: House) -> None:
+    told = refused(house, data={"train": f"s3://{SHARED}/rows.jsonl"})
+    assert f"data.train: is not there\n    found: s3://{SHARED}/rows.jsonl" in told
+    hold_model(house, LLAMA_8B)
+    house.s3.write(SHARED, "rows.jsonl", b'{"text": "a"}\n' * 500)
+    assert "Expected, by guess" in taken(house, data={"train": f"s3://{SHARED}/rows.jsonl"}, compute=types("g5.xlarge"))
+
+
+def test_a_named_bucket_that_says_no_at_the_door_is_left_to_the_instance(house: House) -> None:
+    house.faults.once("s3.get_object", refused_by_aws("AccessDenied"), about="rows.jsonl")
+    taken(house, data={"train": f"s3://{SHARED}/rows.jsonl"})
+    assert house.faults.all_met
 
 
 def test_a_well_known_hub_model_is_planned_without_a_look_at_the_hub(house: House) -> None:

@@ -16,9 +16,11 @@ from tests.agent import cloud as clouds
 from tests.agent.cloud import Cloud, Instance
 from tests.iam.calls import World
 from tests.iam.hearing import Hearing, as_instance, instance_keys
+from tests.iam.site import SHARED
 from tests.imds import FakeImds
 from tools.stack import ROOT
 
+THIRD = "i-0000000000000000c"
 BOOTSTRAP = ROOT / "agent/bootstrap.sh"
 #: AWS's own policy for pulling (AmazonEC2ContainerRegistryPullOnly) has these two, beside the sign-in and the import of upstream images.
 PULL = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
@@ -45,7 +47,10 @@ def hear_instances(hearing: Hearing, cloud: Cloud) -> None:
 
 
 def work(hearing: Hearing, cloud: Cloud, folder: Path) -> None:
-    """Two attempts of one job: saves and prunes, is taken over, resumes, is asked to stop. Then an upload in parts, and one that is given up."""
+    """Two attempts of one job: saves and prunes, is taken over, resumes, is asked to stop.
+
+    Then one that reads elsewhere, an upload in parts, and one that is given up.
+    """
     hear_instances(hearing, cloud)
     cloud.orders(step_s=0.01, save_every=2)
     cloud.ticket(max_steps=60)
@@ -53,7 +58,21 @@ def work(hearing: Hearing, cloud: Cloud, folder: Path) -> None:
     cloud.replacement(until_s=0.5, max_steps=80)
     cloud.order_stop(instance_id=clouds.SECOND, attempt=2)
     _run(cloud, clouds.SECOND, folder)
+    _reads_elsewhere(cloud, folder)
     _uploads_in_parts(cloud, folder)
+
+
+def _reads_elsewhere(cloud: Cloud, folder: Path) -> None:
+    """Model and rows in a bucket of ReadBuckets."""
+    cloud.s3.create_bucket(Bucket=SHARED)
+    for key in ("config.json", "tokenizer.json", "model.safetensors"):
+        cloud.s3.copy_object(Bucket=SHARED, Key=f"tiny/{key}", CopySource={"Bucket": clouds.DATA, "Key": f"models/tiny/{key}"})
+    cloud.s3.copy_object(Bucket=SHARED, Key="rows.jsonl", CopySource={"Bucket": clouds.DATA, "Key": "data/rows.jsonl"})
+    cloud.ticket(THIRD, max_steps=2, manifest={"model": {"s3": f"s3://{SHARED}/tiny"}, "data": {"train": f"s3://{SHARED}/rows.jsonl"}})
+    _run(cloud, THIRD, folder)
+    marker = cloud.marker(THIRD)
+    assert marker is not None
+    assert marker.failure is None
 
 
 def _run(cloud: Cloud, instance_id: str, folder: Path) -> None:

@@ -34,8 +34,10 @@ from tests.iam.asking import (
 )
 
 DATA, OUTPUTS = "{DATA}", "{OUTPUTS}"
+#: A bucket of the parameter ReadBuckets.
+SHARED = "{SHARED}"
 DRIVER, TICK, RELAY, OPERATOR, LEDGER, CURFEW = "a driving function", "the tick", "the budget relay", "the operator's door", "the ledger", "the curfew"
-SUBMIT, LATER = "submit's door", "a driving function but submit's"
+SUBMIT, LATER = "a function that takes up manifests", "a driving function that takes up none"
 FUNCTION, SCHEDULE, INSTANCE = "every function", "the curfew's schedule", "an instance"
 PUSHER, DEPLOYER, CHANGER = "the push workflow", "the deploy workflow", "CloudFormation on its behalf"
 EVERYBODY = "somebody with every right"
@@ -66,6 +68,11 @@ INSTANCES: tuple[Row, ...] = (
     may_not(INSTANCE, "remove its marker", delete(OUTPUTS, MARKER)),
     may_not(INSTANCE, "read another's ticket", read(DATA, keys.ticket_key(OTHER))),
     may_not(INSTANCE, "read status objects", read(DATA, keys.status_key("tiny"))),
+    may(INSTANCE, "read a bucket of ReadBuckets", read(SHARED, "rows/train.jsonl")),
+    may(INSTANCE, "look into a bucket of ReadBuckets", names(SHARED)),
+    may_not(INSTANCE, "write into a bucket of ReadBuckets", put(SHARED, "rows/train.jsonl")),
+    may_not(INSTANCE, "read a bucket whose name begins like one of ReadBuckets", read(f"{SHARED}-2", "secret")),
+    may_not(INSTANCE, "look into a bucket whose name begins like one of ReadBuckets", names(f"{SHARED}-2")),
     may_not(INSTANCE, "read another bucket", read("another-bucket", "secret")),
     may_not(INSTANCE, "look into another bucket", names("another-bucket")),
     may_not(INSTANCE, "write a ticket", put(DATA, keys.ticket_key(SELF))),
@@ -156,6 +163,11 @@ RECORDS: tuple[Row, ...] = (
     may(SUBMIT, "look at training data", read(DATA, "data/train.jsonl")),
     may_not(SUBMIT, "read what lies elsewhere in the bucket", read(DATA, "private/x")),
     may_not(SUBMIT, "write a model", put(DATA, "models/m/config.json")),
+    may(SUBMIT, "look at what a manifest names in a bucket of ReadBuckets", read(SHARED, "rows/train.jsonl")),
+    may(SUBMIT, "tell in a bucket of ReadBuckets what is missing from what is forbidden", names(SHARED)),
+    may_not(SUBMIT, "look at another bucket", read("another-bucket", "secret")),
+    may_not(SUBMIT, "write into a bucket of ReadBuckets", put(SHARED, "rows/train.jsonl")),
+    may_not(LATER, "read a bucket of ReadBuckets", read(SHARED, "rows/train.jsonl")),
     may_not(LATER, "read training data", read(DATA, "data/train.jsonl")),
     may_not(LATER, "read a model", read(DATA, "models/m/config.json")),
     may_not(DRIVER, "read a ticket", read(DATA, keys.ticket_key(SELF))),

@@ -11,9 +11,10 @@ from jobspec import keys, tags
 from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST
 from jobspec.operator import SOURCE as OPERATOR
 from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, House
+from tests.driver.house import SHARED as OTHER
 from tests.iam.calls import World as Knowing
 from tests.iam.hearing import Heard, Hearing, as_function
-from tests.iam.site import Site
+from tests.iam.site import SHARED, Site
 from tests.simulation import world as worlds
 from tests.simulation.aws import Account
 from tests.simulation.aws.ec2 import Instance
@@ -109,13 +110,28 @@ def _wake(house: House, name: str, first: Attempt) -> None:
 
 
 def hear_house(hearing: Hearing, house: House) -> None:
-    listen(hearing, house.account, names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn))
+    names = names_of(hearing.site, house.account, data=DATA, outputs=OUTPUTS, table="jobs", topic=house.rooms.settings.topic_arn)
+    listen(hearing, house.account, names | {OTHER: SHARED})
 
 
 def _heard_house(hearing: Hearing) -> House:
     house = House()
     hear_house(hearing, house)
     return house
+
+
+def take_up(hearing: Hearing) -> None:
+    """New manifests, taken up by submit's door, and by the tick where the event was lost: with rows here, in a bucket of ReadBuckets, and nowhere."""
+    for told in (True, False):
+        for rows, there in (("data/train.jsonl", True), (f"s3://{OTHER}/rows.jsonl", True), (f"s3://{OTHER}/gone.jsonl", False)):
+            house = _heard_house(hearing)
+            house.s3.write(OTHER, "rows.jsonl", b'{"text": "a"}\n')
+            house.leave(data={"train": rows})
+            if told:
+                house.touch()
+            else:
+                house.tick(15 * 60)
+            assert bool(house.live()) is there, rows
 
 
 def sweep(hearing: Hearing) -> None:

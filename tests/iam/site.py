@@ -10,8 +10,11 @@ from tools.stack import PSEUDO, Stack, arns_for
 
 ACCOUNT, REGION = PSEUDO["AWS::AccountId"], PSEUDO["AWS::Region"]
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
-#: With a repository, so that every role and the permissions boundary are there.
-GITHUB = {"GitHubRepository": "me/it", "GitHubRepositoryId": "123", "GitHubOwnerId": "45"}
+#: Another bucket that jobs may read from.
+SHARED = "shared-material"
+READS = {"ReadBuckets": SHARED}
+#: With a repository and another bucket, so that every role, every statement and the permissions boundary are there.
+WHOLE = {"GitHubRepository": "me/it", "GitHubRepositoryId": "123", "GitHubOwnerId": "45", **READS}
 ROLE_ID = "AROAEXAMPLEROLEID0001"
 #: A resource's own policy: its type, where its document lies, and what it is the policy of.
 _ATTACHED = {"AWS::S3::BucketPolicy": "Bucket", "AWS::SNS::TopicPolicy": "Topics", "AWS::SQS::QueuePolicy": "Queues"}
@@ -30,7 +33,7 @@ class Role:
 class Site:
     """``decide`` answers as IAM would in the account that the stack is deployed to. Give a changed Stack to plant a bug."""
 
-    stack: Stack = field(default_factory=lambda: Stack(parameters=GITHUB))
+    stack: Stack = field(default_factory=lambda: Stack(parameters=WHOLE))
 
     @cached_property
     def roles(self) -> dict[str, Role]:

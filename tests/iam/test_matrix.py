@@ -31,14 +31,14 @@ from tests.iam.matrix import (
     TICK,
     WITH_GITHUB,
 )
-from tests.iam.site import ACCOUNT, EC2, REGION, Site, the_site
+from tests.iam.site import ACCOUNT, EC2, READS, REGION, SHARED, Site, the_site
 from tools.stack import Stack
 
 DRIVERS = ("SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole")
 ROLES: dict[str, tuple[str, ...]] = {
     DRIVER: DRIVERS,
-    SUBMIT: DRIVERS[:1],
-    LATER: DRIVERS[1:],
+    SUBMIT: ("SubmitRole", "ReconcileRole"),
+    LATER: ("InterruptionRole", "InstanceStateRole", "CompletionRole", "BudgetRole"),
     FUNCTION: (*DRIVERS, "BudgetRelayRole", "OperatorRole", "PublishLedgerRole", "CurfewRole"),
     TICK: ("ReconcileRole",),
     RELAY: ("BudgetRelayRole",),
@@ -56,13 +56,14 @@ EVERY_RIGHT = statements_of("administrator", {"Version": "2012-10-17", "Statemen
 
 @cache
 def without_github() -> Site:
-    return Site(Stack())
+    return Site(Stack(parameters=READS))
 
 
 def names_of(site: Site) -> dict[str, str]:
     return {
         "DATA": site.arn("DataBucket").rpartition(":")[2],
         "OUTPUTS": site.arn("OutputsBucket").rpartition(":")[2],
+        "SHARED": SHARED,
         "JOBS": site.arn("JobTable").rpartition("/")[2],
         "MAIL": site.arn("Topic"),
         "TEMPLATE": site.ref("LaunchTemplate"),
@@ -121,6 +122,15 @@ def test_the_matrix(row: Row) -> None:
     for site in (the_site(), without_github()):
         for role in ROLES.get(row.who, ("",)):
             assert allowed(row, site, role) is row.may, role
+
+
+def test_a_stack_without_other_buckets_reads_and_lists_none() -> None:
+    site = Site(Stack())
+    rows = [row for row in ALL if "{SHARED}" in str(row.call) and row.may]
+    assert {row.who for row in rows} == {INSTANCE, SUBMIT}
+    for row in rows:
+        for role in ROLES[row.who]:
+            assert not allowed(row, site, role), (row, role)
 
 
 def test_no_row_is_there_twice() -> None:

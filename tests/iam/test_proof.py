@@ -7,7 +7,7 @@ import pytest
 
 from tests.iam.hearing import Hearing
 from tests.iam.proof import UNHEARD_ROLES, unused
-from tests.iam.site import GITHUB, Site
+from tests.iam.site import WHOLE, Site
 from tools.stack import Stack
 
 
@@ -28,7 +28,7 @@ def _policy(stack: Stack, holder: str, sid: str) -> dict[str, Any]:
     """The statement itself, to plant a bug in."""
     properties = stack.raw(holder)
     documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else [policy["PolicyDocument"] for policy in properties["Policies"]]
-    found: list[dict[str, Any]] = [statement for document in documents for statement in document["Statement"] if statement["Sid"] == sid]
+    found: list[dict[str, Any]] = [statement for document in documents for statement in document["Statement"] if statement.get("Sid") == sid]
     assert len(found) == 1
     return found[0]
 
@@ -67,7 +67,7 @@ def _demanding(operator: str, key: str, value: str) -> Callable[[dict[str, Any]]
     ],
 )
 def test_a_policy_that_is_too_narrow_is_noticed(hearing: Hearing, holder: str, sid: str, change: Callable[[dict[str, Any]], None], refused: str) -> None:
-    stack = Stack(parameters=GITHUB)
+    stack = Stack(parameters=WHOLE)
     change(_policy(stack, holder, sid))
     refusals = hearing.again(Site(stack)).refusals
     assert refusals
@@ -85,7 +85,7 @@ def test_a_policy_that_is_too_narrow_is_noticed(hearing: Hearing, holder: str, s
     ],
 )
 def test_a_policy_that_is_too_wide_is_noticed(hearing: Hearing, holder: str, sid: str, change: Callable[[dict[str, Any]], None], idle: str) -> None:
-    stack = Stack(parameters=GITHUB)
+    stack = Stack(parameters=WHOLE)
     change(_policy(stack, holder, sid))
     found = unused(hearing.again(Site(stack)))
     assert found
@@ -93,7 +93,7 @@ def test_a_policy_that_is_too_wide_is_noticed(hearing: Hearing, holder: str, sid
 
 
 def test_a_grant_that_another_one_makes_needless_is_noticed(hearing: Hearing) -> None:
-    stack = Stack(parameters=GITHUB)
+    stack = Stack(parameters=WHOLE)
     statements = stack.raw("RecordPolicy")["PolicyDocument"]["Statement"]
     statements.append({**statements[0], "Sid": "KeepJobsAgain"})
     assert {grant.statement for grant in unused(hearing.again(Site(stack)))} == {"RecordPolicy.KeepJobs", "RecordPolicy.KeepJobsAgain"}

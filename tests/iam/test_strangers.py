@@ -13,7 +13,7 @@ from tests.iam.test_matrix import EVERY_RIGHT, filled
 
 OTHER_ACCOUNT = "999999999999"
 CLAIM = "token.actions.githubusercontent.com:"
-#: What GitHub's token says of a push to main, and of a deployment that the reviewers let through; numbers as in ``site.GITHUB``.
+#: What GitHub's token says of a push to main, and of a deployment that the reviewers let through; numbers as in ``site.WHOLE``.
 TOKEN = {"aud": "sts.amazonaws.com", "repository_id": "123", "repository_owner_id": "45", "ref": "refs/heads/main"}
 PUSH, DEPLOY = TOKEN | {"sub": "repo:me/it:ref:refs/heads/main"}, TOKEN | {"sub": "repo:me/it:environment:production"}
 

@@ -40,6 +40,11 @@ def test_every_parameter_explains_itself_and_what_it_takes() -> None:
             ["dropforge", "dropforge@sha256:beef", "drop forge:v1", "dropforge:v1\nX=y", "$(reboot):v1"],
         ),
         ("ImageRepository", ["", "dropforge", "team/dropforge"], ["Dropforge", "*", "team/"]),
+        (
+            "ReadBuckets",
+            ["", "shared-rows", "shared-rows,team.models,a1b"],
+            ["s3://shared-rows", "shared-rows, team", "Shared", "ab", "*", "shared-rows/*", "shared-*", ",".join(["abc"] * 17)],
+        ),
         ("GitHubRepository", ["", "me/it", "My-Org/it.works_2"], ["me", "me/", "/it", "me/it/more", "me/*", "-me/it"]),
         ("GitHubRepositoryId", ["", "123"], ["0", "12a", "-1", "*"]),
         ("GitHubOwnerId", ["", "123"], ["0", "me"]),

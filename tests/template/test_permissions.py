@@ -5,6 +5,7 @@ import re
 
 from jobspec.instances import GPU_INSTANCES
 from jobspec.tags import REQUIRED, STRAY_SINCE
+from tests.iam.site import Site
 from tests.template.stack import ROOT, Stack, listed, statements
 
 EC2 = "arn:aws:ec2:eu-west-1:111122223333:"
@@ -50,6 +51,32 @@ def test_a_wide_statement_is_noticed() -> None:
 def test_the_only_allow_by_exception_is_the_instances_read_and_a_deny_fences_it() -> None:
     by_exception = [(holder, rule["Sid"]) for holder, rule in statements(Stack()) if rule["Effect"] == "Allow" and "NotResource" in rule]
     assert by_exception == [("InstanceRole", "ReadAllButTicketsAndStatus")]
+
+
+def test_names_of_other_buckets_become_arns_where_they_are_read_and_nowhere_else() -> None:
+    stack = Stack(parameters={"ReadBuckets": "one,two.three"})
+    named = {
+        (holder, rule["Sid"]): [arn for arn in listed(rule.get("Resource") or rule["NotResource"]) if not arn.startswith("<")]
+        for holder, rule in statements(stack)
+        if "arn:*" in json.dumps(rule)
+    }
+    objects, buckets = ["arn:*:s3:::one/*", "arn:*:s3:::two.three/*"], ["arn:*:s3:::one", "arn:*:s3:::two.three"]
+    assert named == {
+        ("InstanceRole", "ReadNothingElsewhere"): objects,
+        ("InstanceRole", "ListNamesOfReadBuckets"): buckets,
+        ("LookPolicy", "LookIntoReadBuckets"): objects,
+        ("LookPolicy", "TellMissingFromForbidden"): buckets,
+    }
+    assert "arn:*" not in json.dumps(statements(Stack()))
+
+
+def test_the_longest_list_of_other_buckets_fits_into_the_policies() -> None:
+    """10,240 characters for the inline policies of a role together, 6,144 for a managed one, white space not counted (IAM guide, quotas)."""
+    longest = Site(Stack(parameters={"ReadBuckets": ",".join(16 * ["x" * 63])}))
+    inline = longest.shaped(longest.stack.properties("InstanceRole")["Policies"])
+    assert sum(len(json.dumps(policy["PolicyDocument"], separators=(",", ":"))) for policy in inline) < 10_240 - 500
+    managed = longest.shaped(longest.stack.properties("LookPolicy")["PolicyDocument"])
+    assert len(json.dumps(managed, separators=(",", ":"))) < 6_144 - 500
 
 
 def test_every_role_is_passed_to_a_named_service_and_functions_pass_only_the_instances_to_ec2() -> None:

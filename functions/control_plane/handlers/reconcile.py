@@ -29,7 +29,7 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         monthly_cap_usd=rooms.settings.monthly_cap_usd,
         has_time=has_time,
     )
-    found, failures = census(Submission(rooms.driver), rooms.settings.data_bucket, has_time, tick_began=began)
+    found, failures = census(Submission(rooms.driver, rooms.settings.read_buckets), rooms.settings.data_bucket, has_time, tick_began=began)
     counts = {**result.counts, "ManifestsFound": found}
     if result.failures or failures:
         raise TickFailed([*result.failures, *failures], counts)

@@ -12,7 +12,7 @@ from control_plane.submission import Submission
 
 def handle(event: Any, context: Any, rooms: Rooms) -> Job | Ignored:
     touched = parse_manifest_event(event, rooms.settings.data_bucket)
-    return touched if isinstance(touched, Ignored) else Submission(rooms.driver).look_at(touched.bucket, touched.key)
+    return touched if isinstance(touched, Ignored) else Submission(rooms.driver, rooms.settings.read_buckets).look_at(touched.bucket, touched.key)
 
 
 handler = door(handle)
