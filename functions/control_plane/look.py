@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+from control_plane.core import placement
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
 from control_plane.core.state import Attempt, Job
@@ -126,6 +127,7 @@ def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[
     alive = {sight.instance_id for sight in instances if sight.state in ("pending", "running")}
     return any(
         attempt.serves
+        and not placement.may_return(job, attempt)
         and attempt.instance_id in alive
         and markers.get(attempt.instance_id) is None
         and ((beat := heartbeats.get(attempt.instance_id)) is None or beat.notice is None)

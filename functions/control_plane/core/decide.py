@@ -341,7 +341,7 @@ def _with_return(job: Job, look: Looked, now: datetime) -> Job:
     if job.plan is not None or len(alive) != 1 or look.offers is None or look.hold is not None or not alive[0].serves:
         return job
     (working,) = alive
-    if working.market is not Market.ON_DEMAND or working.heartbeat is None or working.heartbeat.phase is not Phase.TRAINING:
+    if not placement.may_return(job, working) or working.heartbeat is None or working.heartbeat.phase is not Phase.TRAINING:
         return job
     plan = placement.place_return(job, look.offers, history_of(job, now), now)
     return job.model_copy(update={"plan": plan}) if plan is not None else job

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from control_plane.core import ledger, strategy
 from control_plane.core.events import Offers
 from control_plane.core.history import History, key_of
-from control_plane.core.state import QUEUED, Job, LaunchPlan, Market, Pool, WaitKind
+from control_plane.core.state import QUEUED, Attempt, Job, LaunchPlan, Market, Pool, WaitKind
 from jobspec.instances import GPU_INSTANCES
 
 #: Overrides of one fleet call; EC2 allows 300, nobody needs so many.
@@ -79,11 +79,15 @@ def _cheapest(
     return Patience(choice.reason if choice.kind == "wait" else "neither spot nor on-demand has capacity")
 
 
+def may_return(job: Job, attempt: Attempt) -> bool:
+    """The attempt works on on-demand, and its manifest would rather have it on spot."""
+    return attempt.market is Market.ON_DEMAND and job.manifest is not None and job.manifest.compute.market == "cheapest"
+
+
 def place_return(job: Job, offers: Offers, history: History, now: datetime) -> LaunchPlan | None:
     """A spot instance to relieve the on-demand instance that works, or None where that does not pay, or is not known to."""
     assert job.manifest is not None
-    limits = job.manifest.limits
-    if job.manifest.compute.market != "cheapest" or not history.progress.measured or len(job.attempts) + SPARE_ATTEMPTS >= limits.max_attempts:
+    if not history.progress.measured or len(job.attempts) + SPARE_ATTEMPTS >= job.manifest.limits.max_attempts:
         return None
     asked = tuple(pool for pool in pools_of(job, offers) if key_of(pool) not in history.tired[Market.SPOT])
     moment = situation_of(job, asked, history, now, running="on-demand")
