@@ -51,7 +51,7 @@ class Checks:
         self._noted_s: dict[str, float] = {}
         self._told = 0
         self._unnamed_since: dict[str, float] = {}
-        self._twice_since: dict[str, float] = {}
+        self._twice_since: dict[tuple[str, ...], float] = {}
         self._stopped_since: dict[str, float] = {}
         self._versions: dict[str, str | None] = {}
         #: A letter to the publish ledger came later than the ledger is given: the one case in which an e-mail may be sent twice.
@@ -284,7 +284,8 @@ class Checks:
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
-            since = self._twice_since.setdefault(job_id, now) if len(live) > 1 else self._twice_since.pop(job_id, now)
+            # Of these very instances: between two looks one pair may end and another begin.
+            since = self._twice_since.setdefault(tuple(one.instance_id for one in live), now)
             allowed_s = PLANNED_HANDOVER_S if len({one.market for one in live}) > 1 else HANDOVER_S
             if len(live) > 1 and now - since > allowed_s + slack_s:
                 world.fail("I1", f"{job_id} has {len(live)} live instances for {now - since:.0f} s")
