@@ -224,6 +224,16 @@ def test_a_marker_whose_files_are_not_there_is_no_success(house: House) -> None:
     assert house.job.state is JobState.LAUNCHED
 
 
+def test_offers_and_holds_are_not_asked_for_while_a_spot_instance_works(house: House) -> None:
+    house.put()
+    house.beat()
+    house.tick()
+    assert house.job.state is JobState.RUNNING
+    assert house.rooms.driver.watcher.look(house.job, house.now).offers is None
+    house.reclaim(house.attempt)
+    assert house.rooms.driver.watcher.look(house.job, house.now).offers is not None, "it is gone"
+
+
 def test_a_job_interrupted_twice_in_a_minute_waits_for_both_that_may_still_save(house: House) -> None:
     house.put()
     house.beat(step=10)
