@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from dropforge.jobs.find import read_status
+from dropforge.jobs.find import ENDS, read_status
 from dropforge.jobs.follow import Follower
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
@@ -15,12 +17,13 @@ from dropforge.local.market import Market
 from dropforge.local.state import CloudState
 from dropforge.stack import Stack
 from jobspec import keys
+from jobspec.status import Status
 from tests.tiny_model import make_tiny_model, write_chat_rows
 
 pytestmark = [pytest.mark.local_cloud, pytest.mark.torch]
 
 STEPS = 400
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "name": "whole",
     "model": {"s3": "models/tiny/"},
     "data": {"train": "data/train.jsonl"},
@@ -100,3 +103,64 @@ def test_a_hostile_manifest_is_refused_with_one_e_mail_and_starts_nothing(stack:
     until(lambda: len(list((home / "mail").glob("*.txt"))) == 1, "its e-mail", 60)
     assert Market(state).instances() == []
     assert there.s3.list_objects_v2(Bucket=there.outputs_bucket, Prefix=keys.RUN_PREFIX).get("KeyCount") == 0
+
+
+def drop(there: Stack, folder: Path, **changes: Any) -> str:
+    """A tiny model and rows into the bucket, then the manifest with those changes; its name."""
+    make_tiny_model(folder / "model")
+    write_chat_rows(folder / "rows.jsonl", 64, 1)
+    for path in sorted((folder / "model").iterdir()):
+        there.s3.upload_file(str(path), there.data_bucket, f"models/tiny/{path.name}")
+    there.s3.upload_file(str(folder / "rows.jsonl"), there.data_bucket, "data/train.jsonl")
+    manifest = {**MANIFEST, **changes}
+    there.s3.put_object(Bucket=there.data_bucket, Key=f"jobs/{manifest['name']}.yaml", Body=yaml.safe_dump(manifest).encode())
+    return str(manifest["name"])
+
+
+def end_of(there: Stack, home: Path, name: str) -> Status:
+    """The job's status once it is over and its e-mail is written."""
+
+    def over() -> bool:
+        status = read_status(there, name)
+        return status is not None and status.state in ENDS and any(f"] {name} " in path.read_text() for path in (home / "mail").glob("*.txt"))
+
+    until(over, f"the end of {name}")
+    status = read_status(there, name)
+    assert status is not None
+    return status
+
+
+def test_a_job_with_a_deadline_takes_on_demand_where_no_spot_is_to_be_had(stack: tuple[CloudState, Stack, Path], tmp_path: Path) -> None:
+    state, there, home = stack
+    Market(state).set_capacity(0)
+    deadline = (datetime.now(UTC) + timedelta(minutes=15)).isoformat()
+    name = drop(
+        there,
+        tmp_path,
+        name="in-time",
+        training=MANIFEST["training"] | {"max_steps": 20},
+        compute=MANIFEST["compute"] | {"market": "cheapest"},
+        limits={"max_runtime": "10m", "deadline": deadline},
+    )
+    status = end_of(there, home, name)
+    assert status.state == "SUCCEEDED", status.reason
+    assert [attempt.market for attempt in status.attempts] == ["on-demand"]
+    assert status.receipt is not None
+    assert status.receipt.cost_usd == pytest.approx(status.receipt.on_demand_usd, abs=1e-3)
+
+
+def test_a_job_is_stopped_at_its_cap_with_its_last_checkpoint_kept(stack: tuple[CloudState, Stack, Path], tmp_path: Path) -> None:
+    """The cap is what three minutes ahead may cost and half a minute more: reached soon after the first tick that sees it work."""
+    _, there, home = stack
+    cap = 0.03
+    name = drop(there, tmp_path, name="capped", training=MANIFEST["training"] | {"max_steps": 20_000}, limits={"max_runtime": "20m", "budget_usd": cap})
+    status = end_of(there, home, name)
+    assert status.state == "STOPPED_BUDGET", status.reason
+    assert status.checkpoint is not None
+    bucket, _, key = status.checkpoint.removeprefix("s3://").partition("/")
+    assert there.s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
+    assert status.receipt is not None
+    assert 0 < status.receipt.cost_usd <= cap
+    (mail,) = [path.read_text() for path in (home / "mail").glob("*.txt")]
+    assert "its money is up" in mail
+    assert "dropforge retry capped" in mail
