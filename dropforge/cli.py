@@ -6,7 +6,8 @@ imports click and nothing that takes longer; a room's ``commands`` module import
 
 import click
 
-from dropforge.jobs.commands import cancel, cost, download, interrupt, list_jobs, logs, report, retry, status, submit
+from dropforge.jobs.acting import cancel, download, interrupt, retry, submit
+from dropforge.jobs.looking import cost, list_jobs, logs, report, status
 from dropforge.lazy import Later
 from dropforge.manifests.commands import init, validate
 from dropforge.operate.commands import doctor, pause, redrive, resume, stop_all

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dropforge import stack as stacks
-from dropforge.jobs import commands
+from dropforge.jobs import acting
 from jobspec import keys
 from tests.cli.bucket import INSTANCE, Bucket, an_attempt
 from tests.cli.conftest import Site
@@ -52,7 +52,7 @@ def person(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", site.state.endpoint)
     monkeypatch.setattr(stacks, "new_session", lambda: session)
     monkeypatch.setattr("dropforge.jobs.logs.new_session", lambda: session)
-    monkeypatch.setattr(commands, "CANCELLED_WITHIN_S", 0.0)
+    monkeypatch.setattr(acting, "CANCELLED_WITHIN_S", 0.0)
     yield owner
     iam.delete_access_key(UserName="runner", AccessKeyId=key["AccessKeyId"])
     iam.delete_user_policy(UserName="runner", PolicyName="jobs")

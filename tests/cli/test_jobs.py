@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from dropforge import stack as stacks
 from dropforge.cli import main
-from dropforge.jobs import commands, interrupt, logs, order
+from dropforge.jobs import acting, interrupt, logs, order
 from jobspec import keys, wire
 from jobspec.runfile import Progress, ProgressKind
 from jobspec.status import ProblemLine
@@ -23,7 +23,7 @@ from tests.cli.bucket import INSTANCE, MANIFEST, NOW, WRITER, Bucket, a_receipt,
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     with new_bucket() as made:
         monkeypatch.setattr(stacks, "find_stack", lambda name: made.stack)
-        monkeypatch.setattr(commands, "CANCELLED_WITHIN_S", 0.0)
+        monkeypatch.setattr(acting, "CANCELLED_WITHIN_S", 0.0)
         yield made
 
 
