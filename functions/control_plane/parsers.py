@@ -78,6 +78,15 @@ def parse_manifest_event(event: Any, data_bucket: str) -> ManifestTouched | Igno
     return touched
 
 
+def parse_status_event(event: Any, data_bucket: str) -> str | Ignored:
+    """S3 Object Created of a job's status: the job's name. That of a refused manifest is no job's."""
+    touched = _object(event, "Object Created")
+    if isinstance(touched, Ignored):
+        return touched
+    name = keys.status_name(touched.key) if touched.bucket == data_bucket else None
+    return name or Ignored("not a job's status of this stack")
+
+
 def parse_marker_event(event: Any, outputs_bucket: str) -> keys.MarkerKey | Ignored:
     """S3 Object Created of a completion marker."""
     touched = _object(event, "Object Created")

@@ -166,6 +166,18 @@ class Objects(Protocol):
         """The current objects below the prefix."""
 
 
+class Pages(Protocol):
+    """S3, as far as the page of a job goes."""
+
+    def last_bytes(self, bucket: str, key: str, version: str, max_bytes: int) -> bytes | None:
+        """The end of the object in that version (empty: the current one), at most ``max_bytes``; None where there is nothing."""
+
+    def etag(self, bucket: str, key: str) -> str | None: ...
+
+    def replace(self, bucket: str, key: str, page: bytes, etag: str | None) -> bool:
+        """Put an HTML page if the object is still the one with that ETag (None: if there is none); False where it is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """An e-mail: a subject of at most 100 printable ASCII characters (SNS's limit), and plain text."""

@@ -5,6 +5,7 @@ Data bucket (people and the control plane write)::
     jobs/<anything>.yaml|.yml|.json       manifests; the only prefix that the submit rule matches
     status/<name>.json                    status of the newest job of that name
     status/<name>.refused.json            a manifest of that name that was refused while its job was active
+    reports/<name>.html                   the page of the newest job of that name, drawn after each change
     receipts/<YYYY-MM>/<job id>.json      a finished job's last status, by the month (UTC) in which it was accepted
     tickets/<writer>/ticket.json          what one instance shall do; written once the instance is on record
     tickets/<writer>/stop.json            asks that instance for a last save and an end
@@ -29,6 +30,7 @@ from datetime import UTC, datetime
 
 MANIFEST_PREFIX = "jobs/"
 STATUS_PREFIX = "status/"
+REPORT_PREFIX = "reports/"
 RECEIPT_PREFIX = "receipts/"
 TICKET_PREFIX = "tickets/"
 RUN_PREFIX = "runs/"
@@ -38,6 +40,7 @@ CHECKPOINT_MANIFEST_NAME = "checkpoint.json"
 
 #: S3 keys in events may or may not be URL-encoded (aws.md); only characters that encode to themselves are allowed.
 _MANIFEST_KEY = re.compile(r"jobs/(?:[A-Za-z0-9._-]+/)*([A-Za-z0-9._-]+)\.(yaml|yml|json)")
+_STATUS_KEY = re.compile(r"status/([a-z0-9][a-z0-9-]{0,63})\.json")
 _MARKER_KEY = re.compile(r"runs/([a-z0-9][a-z0-9-]{0,62})/([A-Z0-9]{4,64}):(i-[0-9a-f]{8,17})/completion\.json")
 _CHECKPOINT_KEY = re.compile(r".*/checkpoints/step-(\d{8,})/checkpoint\.json")
 
@@ -76,6 +79,16 @@ def status_key(name: str) -> str:
 
 def refused_key(name: str) -> str:
     return f"{STATUS_PREFIX}{name}.refused.json"
+
+
+def report_key(name: str) -> str:
+    return f"{REPORT_PREFIX}{name}.html"
+
+
+def status_name(key: str) -> str | None:
+    """The job's name in a status object's key; None for any other key, a refusal's too."""
+    found = _STATUS_KEY.fullmatch(key)
+    return found.group(1) if found else None
 
 
 def receipts_prefix(month: str) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from control_plane.core.events import Hint
 from control_plane.core.state import Attempt, Job
-from control_plane.handlers import budget, curfew, interruption, publish_ledger, reconcile, submit
+from control_plane.handlers import budget, curfew, interruption, publish_ledger, reconcile, report, submit
 from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings
 from jobspec import keys, wire
@@ -177,6 +177,14 @@ class House:
         """EC2's spot warning, delivered."""
         event = {"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {"instance-id": attempt.instance_id}}
         return interruption.handle(event, CONTEXT, self.rooms)
+
+    def draw(self, name: str = "tale") -> Any:
+        """The event of a status that was written, delivered."""
+        detail = {"bucket": {"name": DATA}, "object": {"key": keys.status_key(name)}}
+        return report.handle({"source": "aws.s3", "detail-type": "Object Created", "detail": detail}, CONTEXT, self.rooms)
+
+    def page(self, name: str = "tale") -> str:
+        return (self.s3.read(DATA, keys.report_key(name)) or b"").decode()
 
     def hint(self, hint: Hint) -> Job | None:
         return self.rooms.driver.drive(self.job.job_id, hint)

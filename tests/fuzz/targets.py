@@ -21,6 +21,7 @@ from control_plane.parsers import (
     parse_manifest_event,
     parse_marker_event,
     parse_state_event,
+    parse_status_event,
 )
 from control_plane.ports import Letter
 from jobspec import keys, wire
@@ -96,6 +97,7 @@ def events(body: bytes) -> str:
     for answer in (
         parse_manifest_event(event, BUCKET),
         parse_marker_event(event, BUCKET),
+        parse_status_event(event, BUCKET),
         parse_interruption_event(event),
         parse_state_event(event),
         parse_budget_event(event, PROJECT),
@@ -116,6 +118,8 @@ def _taken(answer: Any) -> str:
             assert instance_id == keys.instance_of(writer)
         case BudgetAlert():
             return budget_alert(answer)
+        case str():
+            assert keys.status_name(keys.status_key(answer)) == answer
         case _:
             key = getattr(answer, "key", None)
             if key is not None:

@@ -1,4 +1,4 @@
-"""The nine doors as Lambda calls them: real events, the real adapters, moto's account behind them."""
+"""The doors as Lambda calls them: real events, the real adapters, moto's account behind them."""
 
 import copy
 import json
@@ -14,12 +14,26 @@ import yaml
 from moto import mock_aws
 
 from control_plane.core.state import JobState
-from control_plane.handlers import budget, budget_relay, completion, curfew, door, instance_state, interruption, operator, publish_ledger, reconcile, submit
+from control_plane.handlers import (
+    budget,
+    budget_relay,
+    completion,
+    curfew,
+    door,
+    instance_state,
+    interruption,
+    operator,
+    publish_ledger,
+    reconcile,
+    report,
+    submit,
+)
 from control_plane.settings import MissingSetting, settings_from
 from jobspec import keys, wire
 from jobspec.base import FileDigest
 from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.marker import CompletionMarker, Outcome, Results
+from jobspec.status import Status
 from tests.contract.sides import MotoSide
 from tests.driver.house import MANIFEST, MATERIAL
 
@@ -157,6 +171,20 @@ def test_one_job_through_every_door(account: SimpleNamespace) -> None:
     assert "finished" in mail["Subject"]
     status = json.loads(account.s3.get_object(Bucket=DATA, Key="status/tale.json")["Body"].read())
     assert status["state"] == "SUCCEEDED"
+
+
+def test_a_written_status_becomes_a_page_and_the_next_one_replaces_it(account: SimpleNamespace) -> None:
+    put_manifest(account)
+    key = keys.status_key("tale")
+    status = wire.load(Status, account.s3.get_object(Bucket=DATA, Key=key)["Body"].read())
+    for word in ("the first word", "a newer word"):
+        account.s3.put_object(Bucket=DATA, Key=key, Body=wire.dump(status.model_copy(update={"reason": word})))
+        assert report.handler(sample("status-created", bucket={"name": DATA}, object={"key": key}), CONTEXT)["page"] == keys.report_key("tale")
+        page = account.s3.get_object(Bucket=DATA, Key=keys.report_key("tale"))
+        assert page["ContentType"] == "text/html; charset=utf-8"
+        text = page["Body"].read().decode()
+        assert word in text
+        assert "data/train.jsonl" in text
 
 
 def test_a_deleted_manifest_cancels(account: SimpleNamespace) -> None:

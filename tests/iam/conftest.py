@@ -28,6 +28,7 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> Hearing:
         runs.simulate(found, [(scenario, 0) for scenario in named.ALL.values()] + [(random_scenario(seed), seed) for seed in range(SEEDS)])
         runs.wake_each_driver(found)
         runs.take_up(found)
+        runs.draw_pages(found)
         runs.sweep(found)
         runs.speak_of_money_and_holds(found)
     finally:

@@ -38,6 +38,7 @@ DATA, OUTPUTS = "{DATA}", "{OUTPUTS}"
 SHARED = "{SHARED}"
 DRIVER, TICK, RELAY, OPERATOR, LEDGER, CURFEW = "a driving function", "the tick", "the budget relay", "the operator's door", "the ledger", "the curfew"
 SUBMIT, LATER = "a function that takes up manifests", "a driving function that takes up none"
+REPORT = "the page drawer"
 FUNCTION, SCHEDULE, INSTANCE = "every function", "the curfew's schedule", "an instance"
 PUSHER, DEPLOYER, CHANGER = "the push workflow", "the deploy workflow", "CloudFormation on its behalf"
 EVERYBODY = "somebody with every right"
@@ -68,6 +69,8 @@ INSTANCES: tuple[Row, ...] = (
     may_not(INSTANCE, "remove its marker", delete(OUTPUTS, MARKER)),
     may_not(INSTANCE, "read another's ticket", read(DATA, keys.ticket_key(OTHER))),
     may_not(INSTANCE, "read status objects", read(DATA, keys.status_key("tiny"))),
+    may_not(INSTANCE, "read pages of jobs", read(DATA, keys.report_key("tiny"))),
+    may_not(INSTANCE, "write pages of jobs", put(DATA, keys.report_key("tiny"))),
     may(INSTANCE, "read a bucket of ReadBuckets", read(SHARED, "rows/train.jsonl")),
     may(INSTANCE, "look into a bucket of ReadBuckets", names(SHARED)),
     may_not(INSTANCE, "write into a bucket of ReadBuckets", put(SHARED, "rows/train.jsonl")),
@@ -232,6 +235,18 @@ ONE_EACH: tuple[Row, ...] = (
     may_not(CURFEW, "end what is no instance", ask("ec2:TerminateInstances", "{EC2}:volume/x"), **{"aws__ResourceTag/dropforge:project": "{OURS}"}),
     may_not(CURFEW, "launch", run()),
     may_not(CURFEW, "read a job's record", item("GetItem", "JOB#j")),
+    may(REPORT, "read a status", read(DATA, keys.status_key("tiny"))),
+    may(REPORT, "read what an attempt wrote of its progress", read(OUTPUTS, keys.logs_prefix("j", SELF) + "progress.jsonl")),
+    may(REPORT, "read a manifest in the version that ran", ("s3", "GetObject", {"Bucket": DATA, "Key": "jobs/tiny.yaml", "VersionId": "v"})),
+    may(REPORT, "write a page", put(DATA, keys.report_key("tiny"), IfNoneMatch="*")),
+    may(REPORT, "tell a missing page from a forbidden one", names(DATA)),
+    may_not(REPORT, "write a status", put(DATA, keys.status_key("tiny"))),
+    may_not(REPORT, "read another version of what is no manifest", ("s3", "GetObject", {"Bucket": DATA, "Key": "data/x", "VersionId": "v"})),
+    may_not(REPORT, "read training data", read(DATA, "data/train.jsonl")),
+    may_not(REPORT, "read a model", read(OUTPUTS, keys.final_prefix("j", SELF) + "adapter_model.safetensors")),
+    may_not(REPORT, "look into another bucket", names("another-bucket")),
+    may_not(REPORT, "read a job's record", item("GetItem", "JOB#j")),
+    may_not(REPORT, "send mail", mail("{MAIL}")),
     may(SCHEDULE, "wake the curfew", ask("lambda:InvokeFunction", "{CurfewFunction}")),
     may_not(SCHEDULE, "wake another function", ask("lambda:InvokeFunction", "{SubmitFunction}")),
     may_not(SCHEDULE, "put a letter into another queue", ask("sqs:SendMessage", "arn:aws:sqs:{REGION}:{ACCOUNT}:another")),

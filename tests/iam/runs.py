@@ -134,6 +134,15 @@ def take_up(hearing: Hearing) -> None:
             assert bool(house.live()) is there, rows
 
 
+def draw_pages(hearing: Hearing) -> None:
+    """A page that is not there yet, and one that is; an attempt that has written lines, and one that has not."""
+    house = _heard_house(hearing)
+    house.put()
+    house.draw()
+    house.s3.write(OUTPUTS, keys.logs_prefix(house.job.job_id, house.attempt.writer) + "progress.jsonl", b"{}\n")
+    house.draw()
+
+
 def sweep(hearing: Hearing) -> None:
     """A tick that finds an instance of no job, and a curfew that finds one past its deadline."""
     house = _heard_house(hearing)

@@ -105,6 +105,8 @@ DATA, OUTPUTS = "arn:aws:s3:::dropforge-databucket-example", "arn:aws:s3:::dropf
         # A name that no job has: without this right S3 answers 403 for a missing key, and with a prefix asked for it would not be held.
         ("s3:ListBucket", DATA, {}, True),
         ("s3:GetObject", f"{DATA}/{keys.status_key('x')}", {}, True),
+        ("s3:GetObject", f"{DATA}/{keys.report_key('x')}", {}, True),
+        ("s3:PutObject", f"{DATA}/{keys.report_key('x')}", {}, False),
         ("s3:GetObjectVersion", f"{DATA}/jobs/x.yaml", {}, True),
         ("s3:GetObject", f"{OUTPUTS}/{keys.final_prefix('x', WRITER)}adapter.safetensors", {}, True),
         ("s3:PutObject", f"{DATA}/jobs/x.yaml", {}, True),

@@ -54,6 +54,7 @@ WAKES = [
         *(("Submit", "SubmitFunctionManifestChanged"), ("Interruption", "InterruptionFunctionSpotWarned"), ("Completion", "CompletionFunctionMarkerWritten")),
         *(("InstanceState", "InstanceStateFunctionInstanceEnding"), ("Reconcile", "ReconcileFunctionTick"), ("Budget", "BudgetFunctionBudgetAlert")),
         ("Operator", "OperatorFunctionOperatorRequest"),
+        ("Report", "ReportFunctionStatusWritten"),
     )
 ]
 WAKES += [("sns", "BudgetRelayFunction", "{BudgetTopic}"), ("sns", "PublishLedgerFunction", "{Topic}")]

@@ -15,6 +15,7 @@ from control_plane.parsers import (
     parse_marker_event,
     parse_published,
     parse_state_event,
+    parse_status_event,
 )
 from jobspec import keys
 from tests.template.stack import ROOT, Stack, matches
@@ -28,6 +29,7 @@ WAKES = {
     "manifest-created": "SubmitFunctionManifestChanged",
     "manifest-deleted": "SubmitFunctionManifestChanged",
     "marker-created": "CompletionFunctionMarkerWritten",
+    "status-created": "ReportFunctionStatusWritten",
     "budget-alert": "BudgetFunctionBudgetAlert",
     "operator-request": "OperatorFunctionOperatorRequest",
 }
@@ -73,8 +75,8 @@ def test_every_sample_wakes_exactly_its_function(name: str, rule: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        keys.status_key("tiny"),
-        keys.refused_key("tiny"),
+        keys.report_key("tiny"),
+        keys.receipts_prefix("2026-11") + "tiny-0.json",
         keys.ticket_key("AROAEXAMPLEID:i-0aaaaaaaaaaaaaaaa"),
         keys.stop_key("AROAEXAMPLEID:i-0aaaaaaaaaaaaaaaa"),
         "data/jobs/train.jsonl",
@@ -83,6 +85,14 @@ def test_every_sample_wakes_exactly_its_function(name: str, rule: str) -> None:
 )
 def test_what_the_control_plane_writes_wakes_nobody(key: str, detail_type: str) -> None:
     assert _woken(_s3(DATA, key, detail_type)) == []
+
+
+@pytest.mark.parametrize("key", [keys.status_key("tiny"), keys.refused_key("tiny")])
+def test_a_written_status_wakes_nobody_but_who_draws_its_page(key: str) -> None:
+    """Its page, ``reports/``, wakes nobody: see above."""
+    assert _woken(_s3(DATA, key)) == ["ReportFunctionStatusWritten"]
+    assert _woken(_s3(DATA, key, "Object Deleted")) == []
+    assert _woken(_s3(OUTPUTS, key)) == []
 
 
 def test_a_pattern_without_its_prefix_would_loop_and_is_noticed() -> None:
@@ -116,6 +126,7 @@ def test_the_parsers_read_every_sample() -> None:
         parse_manifest_event(_event("manifest-created"), DATA),
         parse_manifest_event(_event("manifest-deleted"), DATA),
         parse_marker_event(_event("marker-created"), OUTPUTS),
+        parse_status_event(_event("status-created"), DATA),
         parse_budget_event(_event("budget-alert"), "dropforge"),
     ]
     assert [result for result in read if isinstance(result, Ignored)] == []

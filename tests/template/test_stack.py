@@ -12,7 +12,7 @@ from control_plane.settings import settings_from
 from jobspec.units import Duration
 from tests.template.stack import PSEUDO, ROOT, Stack, listed
 
-FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "Curfew", "InstanceState", "Interruption", "Operator", "PublishLedger", "Reconcile", "Submit"]
+FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "Curfew", "InstanceState", "Interruption", "Operator", "PublishLedger", "Reconcile", "Report", "Submit"]
 
 
 def losable_events(stack: Stack) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
 from control_plane.adapters.ec2 import Ec2Fleet
 from control_plane.adapters.eventbridge import EventBridgeBus
+from control_plane.adapters.pages import S3Pages
 from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
 from control_plane.adapters.spend import DynamoSpend
@@ -53,6 +54,10 @@ class Rooms:
     @cached_property
     def bus(self) -> EventBridgeBus:
         return EventBridgeBus(self._client("events"))
+
+    @cached_property
+    def pages(self) -> S3Pages:
+        return S3Pages(self._client("s3"))
 
     @cached_property
     def driver(self) -> Driver:

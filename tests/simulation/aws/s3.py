@@ -38,6 +38,12 @@ def _etag(body: bytes) -> str:
     return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
+def _range(text: str, size: int) -> tuple[int, int]:
+    """First and last byte of ``bytes=0-99`` or of ``bytes=-100``, the last hundred."""
+    first, _, last = text.removeprefix("bytes=").partition("-")
+    return (int(first), min(int(last), size - 1)) if first else (max(0, size - int(last)), size - 1)
+
+
 class S3:
     """A client, and below it the hands of users and instances (``write``, ``read``, ``remove``), who pass no gate."""
 
@@ -51,18 +57,22 @@ class S3:
 
     # The client.
 
-    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "", VersionId: str = "") -> dict[str, Any]:
         def read() -> dict[str, Any]:
             version = self._current(Bucket, Key)
+            if VersionId:
+                version = next((one for one in self.versions(Bucket, Key) if one.version_id == VersionId), None)
+                if version is None:
+                    raise aws_error("NoSuchVersion", "The specified version does not exist.", "GetObject")
             if version is None or version.body is None:
                 raise aws_error("NoSuchKey", "The specified key does not exist.", "GetObject")
             body, answer = version.body, {"VersionId": version.version_id, "ETag": version.etag, "ContentLength": len(version.body)}
             if Range:
                 if not body:
                     raise aws_error("InvalidRange", "The requested range is not satisfiable", "GetObject")
-                last = min(int(Range.removeprefix("bytes=0-")), len(body) - 1)
-                answer |= {"ContentRange": f"bytes 0-{last}/{len(body)}", "ContentLength": last + 1}
-                body = body[: last + 1]
+                first, last = _range(Range, len(body))
+                answer |= {"ContentRange": f"bytes {first}-{last}/{len(body)}", "ContentLength": last - first + 1}
+                body = body[first : last + 1]
             return answer | {"Body": io.BytesIO(body)}
 
         return self._call("get_object", Bucket, Key, read)
@@ -73,11 +83,13 @@ class S3:
             if version is None or version.body is None:
                 raise aws_error("404", "Not Found", "HeadObject")
             checksum = {"ChecksumSHA256": version.sha256, "ChecksumType": "FULL_OBJECT"} if version.sha256 and ChecksumMode == "ENABLED" else {}
-            return {"ContentLength": len(version.body), "VersionId": version.version_id, **checksum}
+            return {"ContentLength": len(version.body), "VersionId": version.version_id, "ETag": version.etag, **checksum}
 
         return self._call("head_object", Bucket, Key, read)
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "", IfMatch: str = "", IfNoneMatch: str = "") -> dict[str, Any]:
+    def put_object(
+        self, *, Bucket: str, Key: str, Body: bytes, ChecksumAlgorithm: str = "", IfMatch: str = "", IfNoneMatch: str = "", ContentType: str = ""
+    ) -> dict[str, Any]:
         def put() -> dict[str, Any]:
             version = self._current(Bucket, Key)
             there = version is not None and version.body is not None
