@@ -36,6 +36,7 @@ HIGH_LEVEL: dict[tuple[str, ...], tuple[dict[str, bool], range]] = {
     ("s3", "mb"): ({}, range(1, 2)),
     ("s3", "cp"): ({"--recursive": False, "--sse": True, "--dryrun": False}, range(2, 3)),
     ("s3", "ls"): ({"--recursive": False}, range(2)),
+    ("s3", "presign"): ({"--expires-in": True}, range(1, 2)),
     ("s3", "rm"): ({"--recursive": False, "--dryrun": False}, range(1, 2)),
     ("s3", "sync"): ({"--delete": False, "--dryrun": False}, range(2, 3)),
     ("configure",): ({}, range(1)),
