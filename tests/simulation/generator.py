@@ -109,6 +109,8 @@ def _scenario(seed: int) -> Scenario:
         return _too_many(rng, jobs)
     if theme < 0.07:
         return _returning(mood)
+    if theme < 0.075:
+        return _put_twice(mood)
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
     return Scenario(
         jobs=jobs,
@@ -204,9 +206,13 @@ def _returning(mood: _Mood) -> Scenario:
         actions=((rng.uniform(300, 2500), "delete"),) if rng.random() < mood.badness / 8 else (),
     )
     kinds = (*CALL_FAULTS, LATE)
+    boxes = [replace(_box(mood), boot_s=rng.uniform(10, 600), interrupted_s=rng.choice((None, rng.uniform(1, 2500)))) for _ in range(10)]
+    if rng.random() < 0.4:
+        # One that falls silent about when it is to hand over: somebody else must end it.
+        boxes[0] = replace(boxes[0], fault="hangs", at_s=rng.uniform(0, 1500))
     return Scenario(
         jobs=(job,),
-        boxes=tuple(replace(_box(mood), boot_s=rng.uniform(10, 600), interrupted_s=rng.choice((None, rng.uniform(1, 2500)))) for _ in range(10)),
+        boxes=tuple(boxes),
         droughts=(Drought(0.0, rng.uniform(1, 900), "spot", "InsufficientInstanceCapacity"),),
         calls=tuple(
             CallFault(
@@ -218,6 +224,12 @@ def _returning(mood: _Mood) -> Scenario:
         ),
         latency_s=rng.choice((0.05, 0.05, 4.0)),
     )
+
+
+def _put_twice(mood: _Mood) -> Scenario:
+    """A manifest is put again within the second, and the event of that is lost: only the census can find it."""
+    again = (mood.rng.uniform(0.2, 0.95), mood.rng.choice(("overwrite", "spoil", "put again")))
+    return Scenario(jobs=(replace(_job(mood, 0), valid=True, actions=(again,)),), events=(EventFault("aws.s3", 1, 0),))
 
 
 def _too_many(rng: random.Random, jobs: tuple[JobPlan, ...]) -> Scenario:
