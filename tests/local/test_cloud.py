@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dropforge.cli import main
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
-from dropforge.local.commands import local
 from dropforge.local.market import Market
 from dropforge.local.plugin.processes import marked
 from dropforge.local.state import CloudState, LocalCloudError, load, runs, save
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.local_cloud
 
 
 def run(home: Path, *arguments: str) -> tuple[int, str]:
-    result = CliRunner(env={"DROPFORGE_LOCAL_HOME": str(home), "COLUMNS": "200"}).invoke(local, arguments)
+    result = CliRunner(env={"DROPFORGE_LOCAL_HOME": str(home), "COLUMNS": "200"}).invoke(main, ["local", *arguments])
     return result.exit_code, result.output
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from control_plane.core.ledger import WATCH_AHEAD_S
 from dropforge.jobs.find import ENDS, read_status
 from dropforge.jobs.follow import Follower
 from dropforge.local import cloud as clouds
@@ -150,10 +151,18 @@ def test_a_job_with_a_deadline_takes_on_demand_where_no_spot_is_to_be_had(stack:
 
 
 def test_a_job_is_stopped_at_its_cap_with_its_last_checkpoint_kept(stack: tuple[CloudState, Stack, Path], tmp_path: Path) -> None:
-    """The cap is what three minutes ahead may cost and half a minute more: reached soon after the first tick that sees it work."""
-    _, there, home = stack
-    cap = 0.03
-    name = drop(there, tmp_path, name="capped", training=MANIFEST["training"] | {"max_steps": 20_000}, limits={"max_runtime": "20m", "budget_usd": cap})
+    """The cap is what is watched ahead and three quarters of a minute more: reached once it has saved, long before it could finish."""
+    state, there, home = stack
+    prices = deploy.client_of(state, "ec2").describe_spot_price_history(InstanceTypes=["g6.xlarge"], ProductDescriptions=["Linux/UNIX"])
+    cap = (WATCH_AHEAD_S + 45) / 3600 * max(float(price["SpotPrice"]) for price in prices["SpotPriceHistory"])
+    name = drop(
+        there,
+        tmp_path,
+        name="capped",
+        training=MANIFEST["training"] | {"max_steps": 100_000},
+        compute={"instance_types": ["g6.xlarge"]},
+        limits={"max_runtime": "20m", "budget_usd": cap},
+    )
     status = end_of(there, home, name)
     assert status.state == "STOPPED_BUDGET", status.reason
     assert status.checkpoint is not None
