@@ -14,7 +14,7 @@ from bench.spot.bound import bounds
 from bench.spot.model import EPSILON_S, IDLE, ON_DEMAND, Settings, Sight, Window, is_late, replay
 from bench.spot.traces import TraceError, half_of, load, worlds
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / ".." / "shared" / "data" / "spot-traces"
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "spot-traces"
 H = 3600.0
 
 
