@@ -91,7 +91,7 @@ power_off() {
   # shellcheck disable=SC2086  # a list of numbers
   if [ -n "$BESIDE" ]; then
     kill $BESIDE 2>/dev/null
-    ship_log
+    ship_log last
   fi
   shutdown -P now || end_by_force
   exit 0
@@ -123,8 +123,9 @@ close_imds_to_containers() {
 }
 
 # To CloudWatch, what of this script's own log is not there yet. By the AWS CLI: it must arrive also where docker starts nothing.
+# $1 names the caller, whose file the events are written to: what the loop's end leaves behind may still be read and written.
 ship_log() {
-  local sent=0 total events="$STATE/log-events.json"
+  local sent=0 total events="$STATE/log-events-$1.json"
   if [ -z "${DROPFORGE_LOG_GROUP:-}" ]; then return 0; fi
   if [ -r "$STATE/log-sent" ]; then read -r sent <"$STATE/log-sent"; fi
   total="$(($(wc -l <"$LOGS/bootstrap.log")))"
@@ -151,7 +152,7 @@ aws_logs() {
 
 keep_shipping() {
   while :; do
-    ship_log || sleep 300
+    ship_log beside || sleep 300
     sleep "$LOG_EVERY_S"
   done
 }

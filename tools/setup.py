@@ -78,9 +78,18 @@ def interpreter(environment: Environment) -> str:
     )
 
 
+def _with_included(requirements: Path) -> list[Path]:
+    """The file, and those that it includes by ``-r``, theirs too."""
+    found = [requirements]
+    for line in requirements.read_text().splitlines():
+        if line.startswith("-r "):
+            found += _with_included(requirements.parent / line.removeprefix("-r ").strip())
+    return found
+
+
 def stamp_of(environment: Environment) -> str:
     """What the environment was made from: changes when its requirements or this project's packaging do."""
-    parts = [ROOT / environment.requirements] + ([ROOT / "pyproject.toml"] if environment.with_project else [])
+    parts = [*_with_included(ROOT / environment.requirements), *([ROOT / "pyproject.toml"] if environment.with_project else [])]
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 

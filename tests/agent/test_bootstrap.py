@@ -253,7 +253,9 @@ case "$2" in
   create-log-stream) touch "$folder/stream" ;;
   put-log-events)
     [ -e "$folder/stream" ] || exit 254
-    for word in "$@"; do case "$word" in file://*) cp "${word#file://}" "$(mktemp "$folder/batch-$(date +%s%N)-XXXX")" ;; esac; done ;;
+    # Whole or not at all: one that still copies when its machine is gone is not looked at.
+    part="$(mktemp "$folder/part-$(date +%s%N)-XXXX")"
+    for word in "$@"; do case "$word" in file://*) cp "${word#file://}" "$part" && mv "$part" "${part/part-/batch-}" ;; esac; done ;;
   *) echo password ;;
 esac
 """
