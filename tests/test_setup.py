@@ -1,0 +1,21 @@
+"""An environment is made anew when what it is made from changes, by whatever file that is said."""
+
+from pathlib import Path
+
+import pytest
+
+from tools import setup
+
+
+def test_a_changed_file_that_the_requirements_include_changes_the_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "requirements/some.txt").write_text("-r ../functions/requirements.txt\nclick==8.5.1\n")
+    included = tmp_path / "functions/requirements.txt"
+    included.write_text("pydantic==2.14.3\n")
+    of = setup.Environment(".venv-some", "requirements/some.txt", "a test")
+    before = setup.stamp_of(of)
+    assert setup.stamp_of(of) == before
+    included.write_text("pydantic==2.14.3\njinja2==3.1.6\n")
+    assert setup.stamp_of(of) != before
