@@ -254,7 +254,7 @@ case "$2" in
   put-log-events)
     [ -e "$folder/stream" ] || exit 254
     # Whole or not at all: one that still copies when its machine is gone is not looked at.
-    part="$(mktemp "$folder/part-$(date +%s%N)-XXXX")"
+    part="$folder/part-$(date +%s%N)-$$"
     for word in "$@"; do case "$word" in file://*) cp "${word#file://}" "$part" && mv "$part" "${part/part-/batch-}" ;; esac; done ;;
   *) echo password ;;
 esac

@@ -37,8 +37,8 @@ def test_the_image_is_pulled_and_looked_for_and_the_registrys_password_goes() ->
     (script,) = build["steps"][0]["inputs"]["commands"]
     assert script.startswith("set -euo pipefail")
     assert f"image='{uri}'" in script
-    assert script.index("docker pull") < script.index("docker logout") < script.index("rm -f /root/.docker/config.json")
-    assert validate["steps"][0]["inputs"]["commands"] == [f"docker image inspect '{uri}'", "test ! -e /root/.docker/config.json"]
+    assert script.index("docker pull") < script.index("docker logout") < script.index("rm -f ~root/.docker/config.json")
+    assert validate["steps"][0]["inputs"]["commands"] == [f"docker image inspect '{uri}'", "test ! -e ~root/.docker/config.json"]
 
 
 @pytest.mark.parametrize(
