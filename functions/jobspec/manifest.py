@@ -23,6 +23,9 @@ ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
 #: Types that `gpu` may choose cost at most this many times the cheapest that fits: more pools, but no surprise on the bill.
 DEAREST_SHARE = 2.5
 
+#: Instances that one attempt may have.
+MAX_NODES = 16
+
 
 def _no_truth(value: Any) -> Any:
     # To Python, and so to a Literal, True equals 1.
@@ -128,6 +131,11 @@ class Compute(Document):
     )
     zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Availability zones; all of the stack's where not given."
+    )
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
+        1,
+        description="Instances that train together as one attempt, of one type and in one zone: all of them start or none, and one that is lost ends "
+        "the attempt. Their time counts once in `limits`, the money of each.",
     )
 
     @model_validator(mode="after")

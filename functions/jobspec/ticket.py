@@ -5,12 +5,22 @@ An instance that is on nobody's record never gets one, does no work, and powers 
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import Attempt, Document, InstanceId, JobId, JobName, Text, UtcTime, Writer
-from jobspec.manifest import Manifest
+from jobspec.manifest import MAX_NODES, Manifest
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+
+#: IPv4 in its one canonical form.
+ADDRESS_PATTERN = r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$"
+Address = Annotated[str, StringConstraints(pattern=ADDRESS_PATTERN)]
+
+#: TCP ports that the instances of a gang may use between themselves, and what template.yaml's security group lets through: the
+#: rendezvous (torchrun's default) on the first, and for what NCCL and gloo open the rest, which ends where Linux's own range for
+#: outgoing connections begins (net.ipv4.ip_local_port_range, 32768 to 60999).
+FIRST_GANG_PORT, LAST_GANG_PORT = 29400, 32767
 
 
 class Handover(Document):
@@ -18,6 +28,31 @@ class Handover(Document):
 
     writer: Writer
     until: UtcTime
+
+
+class Gang(Document):
+    """The instances that train one attempt together, each with its own ticket and writer; rank 0 leads: its marker is the attempt's.
+
+    ``members`` and ``addresses`` are in order of rank. Addresses are private ones, of one subnet: whom a member lets in, and nobody else.
+    """
+
+    size: Annotated[int, Field(ge=2, le=MAX_NODES)]
+    rank: Annotated[int, Field(ge=0, lt=MAX_NODES)]
+    leader_address: Address
+    #: Where the leader listens for the rendezvous.
+    port: Annotated[int, Field(ge=FIRST_GANG_PORT, le=LAST_GANG_PORT)] = FIRST_GANG_PORT
+    members: tuple[Writer, ...]
+    addresses: tuple[Address, ...]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Gang":
+        if self.rank >= self.size:
+            raise ValueError(f"rank {self.rank} is none of a gang of {self.size}")
+        if not self.size == len(set(self.members)) == len(self.members) == len(set(self.addresses)) == len(self.addresses):
+            raise ValueError(f"a gang of {self.size} has as many members, each with its own address")
+        if self.leader_address != self.addresses[0]:
+            raise ValueError("leader_address is not the address of rank 0")
+        return self
 
 
 class Ticket(Document):
@@ -37,6 +72,8 @@ class Ticket(Document):
     earlier_writers: tuple[Writer, ...] = ()
     #: The predecessors that may still save: a job can be interrupted again while it waits for the one before.
     handovers: tuple[Handover, ...] = ()
+    #: None for an instance that trains alone.
+    gang: Gang | None = None
     heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     issued_at: UtcTime
 

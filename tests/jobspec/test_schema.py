@@ -45,6 +45,7 @@ ACCEPTED = [
     "model: {hub: org/model, revision: '0123456789012345678901234567890123456789'}",
     "model: {s3: models/x/, hub: null}",
     "compute: {gpu: {memory_gib: 24, count: 1}}",
+    "compute: {gpu: {memory_gib: 24}, nodes: 16}",
 ]
 REFUSED = [
     "model: {}",
@@ -57,6 +58,9 @@ REFUSED = [
     "compute: {instance_types: []}",
     "compute: {gpu: {memory_gib: 1000}}",
     "compute: {instance_types: [m5.large]}",
+    "compute: {instance_types: [g5.xlarge], nodes: 0}",
+    "compute: {instance_types: [g5.xlarge], nodes: 17}",
+    "compute: {instance_types: [g5.xlarge], nodes: true}",
     "data: {train: ../x}",
     "name: A",
 ]
