@@ -61,7 +61,7 @@ def status_view(status: Status) -> RenderableType:
         parts += [Text(line) for line in gpu_lines(status.attempts[-1])]
     if status.receipt is not None:
         parts.append(Text(receipt_line(status.receipt)))
-    for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("manifest", status.manifest)):
+    for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("page", status.page), ("manifest", status.manifest)):
         if where:
             parts.append(Text(f"{what}: {where}"))
     parts += [Text(line, style="dim") for line in next_steps(status)]

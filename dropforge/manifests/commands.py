@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from dropforge.manifests.kinds import TEMPLATES, offered
 from dropforge.options import json_option
-
-KINDS = ("chat", "prompt", "text")
 
 
 @click.command()
@@ -35,9 +34,9 @@ def validate(manifest: Path, as_json: bool) -> None:
     click.echo("The manifest is valid.")
 
 
-@click.command()
+@click.command(epilog=offered())
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="job.yaml")
-@click.option("--template", "kind", type=click.Choice(KINDS), default="chat", show_default=True, help="What the rows are.")
+@click.option("--template", "kind", type=click.Choice(list(TEMPLATES)), default="chat", show_default=True, help="Rows, method or adapter: see below.")
 @click.option("--name", help="The job's name. Default: the file's.")
 @click.option("--model", help="Hugging Face id, id@COMMIT, or the S3 prefix of a model. Asked for where not given.")
 @click.option("--train", help="Rows: s3://BUCKET/KEY, or a key in the stack's data bucket. Asked for where not given.")
@@ -45,7 +44,7 @@ def validate(manifest: Path, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def init(file: Path, kind: str, name: str | None, model: str | None, train: str | None, gpu_memory: float | None, force: bool) -> None:
     """Write a manifest of ten lines from three questions."""
-    from dropforge.manifests.templates import TEMPLATES, Answers, commit_of, is_commit, is_hub_id, manifest_text
+    from dropforge.manifests.templates import Answers, commit_of, is_commit, is_hub_id, manifest_text
     from jobspec import keys
     from jobspec.problems import render_problems
     from jobspec.reading import Refusal, read_manifest

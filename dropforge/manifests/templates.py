@@ -9,30 +9,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
+from dropforge.manifests.kinds import Template
 from jobspec.places import COMMIT_PATTERN, HUB_ID_PATTERN
 
 HUB = "https://huggingface.co"
 ASKED_WITHIN_S = 10
 SCHEMA_LINE = "# yaml-language-server: $schema=docs/schema/manifest.v1.schema.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """One kind of data. ``row`` is an example of a line of the data file; ``lines`` are added to the manifest as they are."""
-
-    about: str
-    row: str
-    lines: tuple[str, ...] = ()
-
-
-TEMPLATES = {
-    "chat": Template(
-        "conversations; the assistant's turns are learnt",
-        '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
-    ),
-    "prompt": Template("a prompt and its completion", '{"prompt": "...", "completion": "..."}'),
-    "text": Template("plain text, all of it learnt", '{"text": "..."}', ("training:", "  loss_on: all")),
-}
 
 
 @dataclass(frozen=True, slots=True)

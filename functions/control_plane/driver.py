@@ -75,7 +75,7 @@ class Driver:
 
     @property
     def stack(self) -> StackFacts:
-        return StackFacts(self.project, self.outputs_bucket, self.volume_gib)
+        return StackFacts(self.project, self.data_bucket, self.outputs_bucket, self.volume_gib)
 
     def drive(self, job_id: str, hint: Hint | None = None, instances: tuple[InstanceSight, ...] | None = None) -> Job | None:
         """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed."""

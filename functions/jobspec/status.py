@@ -98,6 +98,8 @@ class Status(Document):
     model: Text | None = None
     #: Where the newest whole checkpoint is.
     checkpoint: Text | None = None
+    #: Where the job's page is, seconds after this change; it is that of the newest job of the name. A manifest refused beside an active job has none.
+    page: Text | None = None
     history: tuple[TransitionLine, ...] = ()
 
     @property

@@ -8,9 +8,12 @@ from click.testing import CliRunner, Result
 
 from dropforge.cli import main
 from dropforge.manifests import templates
-from dropforge.manifests.commands import KINDS
+from dropforge.manifests.kinds import TEMPLATES
+from jobspec.data import FORMATS_OF
+from jobspec.formats import format_of, problem_of
 from jobspec.manifest import Manifest
 from jobspec.reading import read_manifest
+from tests.planning.architectures import TINY_LLAMA
 
 COMMIT = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 
@@ -36,17 +39,38 @@ def test_three_answers_make_a_valid_manifest(tmp_path: Path, monkeypatch: pytest
     assert sum(not line.startswith("#") for line in file.read_text().splitlines()) <= 10
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_template_is_valid_and_shows_a_row_of_its_kind(tmp_path: Path, kind: str) -> None:
-    file = tmp_path / "job.yaml"
-    assert run(str(file), "--template", kind, "--model", "s3://b-1/m/", "--train", "data/t.jsonl", "--gpu-memory", "24").exit_code == 0
-    read(file)
-    assert json.loads(templates.TEMPLATES[kind].row)
-    assert templates.TEMPLATES[kind].row in file.read_text()
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_every_template_is_valid_shows_a_row_that_its_method_learns_from_and_can_be_planned(tmp_path: Path, kind: str) -> None:
+    file, config, rows = tmp_path / "job.yaml", tmp_path / "config.json", tmp_path / "rows.jsonl"
+    assert (
+        run(str(file), "--template", kind, "--model", f"HuggingFaceTB/SmolLM2-135M-Instruct@{COMMIT}", "--train", "t.jsonl", "--gpu-memory", "24").exit_code
+        == 0
+    )
+    manifest, shown = read(file), TEMPLATES[kind].row
+    assert f"# Each line of the data file: {shown}\n" in file.read_text()
+    assert sum(not line.startswith("#") for line in file.read_text().splitlines()) <= 10
+    row = json.loads(shown)
+    assert problem_of(row, format_of(row, manifest.method)) is None
+    config.write_text(json.dumps(TINY_LLAMA))
+    rows.write_text((shown + "\n") * 100)
+    planned = CliRunner().invoke(main, ["plan", str(file), "--model", str(config), "--data", str(rows), "--json"])
+    assert (planned.exit_code, json.loads(planned.stdout)["accepted"]) == (0, True), planned.output
 
 
-def test_the_kinds_that_are_offered_are_the_templates_that_exist() -> None:
-    assert tuple(templates.TEMPLATES) == KINDS
+def test_the_templates_cover_every_method_and_adapter(tmp_path: Path) -> None:
+    manifests = []
+    for kind in TEMPLATES:
+        assert run(str(tmp_path / f"{kind}.yaml"), "--template", kind, "--model", "s3://b-1/m/", "--train", "t.jsonl", "--gpu-memory", "24").exit_code == 0
+        manifests.append(read(tmp_path / f"{kind}.yaml"))
+    assert {manifest.method for manifest in manifests} == set(FORMATS_OF)
+    assert {manifest.adapter.type for manifest in manifests} == {"lora", "qlora", "full"}
+
+
+def test_help_lists_every_template_with_what_it_is_for() -> None:
+    text = run("--help").output
+    for kind, template in TEMPLATES.items():
+        assert f"  {kind}" in text
+        assert f"  {template.about}\n" in text
 
 
 def test_a_hub_that_does_not_answer_leaves_the_commit_to_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,15 @@ USE = tuple(GpuUse(index=index, percent=percent, memory_mib=9216, memory_total_m
 def shown(*gpus: GpuUse, idle: int = 0) -> str:
     attempt = AttemptStatus(number=1, market="spot", instance_id="i-0123456789abcdef0", gpus=gpus, idle_gpus=idle)
     status = Status(
-        job_id="tale-1", name="tale", state="RUNNING", reason="r", updated_at=NOW, accepted_at=NOW, manifest="s3://data/jobs/tale.yaml", attempts=(attempt,)
+        job_id="tale-1",
+        name="tale",
+        state="RUNNING",
+        reason="r",
+        updated_at=NOW,
+        accepted_at=NOW,
+        manifest="s3://data/jobs/tale.yaml",
+        attempts=(attempt,),
+        page="s3://data/reports/tale.html",
     )
     console = Console(width=200, file=StringIO())
     with console.capture() as text:
@@ -29,6 +37,10 @@ def test_a_status_shows_each_gpus_use_and_how_many_are_idle() -> None:
     text = shown(*USE, idle=1)
     assert "GPU 0: 87 % in use over 30m of training, 9.0 of 24.0 GiB at most; 1 of 2 idle" in text
     assert "GPU 1: 0 % in use" in text
+
+
+def test_a_status_says_where_the_page_is() -> None:
+    assert "page: s3://data/reports/tale.html" in shown()
 
 
 def test_of_what_no_driver_told_nothing_is_shown() -> None:

@@ -17,7 +17,7 @@ from jobspec.marker import CompletionMarker, Failure, FailureCode, Outcome, Resu
 
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 OFFERS = Offers(subnets={"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}, template_id="lt-1", template_version="7", role_id="AROATEST")
-STACK = StackFacts(project="dropforge", outputs_bucket="outputs", volume_gib=150)
+STACK = StackFacts(project="dropforge", data_bucket="data", outputs_bucket="outputs", volume_gib=150)
 FIRST, SECOND, THIRD = "i-00000000000000001", "i-00000000000000002", "i-00000000000000003"
 
 

@@ -154,7 +154,9 @@ def test_garbage_put_over_an_active_job_leaves_its_status_alone(house: House) ->
     status = house.status()
     house.put(body=b"\x00")
     assert house.status() == status
-    assert house.status(refused=True) is not None
+    beside = house.status(refused=True)
+    assert beside is not None
+    assert beside.page is None, "the page of that name is the active job's"
 
 
 def test_another_key_with_an_active_jobs_name_is_refused(house: House) -> None:

@@ -45,6 +45,9 @@ def test_a_written_status_becomes_a_page_with_attempts_curves_and_the_manifest_t
     assert house.draw() == {"page": PAGE}
     page = house.page()
     assert page.startswith("<!doctype html>")
+    status = house.status()
+    assert status is not None
+    assert status.page == f"s3://{DATA}/{PAGE}"
     assert "LAUNCHED" in page
     assert "Loss" in page
     assert "data/train.jsonl" in page

@@ -14,6 +14,7 @@ class StackFacts:
     """What a report needs to know of the stack. ``volume_gib``: of each instance's volume, for the receipt."""
 
     project: str
+    data_bucket: str
     outputs_bucket: str
     volume_gib: int
 
@@ -44,6 +45,7 @@ def status_of(job: Job, stack: StackFacts, now: datetime) -> Status:
         budget_usd=job.manifest.limits.budget_usd if job.manifest is not None else None,
         model=model_location(job, stack.outputs_bucket),
         checkpoint=f"s3://{stack.outputs_bucket}/{saved.key}" if saved else None,
+        page=f"s3://{stack.data_bucket}/{keys.report_key(job.name)}" if job.refused_beside is None else None,
         history=tuple(TransitionLine(at=line.at, state=line.state.value, reason=line.reason) for line in job.history),
     )
 
