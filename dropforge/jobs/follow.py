@@ -32,6 +32,7 @@ class Follower:
     status: Status | None = None
     heartbeats: dict[int, Heartbeat] = field(default_factory=dict)
     _told: int = 0
+    _closed: set[int] = field(default_factory=set)
 
     def look(self) -> Iterator[Line]:
         """Everything new since the last call, oldest first."""
@@ -42,8 +43,12 @@ class Follower:
         lines = [Line(line.at, "control plane", f"{line.state}: {line.reason}") for line in status.history[self._told :]]
         self._told = len(status.history)
         for attempt in status.attempts:
-            if attempt.end is None or attempt.number not in self.heartbeats:
-                lines += self._news_of(attempt)
+            if attempt.number in self._closed:
+                continue
+            lines += self._news_of(attempt)
+            if attempt.end is not None:
+                # Read once more after its end: its last word was written before that.
+                self._closed.add(attempt.number)
         yield from sorted(lines, key=lambda line: line.at)
 
     @property

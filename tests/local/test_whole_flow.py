@@ -28,7 +28,7 @@ MANIFEST: dict[str, Any] = {
     "name": "whole",
     "model": {"s3": "models/tiny/"},
     "data": {"train": "data/train.jsonl"},
-    "training": {"max_steps": STEPS, "global_batch_size": 2, "micro_batch_size": 2, "max_length": 64, "gradient_checkpointing": False},
+    "training": {"max_steps": STEPS, "global_batch_size": 8, "micro_batch_size": 2, "max_length": 64, "gradient_checkpointing": False},
     "adapter": {"r": 2},
     "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"]},
     "limits": {"max_runtime": "20m"},
