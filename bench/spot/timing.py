@@ -7,7 +7,8 @@ from control_plane.core.accept import accepted
 from control_plane.core.events import Offers
 from control_plane.core.history import history_of
 from control_plane.core.placement import place, pools_of
-from control_plane.core.state import Attempt, AttemptEnd, Job, LaunchPlan, ManifestRef, Market, PoolFailure
+from control_plane.core.records import Attempt, AttemptEnd, LaunchPlan, Market
+from control_plane.core.state import Job, ManifestRef, PoolFailure
 from jobspec.instances import GPU_INSTANCES
 from jobspec.manifest import Manifest
 

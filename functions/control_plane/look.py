@@ -13,7 +13,8 @@ from typing import TypeVar
 from control_plane.core import placement
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
-from control_plane.core.state import Attempt, Job
+from control_plane.core.records import Attempt
+from control_plane.core.state import Job
 from control_plane.ports import Fleet, HoldStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat

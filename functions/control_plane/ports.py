@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Protocol
 
 from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
-from control_plane.core.state import Job, LaunchPlan, PriceChange
+from control_plane.core.records import LaunchPlan, PriceChange
+from control_plane.core.state import Job
 from jobspec.operator import Hold
 
 

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 from control_plane.core import attempts
 from control_plane.core.events import Rules
-from control_plane.core.state import Attempt, Job
+from control_plane.core.records import Attempt
+from control_plane.core.state import Job
 from jobspec.ticket import Handover, Ticket
 
 #: Beyond its notice, what an interrupted predecessor may need for the upload that is under way.

@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from botocore.parsers import create_parser
 
-from control_plane.core.state import Pool
+from control_plane.core.records import Pool
 
 _CLOSED_MESSAGE = "We currently do not have sufficient {type} capacity in the Availability Zone you requested."
 

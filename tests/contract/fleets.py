@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from control_plane.adapters.ec2 import Ec2Fleet
-from control_plane.core.state import LaunchPlan, Pool
+from control_plane.core.records import LaunchPlan, Pool
 from control_plane.ports import Fleet
 from jobspec.tags import instance_tags
 from tests.contract import ec2_wire

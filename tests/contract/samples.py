@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from control_plane.core.state import Attempt, Job, JobState, LaunchPlan, ManifestRef, Market, Pool
+from control_plane.core.records import Attempt, LaunchPlan, Market, Pool
+from control_plane.core.state import Job, JobState, ManifestRef
 from jobspec.base import Document
 from jobspec.manifest import Manifest
 

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import Market, Pool
+from control_plane.core.records import Market, Pool
 from control_plane.ports import OutcomeUnknown, Throttled
 from jobspec.instances import GPU_INSTANCES
 from tests.contract import ec2_wire

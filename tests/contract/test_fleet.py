@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import Market
+from control_plane.core.records import Market
 from control_plane.ports import OutcomeUnknown, Throttled
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES

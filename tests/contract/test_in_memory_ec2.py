@@ -6,7 +6,7 @@ from botocore.exceptions import ClientError
 from control_plane.adapters.ec2 import fleet_request
 from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import Market
+from control_plane.core.records import Market
 from control_plane.ports import OutcomeUnknown, Throttled
 from tests.contract.fleets import InMemoryWorld, plan_in, tags_of
 from tests.contract.samples import NOW

@@ -8,7 +8,8 @@ from control_plane.core import ledger
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused, StopWritten, TerminationAnswered, TicketWritten
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import Job, LaunchPlan, Market
+from control_plane.core.records import LaunchPlan, Market
+from control_plane.core.state import Job
 from jobspec.heartbeat import Phase
 from jobspec.marker import Outcome
 from tests.core.worlds import Story, at, heartbeat, marker

@@ -25,7 +25,8 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import ENDS, AttemptEnd, JobState, Market, NoticeKind, WaitKind
+from control_plane.core.records import AttemptEnd, Market
+from control_plane.core.state import ENDS, JobState, NoticeKind, WaitKind
 from jobspec.heartbeat import Notice, Phase
 from jobspec.marker import FailureCode, Outcome
 from tests.core.worlds import FIRST, OFFERS, SECOND, START, THIRD, Story, at, heartbeat, marker, new_job, of, planned

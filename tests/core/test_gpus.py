@@ -8,7 +8,8 @@ from control_plane.core import report
 from control_plane.core.actions import Action, Publish, Terminate, WriteStop
 from control_plane.core.events import TicketWritten
 from control_plane.core.letters import letter_of
-from control_plane.core.state import AttemptEnd, JobState, NoticeKind
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import JobState, NoticeKind
 from jobspec.heartbeat import GpuUse, Phase
 from jobspec.marker import FailureCode, Outcome
 from tests.core.worlds import FIRST, STACK, Story, at, gpu, heartbeat, marker, new_job, of, planned

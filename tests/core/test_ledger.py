@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.core import ledger
-from control_plane.core.state import Attempt, AttemptEnd, Job, LaunchPlan, Market, Pool, PriceChange
+from control_plane.core.records import Attempt, AttemptEnd, LaunchPlan, Market, Pool, PriceChange
+from control_plane.core.state import Job
 from jobspec.heartbeat import Heartbeat, Phase
 from tests.core.worlds import FIRST, SECOND, START, Story, at, heartbeat, new_job
 

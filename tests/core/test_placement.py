@@ -8,7 +8,8 @@ from control_plane.core.actions import CallLaunch, Terminate, WriteStop
 from control_plane.core.events import InterruptionWarned, LaunchRefused, StopWritten, TicketWritten
 from control_plane.core.failures import RefusalKind
 from control_plane.core.history import PRIOR_DELAY_S, history_of
-from control_plane.core.state import AttemptEnd, Job, JobState, LaunchPlan, Market
+from control_plane.core.records import AttemptEnd, LaunchPlan, Market
+from control_plane.core.state import Job, JobState
 from jobspec.heartbeat import Heartbeat, Phase
 from tests.core.worlds import FIRST, OFFERS, SECOND, START, Story, at, heartbeat, new_job, of, planned
 

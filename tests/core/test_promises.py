@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.core.history import FINISH_S, PRIOR_DELAY_S, RATE_MARGIN
-from control_plane.core.state import JobState, Market
+from control_plane.core.records import Market
+from control_plane.core.state import JobState
 from tests.core.random_worlds import TICK_S, RandomWorld
 from tests.core.worlds import START, new_job
 

@@ -7,8 +7,9 @@ from control_plane.core.accept import accepted
 from control_plane.core.actions import Action, CallLaunch, Decision
 from control_plane.core.decide import decide
 from control_plane.core.events import Event, InstanceSight, LaunchedInstance, LaunchSucceeded, Looked, MarkerSight, Offers
+from control_plane.core.records import LaunchPlan
 from control_plane.core.report import StackFacts
-from control_plane.core.state import Job, LaunchPlan, ManifestRef
+from control_plane.core.state import Job, ManifestRef
 from jobspec import tags
 from jobspec.base import FileDigest
 from jobspec.heartbeat import GpuUse, Heartbeat, Notice, Phase, PublishedCheckpoint

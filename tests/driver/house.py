@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from control_plane.core.events import Hint
-from control_plane.core.state import Attempt, Job
+from control_plane.core.records import Attempt
+from control_plane.core.state import Job
 from control_plane.handlers import budget, curfew, interruption, publish_ledger, reconcile, report, submit
 from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.core.state import AttemptEnd, JobState, Market
+from control_plane.core.records import AttemptEnd, Market
+from control_plane.core.state import JobState
 from jobspec import keys, tags
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode

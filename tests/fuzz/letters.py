@@ -4,7 +4,8 @@ from itertools import cycle
 
 from control_plane.core.accept import rejected
 from control_plane.core.letters import letter_of
-from control_plane.core.state import AttemptEnd, Job, JobState, ManifestRef, Notice, NoticeKind, Wait, WaitKind
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import Job, JobState, ManifestRef, Notice, NoticeKind, Wait, WaitKind
 from jobspec.heartbeat import PublishedCheckpoint
 from jobspec.status import ProblemLine
 from tests.core.worlds import FIRST, STACK, START, Story, at, heartbeat, new_job

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from control_plane.adapters.ec2 import fleet_request
-from control_plane.core.state import LaunchPlan, Market, Pool
+from control_plane.core.records import LaunchPlan, Market, Pool
 from jobspec import keys
 from jobspec.instances import GPU_INSTANCES
 from tests.iam.site import ROLE_ID

@@ -1,6 +1,6 @@
 """The golden matrix: each role, what it may do and what it may not. A changed answer is a changed promise: say so in docs/security.md."""
 
-from control_plane.core.state import Market
+from control_plane.core.records import Market
 from jobspec import keys
 from jobspec.tags import STRAY_SINCE
 from tests.iam.asking import (

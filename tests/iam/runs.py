@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
-from control_plane.core.state import Attempt, JobState
+from control_plane.core.records import Attempt
+from control_plane.core.state import JobState
 from control_plane.handlers import budget, budget_relay, completion, instance_state, operator
 from jobspec import keys, tags
 from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST

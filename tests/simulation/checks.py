@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from control_plane.core.state import ENDS, QUEUED, AttemptEnd, Job, JobState, NoticeKind, WaitKind
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import ENDS, QUEUED, Job, JobState, NoticeKind, WaitKind
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
 from jobspec.status import Status

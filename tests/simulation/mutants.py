@@ -22,10 +22,11 @@ from control_plane import driver as driver_room
 from control_plane import look as look_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
-from control_plane.core import accept, attempts, closing, decide, failures, gpus, ledger, placement
+from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement
 from control_plane.core.actions import CallLaunch, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind
+from control_plane.core.records import Market
 from control_plane.core.state import Job, JobState
 from control_plane.handlers import reconcile
 from control_plane.ports import OutcomeUnknown, StaleVersion
@@ -197,6 +198,7 @@ def _throttle_is_capacity(patch: Patch) -> None:
 @mutant("max_wait counts the time in the queue")
 def _the_queue_counts_as_a_wait(patch: Patch) -> None:
     patch.set(decide, "QUEUED", frozenset())
+    patch.set(launching, "QUEUED", frozenset())
 
 
 @mutant("max_attempts is not looked at")
@@ -423,7 +425,7 @@ def _two_spot_instances(patch: Patch) -> None:
     old = decide._with_return
 
     def with_return(job: Job, look: Any, now: Any) -> Job:
-        disguised = tuple(a.model_copy(update={"plan": a.plan.model_copy(update={"market": decide.Market.ON_DEMAND})}) if a.serves else a for a in job.attempts)
+        disguised = tuple(a.model_copy(update={"plan": a.plan.model_copy(update={"market": Market.ON_DEMAND})}) if a.serves else a for a in job.attempts)
         planned = old(job.model_copy(update={"attempts": disguised}), look, now)
         return job.model_copy(update={"plan": planned.plan})
 
@@ -547,13 +549,13 @@ def _not_found_is_terminated(patch: Patch) -> None:
 
 @mutant("a ticket is on record before it is written")
 def _ticket_before_it_is_written(patch: Patch) -> None:
-    old = attempts.started
+    old = launching.started
 
     def started(job: Job, plan: Any, instance: Any, now: Any) -> Job:
         changed = old(job, plan, instance, now)
         return changed.model_copy(update={"attempts": (*changed.attempts[:-1], changed.attempts[-1].model_copy(update={"ticket_at": now}))})
 
-    patch.set(attempts, "started", started)
+    patch.set(launching, "started", started)
 
 
 @mutant("a ticket names no earlier writers")

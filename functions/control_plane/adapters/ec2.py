@@ -14,7 +14,7 @@ from botocore.parsers import ResponseParserError
 from control_plane.adapters.refusals import PoolError, refused
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME, RefusalKind, kind_of
-from control_plane.core.state import LaunchPlan, Market, Pool, PriceChange
+from control_plane.core.records import LaunchPlan, Market, Pool, PriceChange
 from control_plane.ports import Clock, OutcomeUnknown, Throttled
 from jobspec import tags as tag_keys
 from jobspec.instances import GPU_INSTANCES

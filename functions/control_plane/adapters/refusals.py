@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind, deciding_kind, kind_of
-from control_plane.core.state import LaunchPlan, Pool
+from control_plane.core.records import LaunchPlan, Pool
 
 #: Room for every code and the first message; the whole goes into a reason that people read.
 _MAX_MESSAGE = 400

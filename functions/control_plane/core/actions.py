@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.core.state import Job, LaunchPlan
+from control_plane.core.records import LaunchPlan
+from control_plane.core.state import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,11 @@ from typing import Any
 
 from control_plane.core import ledger
 from control_plane.core.closing import owe
-from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, Looked, MarkerSight, Rules
-from control_plane.core.failures import SPOT_INTERRUPTED, RefusalKind
-from control_plane.core.state import Attempt, AttemptEnd, EndedBy, Job, LaunchPlan, Market, NoticeKind, Pool, PoolFailure, PriceChange, TrainedFrom
-from jobspec import tags
+from control_plane.core.events import Looked, MarkerSight, Rules
+from control_plane.core.failures import SPOT_INTERRUPTED
+from control_plane.core.records import Attempt, AttemptEnd, EndedBy, PriceChange, TrainedFrom
+from control_plane.core.state import Job, NoticeKind
 from jobspec.heartbeat import Phase
-from jobspec.instances import GPU_INSTANCES
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
 
 #: Billing stops at shutting-down (EC2 guide, "Instance lifecycle").
@@ -21,7 +20,6 @@ MISSING_FOR = timedelta(minutes=5)
 WARNED_GRACE = timedelta(minutes=3)
 #: An instance powers itself off at its deadline; a minute later it is no longer trusted to.
 DEADLINE_GRACE = timedelta(seconds=60)
-MAX_POOL_FAILURES = 100
 #: A spot price changes a few times a day, and a job runs for ninety days at most; beyond this the last price is taken for the rest.
 MAX_PRICE_CHANGES = 500
 
@@ -93,49 +91,6 @@ def _heard(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
         # The agent polls IMDS: its word arrives even where EventBridge's is lost.
         job = warned(job, instance_id, now) if heartbeat.notice.kind == "interruption" else noted(job, instance_id, rebalance_at=now)
     return job
-
-
-def started(job: Job, plan: LaunchPlan, instance: LaunchedInstance, now: datetime) -> Job:
-    """The job with the plan answered and the instance on record."""
-    price = GPU_INSTANCES[instance.pool.instance_type].on_demand_usd_per_h
-    attempt = Attempt(
-        plan=plan,
-        instance_id=instance.instance_id,
-        instance_type=instance.pool.instance_type,
-        zone=instance.pool.zone,
-        usd_per_h=min(instance.usd_per_h, price) if plan.market is Market.SPOT else price,
-        on_demand_usd_per_h=price,
-        launched_at=now,
-    )
-    return job.model_copy(update={"plan": None, "tries": 0, "wait": None, "attempts": (*job.attempts, attempt)})
-
-
-def instances_of_plan(job: Job, plan: LaunchPlan, instances: tuple[InstanceSight, ...]) -> tuple[LaunchedInstance, ...]:
-    """Instances that carry the plan's client token and are on nobody's record yet; their price is taken as on-demand's."""
-    return tuple(
-        LaunchedInstance(
-            sight.instance_id,
-            Pool(instance_type=sight.instance_type, zone=sight.zone, subnet_id=""),
-            GPU_INSTANCES[sight.instance_type].on_demand_usd_per_h,
-        )
-        for sight in instances
-        if sight.tags.get(tags.LAUNCH) == plan.client_token and job.attempt_of(sight.instance_id) is None and sight.instance_type in GPU_INSTANCES
-    )
-
-
-def pools_failed(job: Job, event: LaunchRefused, now: datetime) -> Job:
-    # A quota is the market's, so every pool of the plan shares it.
-    return _refused_by(job, event.plan.pools if event.kind is RefusalKind.QUOTA else event.pools, event.plan.market, now)
-
-
-def all_pools_failed(job: Job, plan: LaunchPlan, now: datetime) -> Job:
-    """Notes every pool of a plan as one that refused, whatever EC2 said: none is asked again for some minutes."""
-    return _refused_by(job, plan.pools, plan.market, now)
-
-
-def _refused_by(job: Job, pools: tuple[Pool, ...], market: Market, now: datetime) -> Job:
-    failures = [PoolFailure(instance_type=p.instance_type, zone=p.zone, market=market, at=now) for p in pools]
-    return job.model_copy(update={"pool_failures": (*job.pool_failures, *failures)[-MAX_POOL_FAILURES:]}) if failures else job
 
 
 def closed_by_marker(job: Job, attempt: Attempt, marker: CompletionMarker) -> Job:

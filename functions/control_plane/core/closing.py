@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 
 from control_plane.core.actions import Action, Publish
-from control_plane.core.state import AttemptEnd, Job, JobState, Notice, NoticeKind, moved
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import Job, JobState, Notice, NoticeKind, moved
 
 #: A claimed notice that was not marked published, and that the publish ledger does not know after this long, was not
 #: published: longer than any function runs, and than the topic takes to tell the ledger.

@@ -15,8 +15,8 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, closing, gpus, ledger, placement
-from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core import attempts, closing, gpus, launching, ledger, placement
+from control_plane.core.actions import Action, CallLaunch, Decision, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
     BudgetAlerted,
@@ -35,19 +35,13 @@ from control_plane.core.events import (
     TerminationAnswered,
     TicketWritten,
 )
-from control_plane.core.failures import RefusalKind
 from control_plane.core.history import history_of
-from control_plane.core.state import QUEUED, Ending, Job, JobState, Market, NoticeKind, Wait, WaitKind, moved
+from control_plane.core.state import QUEUED, Ending, Job, JobState, NoticeKind, WaitKind, moved
 from jobspec.heartbeat import Phase
 from jobspec.manifest import Limits
 from jobspec.marker import RETRYABLE, Outcome
 
-#: A quota is a person's matter: ask again this often, so that a raised quota starts the job.
-QUOTA_WAIT_S = 1800
-THROTTLE_WAIT_S = 60
 HOLD_WAIT_S = 60
-#: Unknown refusals in a row before the job is given up.
-MAX_UNKNOWN_REFUSALS = 5
 #: Attempts in a row that end without one step of progress, interruptions apart, before the job is given up.
 MAX_FRUITLESS_ATTEMPTS = 3
 #: Longest lead of a stop order before its limit: a last save, and its upload.
@@ -75,9 +69,9 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
         case BudgetAlerted():
             after = job if job.ended else owe(job, NoticeKind.BUDGET, now)
         case LaunchSucceeded():
-            after, actions = _launched(job, event, now)
+            after, actions = launching.launched(job, event, now)
         case LaunchRefused():
-            after, actions = _refused(job, event, now)
+            after, actions = launching.refused(job, event, now)
         case TicketWritten(instance_id=instance_id):
             after = attempts.noted(job, instance_id, ticket_at=now)
         case StopWritten(instance_id=instance_id):
@@ -105,7 +99,7 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
 
 def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     job = closing.reckoned(attempts.absorbed(job, look, now), look.in_ledger, now)
-    job, adopted = _adopted(job, look, now)
+    job, adopted = launching.adopted(job, look, now)
     if not job.ended:
         job = _read_markers(job, look, now)
     job = attempts.concluded(job, look, now)
@@ -141,104 +135,6 @@ def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
             over_at = attempts.relief_over(attempt.relieved_at, look.rules)
             actions.append(WriteStop(attempt.instance_id, "a cheaper instance takes over", over_at, hand_over=True))
     return actions
-
-
-# --- answers of a launch call ---------------------------------------------------------------------------------------
-
-
-def _launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, list[Action]]:
-    """The first instance becomes the attempt; an instance too many, or one that comes too late, is ended at once."""
-    actions: list[Action] = []
-    for instance in event.instances:
-        if job.attempt_of(instance.instance_id) is not None:
-            continue
-        expected = job.plan is not None and job.plan.client_token == event.plan.client_token
-        if not expected:
-            actions.append(Terminate(instance.instance_id, "started by a launch call that is not the job's any more"))
-            continue
-        job = attempts.started(job, event.plan, instance, now)
-        if job.ended or job.ending is not None:
-            actions.append(Terminate(instance.instance_id, f"the job is over: {job.reason}"))
-            continue
-        job = moved(
-            job,
-            JobState.LAUNCHED,
-            f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})",
-            now,
-        )
-        if event.plan.attempt > 1 and not _works(job, but=instance.instance_id):
-            job = owe(job, NoticeKind.RELAUNCHED, now, attempt=event.plan.attempt)
-        actions.append(WriteTicket(instance.instance_id))
-    return job, actions
-
-
-def _adopted(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
-    """Finds the instances of a launch call whose answer was lost: they carry the plan's client token as a tag."""
-    if job.plan is None or look.instances is None:
-        return job, []
-    found = attempts.instances_of_plan(job, job.plan, look.instances)
-    return _launched(job, LaunchSucceeded(job.plan, found), now) if found else (job, [])
-
-
-def _refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[Action]]:
-    """Nothing was started. Each class of refusal has its own answer."""
-    if job.plan is None or job.plan.client_token != event.plan.client_token:
-        return job, []
-    job = attempts.pools_failed(job, event, now).model_copy(update={"plan": None, "tries": job.tries + 1})
-    if job.ended or job.ending is not None:
-        return job, []
-    if _works(job):
-        # A cheaper instance was asked for beside the one that works: no pool has one, or none may be asked for a while.
-        return attempts.all_pools_failed(job, event.plan, now), []
-    match event.kind:
-        case RefusalKind.CONFIGURATION:
-            return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now), []
-        case RefusalKind.QUOTA:
-            job = _wait(job, WaitKind.QUOTA, event.message, now, QUOTA_WAIT_S)
-            job = owe(job, NoticeKind.QUOTA, now)
-        case RefusalKind.CAPACITY:
-            job = _wait(job, WaitKind.CAPACITY, event.message, now)
-            job = owe(job, NoticeKind.WAITING, now)
-        case RefusalKind.THROTTLE:
-            job = _wait(job, WaitKind.THROTTLE, event.message, now, THROTTLE_WAIT_S)
-        case RefusalKind.TOKEN_SPENT:
-            job = _wait(job, WaitKind.UNKNOWN, event.message, now, 0)
-        case RefusalKind.UNKNOWN:
-            job = _wait(job, WaitKind.UNKNOWN, event.message, now)
-            if job.wait is not None and job.wait.times >= MAX_UNKNOWN_REFUSALS:
-                return end(job, JobState.FAILED, f"EC2 refused {job.wait.times} launches in a row: {event.message}", now), []
-        case _:
-            assert_never(event.kind)
-    if event.kind in (RefusalKind.CAPACITY, RefusalKind.QUOTA) and _may_fall_back(job, event):
-        job = _wait(job, WaitKind.CAPACITY, f"no spot in any pool, on-demand next: {event.message}", now, 0)
-    assert job.wait is not None
-    return job, [LookAgain()] if job.wait.until <= now or (event.plan.market is Market.SPOT and placement.may_press(job)) else []
-
-
-def _may_fall_back(job: Job, event: LaunchRefused) -> bool:
-    """At once: without a deadline nobody said that there is time to wait. With one, the next look weighs it."""
-    return job.manifest is not None and job.manifest.compute.market == "cheapest" and job.manifest.limits.deadline is None and event.plan.market == "spot"
-
-
-def _works(job: Job, but: str = "") -> bool:
-    """An instance does the job's work."""
-    return any(attempt.serves and attempt.instance_id != but for attempt in job.attempts)
-
-
-def _wait(job: Job, kind: WaitKind, reason: str, now: datetime, seconds: int | None = None) -> Job:
-    before = job.wait if job.wait is not None and job.wait.kind is kind else None
-    times = before.times + 1 if before else 1
-    since = _without_instance_since(job.wait, now)
-    until = now + timedelta(seconds=placement.wait_s(times) if seconds is None else seconds)
-    job = job.model_copy(update={"wait": Wait(kind=kind, reason=reason[:500], since=since, noted_at=now, until=until, times=times)})
-    return moved(job, JobState.WAITING, f"{kind}: {reason}", now)
-
-
-def _without_instance_since(wait: Wait | None, now: datetime) -> datetime:
-    """From when max_wait counts: it is for capacity, so the time in the queue or under a hold moves it on."""
-    if wait is None:
-        return now
-    return wait.since + (now - wait.noted_at) if wait.kind in QUEUED and wait.noted_at is not None else wait.since
 
 
 # --- the steps of a look --------------------------------------------------------------------------------------------
@@ -318,19 +214,19 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
         return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
     if look.hold is not None:
         held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
-        return job if held else _wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
+        return job if held else launching.wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
     waiting = placement.is_waiting(job, now)
     if look.offers is None or (waiting and not placement.may_press(job)):
         return job
     if look.turn is not None:
         queued = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.until > now
-        return job if queued else _wait(job, WaitKind.TURN, look.turn, now, HOLD_WAIT_S)
+        return job if queued else launching.wait(job, WaitKind.TURN, look.turn, now, HOLD_WAIT_S)
     placed = placement.place(job, look.offers, history_of(job, now), now)
     if placed is None:
         zones = ", ".join(sorted(look.offers.subnets)) or "none"
         return end(job, JobState.FAILED, f"compute.zones names no zone of this stack; it has: {zones}", now)
     if isinstance(placed, placement.Patience):
-        return job if waiting else _wait(job, WaitKind.CAPACITY, placed.reason, now)
+        return job if waiting else launching.wait(job, WaitKind.CAPACITY, placed.reason, now)
     job = job.model_copy(update={"plan": placed})
     return moved(job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s)", now)
 

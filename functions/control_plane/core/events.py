@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.core.failures import RefusalKind
-from control_plane.core.state import LaunchPlan, Pool, PriceChange
+from control_plane.core.records import LaunchPlan, Pool, PriceChange
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker
 

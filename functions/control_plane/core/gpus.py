@@ -6,7 +6,8 @@ Only a training is judged, and only once a whole window of it was measured. A ma
 from datetime import datetime
 
 from control_plane.core.closing import owe
-from control_plane.core.state import Attempt, Ending, Job, JobState, NoticeKind
+from control_plane.core.records import Attempt
+from control_plane.core.state import Ending, Job, JobState, NoticeKind
 from jobspec.heartbeat import GpuUse, Phase
 from jobspec.marker import FailureCode
 from jobspec.units import duration_text

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from control_plane.core.state import Attempt, AttemptEnd, Job, Market, Pool, WaitKind
+from control_plane.core.records import Attempt, AttemptEnd, Market, Pool
+from control_plane.core.state import Job, WaitKind
 from control_plane.core.strategy import Record, watched
 
 #: Taken for a start, and for a change from a running instance to one that has started beside it, until the job has measured its own.

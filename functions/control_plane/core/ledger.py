@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from control_plane.core.state import Attempt, Job, Market, NoticeKind
+from control_plane.core.records import Attempt, Market
+from control_plane.core.state import Job, NoticeKind
 from jobspec.instances import PRICES_AS_OF
 from jobspec.status import Receipt
 

@@ -7,8 +7,9 @@ a line break too, and an instance's words come from whoever turned it. What can 
 from datetime import datetime
 
 from control_plane.core import gpus, ledger
+from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.report import StackFacts, model_location
-from control_plane.core.state import Attempt, AttemptEnd, Job, JobState, Notice, NoticeKind
+from control_plane.core.state import Job, JobState, Notice, NoticeKind
 from jobspec.marker import FailureCode
 from jobspec.status import Receipt
 from jobspec.units import duration_text

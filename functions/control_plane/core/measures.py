@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from control_plane.core import gpus
 from control_plane.core.events import InstanceSight, Rules
-from control_plane.core.state import Attempt, AttemptEnd, Job, JobState
+from control_plane.core.records import Attempt, AttemptEnd
+from control_plane.core.state import Job, JobState
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
 

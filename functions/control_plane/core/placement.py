@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from control_plane.core import ledger, strategy
 from control_plane.core.events import Offers
 from control_plane.core.history import History, key_of
-from control_plane.core.state import QUEUED, Attempt, Job, LaunchPlan, Market, Pool, WaitKind
+from control_plane.core.records import Attempt, LaunchPlan, Market, Pool
+from control_plane.core.state import QUEUED, Job, WaitKind
 from jobspec.instances import GPU_INSTANCES
 
 #: Overrides of one fleet call; EC2 allows 300, nobody needs so many.

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.core import gpus, ledger
-from control_plane.core.state import Attempt, AttemptEnd, Job, JobState
+from control_plane.core.records import Attempt, AttemptEnd
+from control_plane.core.state import Job, JobState
 from jobspec import keys
 from jobspec.status import AttemptStatus, Status, TransitionLine
 
