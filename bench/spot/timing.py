@@ -1,4 +1,4 @@
-"""How long one decision takes: ``place`` of the control plane, for a job with 60 pools and a history."""
+"""How long one decision takes: ``place`` of the control plane, for a job with 60 pools and a history. ``python -m bench.spot.timing``."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,9 @@ ZONES, ATTEMPTS, CALLS = 5, 20, 200
 
 def place_ms() -> tuple[int, float]:
     """(pools, milliseconds): the median of many calls, the reading of the history included."""
-    offers = Offers({f"us-east-1{letter}": f"subnet-{letter}" for letter in "abcdefgh"[:ZONES]}, "lt-1", "1", "AROAEXAMPLE")
+    subnets = {f"us-east-1{letter}": f"subnet-{letter}" for letter in "abcdefgh"[:ZONES]}
+    prices = {(one.name, zone): one.spot_usd_per_h for one in GPU_INSTANCES.values() for zone in subnets}
+    offers = Offers(subnets, "lt-1", "1", "AROAEXAMPLE", prices)
     job = _job(offers)
     now = START + timedelta(hours=ATTEMPTS + 1)
     took = []
@@ -71,3 +73,7 @@ def _job(offers: Offers) -> Job:
         )
     refused = tuple(PoolFailure(instance_type=p.instance_type, zone=p.zone, market=Market.SPOT, at=START + timedelta(hours=ATTEMPTS)) for p in pools)
     return job.model_copy(update={"attempts": tuple(attempts), "pool_failures": refused})
+
+
+if __name__ == "__main__":
+    print("place: {} pools, {:.2f} ms".format(*place_ms()))

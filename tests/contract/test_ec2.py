@@ -1,6 +1,6 @@
 """What only EC2 has: the request on the wire, answers that say little, prices, error codes, pages."""
 
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -261,3 +261,47 @@ def test_the_first_subnet_given_stands_for_its_zone_and_is_asked_for_once(world:
     assert fleet.offers().subnets == {zone: second}
     assert fleet.offers().subnets == {zone: second}
     assert len(requests) == 1
+
+
+def priced(*rows: tuple[str, str, str, str]) -> str:
+    """DescribeSpotPriceHistory's answer: (type, zone, time, price) each."""
+    items = "".join(
+        f"<item><instanceType>{kind}</instanceType><productDescription>Linux/UNIX</productDescription><spotPrice>{price}</spotPrice>"
+        f"<timestamp>{at}</timestamp><availabilityZone>{zone}</availabilityZone></item>"
+        for kind, zone, at, price in rows
+    )
+    return (
+        f'<DescribeSpotPriceHistoryResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><spotPriceHistorySet>{items}</spotPriceHistorySet>'
+        "</DescribeSpotPriceHistoryResponse>"
+    )
+
+
+def test_every_pools_price_in_force_comes_of_one_call_and_serves_for_a_while(world: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [NOW]
+    monkeypatch.setattr(world.fleet._prices, "_now", lambda: clock[0])
+    requests = ec2_wire.requests_of(world.ec2, "DescribeSpotPriceHistory")
+    old, new = "2026-11-03T10:00:00.000Z", "2026-11-03T11:30:00.000Z"
+    rows = (("g5.xlarge", "us-east-1a", old, "0.41"), ("g5.xlarge", "us-east-1a", new, "0.39"), ("g6.xlarge", "us-east-1b", old, "0.33"))
+    ec2_wire.answer_with(world.ec2, "DescribeSpotPriceHistory", priced(*rows))
+    for minutes in (0, 5, 14):
+        clock[0] = NOW + timedelta(minutes=minutes)
+        assert world.fleet.offers().spot_usd_per_h == {("g5.xlarge", "us-east-1a"): 0.39, ("g6.xlarge", "us-east-1b"): 0.33}
+    assert len(requests) == 1
+    assert [requests[0][f"InstanceType.{n}"] for n in range(1, len(GPU_INSTANCES) + 1)] == sorted(GPU_INSTANCES)
+    assert "AvailabilityZone" not in requests[0]
+    assert requests[0]["StartTime"] == "2026-11-03T12:00:00Z"
+    clock[0] = NOW + timedelta(minutes=15)
+    world.fleet.offers()
+    assert len(requests) == 2
+
+
+def test_prices_that_cannot_be_read_leave_the_offers_whole_and_are_asked_for_again_soon(world: AwsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [NOW]
+    monkeypatch.setattr(world.fleet._prices, "_now", lambda: clock[0])
+    requests = ec2_wire.requests_of(world.ec2, "DescribeSpotPriceHistory")
+    ec2_wire.fail_with(world.ec2, "DescribeSpotPriceHistory", "RequestLimitExceeded", status=503)
+    for minutes, calls in ((0, 1), (1, 1), (2, 2)):
+        clock[0] = NOW + timedelta(minutes=minutes)
+        offers = world.fleet.offers()
+        assert (offers.spot_usd_per_h, set(offers.subnets)) == (None, set(world.subnets))
+        assert len(requests) == calls

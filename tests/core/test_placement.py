@@ -1,5 +1,6 @@
 """What a job without an instance asks for, and when one on on-demand is relieved by spot."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +116,56 @@ def test_a_placement_is_a_function_of_its_arguments_alone() -> None:
     job = cheapest(60, max_runtime="10h")
     plans = [placement.place(job, OFFERS, history_of(job, at(5)), at(5)) for _ in range(2)]
     assert plans[0] == plans[1]
+
+
+# --- prices in force --------------------------------------------------------------------------------------------------
+
+
+def at_prices(a_usd: float, b_usd: float) -> Any:
+    """The offers with both zones' spot prices; g5.xlarge is $1.006 on-demand and typically $0.489 on spot."""
+    return replace(OFFERS, spot_usd_per_h={("g5.xlarge", "us-east-1a"): a_usd, ("g5.xlarge", "us-east-1b"): b_usd})
+
+
+def first_call(job: Job, offers: Any) -> LaunchPlan:
+    return planned(Story(job).look(0, offers=offers))
+
+
+def test_a_pool_that_saves_little_is_not_asked_beside_one_that_saves_much() -> None:
+    assert [pool.zone for pool in first_call(cheapest(), at_prices(0.90, 0.30)).pools] == ["us-east-1b"]
+    assert [pool.zone for pool in first_call(cheapest(), at_prices(0.40, 0.30)).pools] == ["us-east-1a", "us-east-1b"]
+
+
+def test_a_dearer_pool_is_asked_once_the_cheapest_has_refused() -> None:
+    story, offers = Story(cheapest(60, max_runtime="10h")), at_prices(0.70, 0.30)
+    plan = planned(story.look(0, offers=offers))
+    refuse(story, plan, 1)
+    (call,) = of(CallLaunch, story.look(40, offers=offers))
+    assert [pool.zone for pool in call.plan.pools] == ["us-east-1a"]
+
+
+def test_on_demand_is_taken_where_every_spot_price_in_force_is_above_it() -> None:
+    assert first_call(cheapest(), OFFERS).market is Market.SPOT, "by typical prices spot pays"
+    assert first_call(cheapest(), at_prices(1.2, 1.01)).market is Market.ON_DEMAND
+
+
+def test_a_market_of_spot_asks_every_pool_whatever_it_costs() -> None:
+    assert len(first_call(new_job(), at_prices(0.95, 0.2)).pools) == 2
+
+
+def test_on_demand_is_not_left_for_spot_that_has_become_dear() -> None:
+    for usd_per_h, asks in ((0.3, True), (0.95, False)):
+        story = on_demand(cheapest())
+        beats = trains(story, FIRST, 720, seq=2, step=10)
+        assert bool(of(CallLaunch, story.look(720, heartbeats=beats, offers=at_prices(usd_per_h, usd_per_h)))) is asks
+
+
+def test_the_reason_of_a_plan_says_by_which_prices_it_was_chosen() -> None:
+    story = Story(cheapest())
+    story.look(0, offers=at_prices(0.40, 0.30))
+    assert story.job.reason == "attempt 1: spot, 2 pool(s), from $0.300 an hour"
+    story = Story(cheapest())
+    story.look(0)
+    assert story.job.reason.endswith("typically from $0.489 an hour: spot prices could not be read")
 
 
 # --- a planned hand-over ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError  # noqa: A004 - botocore's name; the builtin is not used here
 from botocore.parsers import ResponseParserError
 
+from control_plane.adapters.prices import PRODUCTS, SpotPrices
 from control_plane.adapters.refusals import PoolError, refused
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME, RefusalKind, kind_of
@@ -35,6 +36,7 @@ class Ec2Fleet:
         self._role_id = role_id
         self._now = now
         self._subnets: dict[str, str] = {}
+        self._prices = SpotPrices(ec2, now)
 
     def offers(self) -> Offers:
         """Subnets do not change zones: asked once and kept for the life of the function's process."""
@@ -43,7 +45,7 @@ class Ec2Fleet:
             zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in answer["Subnets"]}
             for subnet_id in self._subnet_ids:
                 self._subnets.setdefault(zones[subnet_id], subnet_id)
-        return Offers(dict(self._subnets), *self._template, self._role_id)
+        return Offers(dict(self._subnets), *self._template, self._role_id, self._prices.in_force())
 
     def launch(self, plan: LaunchPlan, tags: dict[str, str]) -> LaunchSucceeded | LaunchRefused:
         try:
@@ -95,7 +97,7 @@ class Ec2Fleet:
         pages = self._ec2.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=[instance_type],
             AvailabilityZone=zone,
-            ProductDescriptions=["Linux/UNIX", "Linux/UNIX (Amazon VPC)"],
+            ProductDescriptions=list(PRODUCTS),
             StartTime=since,
         )
         return tuple(PriceChange(at=entry["Timestamp"], usd_per_h=float(entry["SpotPrice"])) for page in pages for entry in page["SpotPriceHistory"])

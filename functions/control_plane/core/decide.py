@@ -228,7 +228,9 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     if isinstance(placed, placement.Patience):
         return job if waiting else launching.wait(job, WaitKind.CAPACITY, placed.reason, now)
     job = job.model_copy(update={"plan": placed})
-    return moved(job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s)", now)
+    return moved(
+        job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s){placement.prices_of(placed, look.offers)}", now
+    )
 
 
 def _with_return(job: Job, look: Looked, now: datetime) -> Job:

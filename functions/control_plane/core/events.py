@@ -3,6 +3,7 @@
 So the same job ends the same way whether every hint came, twice, late, in any order, or none at all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -47,6 +48,8 @@ class Offers:
     template_version: str
     #: Unique id of the role that the template gives its instances.
     role_id: str
+    #: US dollars an hour by (type, zone), as they are now; None where they could not be read: then typical ones count.
+    spot_usd_per_h: Mapping[tuple[str, str], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

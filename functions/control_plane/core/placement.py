@@ -1,7 +1,7 @@
 """Where the next attempt is asked for, and on which market: every zone and type that fits, in one fleet call.
 
 ``place`` for a job that has no instance, ``place_return`` for one that works on on-demand where spot may pay. Both ask
-``strategy.choose``; whether a pool has capacity is only learnt by asking it, so a pool that may be asked counts as one that has.
+``strategy.choose``, at the spot prices in force; whether a pool has capacity is only learnt by asking it, so a pool that may be asked counts as one that has.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 30, 600
 STEP_S, UNSEEN_S = 60.0, 120.0 + 300.0
 #: The time of a job without a deadline: so long that it never presses.
 NO_DEADLINE_S = 1e9
+#: A pool is asked along with the cheapest if it saves at least so much of what that one does; it is asked alone once that one refuses.
+ASKED_SHARE = 0.5
 #: Attempts that a return to spot leaves over, for the interruptions that may follow.
 SPARE_ATTEMPTS = 3
 
@@ -68,10 +70,10 @@ def _cheapest(
     asked = () if must_wait else rested[Market.SPOT]
     if job.manifest.limits.deadline is None:
         # Nothing presses, but nobody said that it may wait either: on-demand at once where spot has none to give.
-        spot = _that_pay(situation_of(job, asked, history, now), asked)
+        spot = _that_pay(situation_of(job, offers, asked, history, now), asked)
         return plan_launch(job, offers, Market.SPOT if spot else Market.ON_DEMAND, spot or rested[Market.ON_DEMAND] or pools, now)
     asked = asked or (() if must_wait else pools)
-    moment = situation_of(job, asked, history, now)
+    moment = situation_of(job, offers, asked, history, now)
     choice = strategy.choose(moment)
     if choice.kind == "spot":
         return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now)
@@ -91,7 +93,7 @@ def place_return(job: Job, offers: Offers, history: History, now: datetime) -> L
     if not history.progress.measured or len(job.attempts) + SPARE_ATTEMPTS >= job.manifest.limits.max_attempts:
         return None
     asked = tuple(pool for pool in pools_of(job, offers) if key_of(pool) not in history.tired[Market.SPOT])
-    moment = situation_of(job, asked, history, now, running="on-demand")
+    moment = situation_of(job, offers, asked, history, now, running="on-demand")
     return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now) if strategy.choose(moment).kind == "spot" else None
 
 
@@ -107,8 +109,8 @@ def may_press(job: Job) -> bool:
     return pressed and job.wait is not None and job.wait.kind in (WaitKind.CAPACITY, WaitKind.QUOTA)
 
 
-def situation_of(job: Job, asked: tuple[Pool, ...], history: History, now: datetime, *, running: strategy.Kind = "wait") -> strategy.Situation:
-    """The job's moment as the strategy sees it, with the pools that may be asked."""
+def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: History, now: datetime, *, running: strategy.Kind = "wait") -> strategy.Situation:
+    """The job's moment as the strategy sees it, with the pools that may be asked at the prices in force."""
     assert job.manifest is not None
     progress, stop = history.progress, job.manifest.limits.deadline
     return strategy.Situation(
@@ -122,15 +124,31 @@ def situation_of(job: Job, asked: tuple[Pool, ...], history: History, now: datet
         running=running,
         out_s=history.out_s,
         on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
-        offers=[
-            strategy.SpotOffer(GPU_INSTANCES[pool.instance_type].spot_usd_per_h, strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0))
-            for pool in asked
-        ],
+        offers=[strategy.SpotOffer(spot_usd_per_h(offers, pool), strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0)) for pool in asked],
+    )
+
+
+def spot_usd_per_h(offers: Offers, pool: Pool) -> float:
+    """The pool's spot price in force; a typical one where that is not known."""
+    return (offers.spot_usd_per_h or {}).get(key_of(pool), GPU_INSTANCES[pool.instance_type].spot_usd_per_h)
+
+
+def prices_of(plan: LaunchPlan, offers: Offers) -> str:
+    """At which prices the plan was chosen, in words; empty for a market whose prices do not move."""
+    if plan.market is not Market.SPOT:
+        return ""
+    cheapest = min(spot_usd_per_h(offers, pool) for pool in plan.pools)
+    return (
+        f", from ${cheapest:.3f} an hour" if offers.spot_usd_per_h is not None else f", typically from ${cheapest:.3f} an hour: spot prices could not be read"
     )
 
 
 def _that_pay(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool, ...]:
-    return tuple(pool for pool, offer in zip(asked, moment.offers, strict=True) if strategy.pays(moment, offer))
+    """The pools that pay, without those that save less than ``ASKED_SHARE`` of what the best of them saves: EC2 picks one of all that
+    are asked, and looks at capacity before the price."""
+    paying = [(pool, moment.on_demand_usd_per_h - offer.usd_per_h) for pool, offer in zip(asked, moment.offers, strict=True) if strategy.pays(moment, offer)]
+    most = max((saved for _, saved in paying), default=0.0)
+    return tuple(pool for pool, saved in paying if saved >= ASKED_SHARE * most)
 
 
 def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], now: datetime) -> LaunchPlan:

@@ -144,12 +144,18 @@ class Ec2:
 
         return self._call("create_tags", ",".join(Resources), tag)
 
-    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str, **_: Any) -> dict[str, Any]:
+    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str = "", **_: Any) -> dict[str, Any]:
         def read() -> dict[str, Any]:
-            price = self.usd_per_h("spot", InstanceTypes[0], AvailabilityZone)
-            return {"SpotPriceHistory": [{"SpotPrice": str(price), "Timestamp": self.account.now()}], "_next": None}
+            zones = [AvailabilityZone] if AvailabilityZone else sorted(set(self.subnets.values()))
+            rows = [
+                {"InstanceType": kind, "AvailabilityZone": zone, "SpotPrice": str(self.usd_per_h("spot", kind, zone)), "Timestamp": self.account.now()}
+                for kind in InstanceTypes
+                for zone in zones
+            ]
+            return {"SpotPriceHistory": rows, "_next": None}
 
-        return self._call("describe_spot_price_history", f"{InstanceTypes[0]} {AvailabilityZone}", read)
+        subject = f"{InstanceTypes[0]} {AvailabilityZone}" if AvailabilityZone else "every pool"
+        return self._call("describe_spot_price_history", subject, read)
 
     # The market's and the world's hand.
 
