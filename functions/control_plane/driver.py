@@ -171,9 +171,9 @@ class Driver:
                 return TicketWritten(instance_id)
             case WriteStop(instance_id=instance_id, reason=reason, terminate_at=terminate_at, hand_over=hand_over):
                 attempt = job.attempt_of(instance_id)
-                assert attempt is not None
+                assert attempt is not None, "a stop order is written only for an instance on record"
                 order = StopOrder(job_id=job.job_id, attempt=attempt.number, reason=reason, terminate_at=terminate_at, hand_over=hand_over)
-                self.objects.put(self.data_bucket, keys.stop_key(attempt.writer), wire.dump(order))
+                self.objects.put(self.data_bucket, keys.stop_key(attempt.writer_of(instance_id)), wire.dump(order))
                 return StopWritten(instance_id)
             case Terminate(instance_id=instance_id):
                 state = self.fleet.terminate(instance_id)

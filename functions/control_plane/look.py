@@ -13,7 +13,7 @@ from typing import TypeVar
 from control_plane.core import placement
 from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
-from control_plane.core.records import Attempt
+from control_plane.core.records import Attempt, Instance
 from control_plane.core.state import Job
 from control_plane.ports import Fleet, HoldStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
@@ -46,9 +46,10 @@ class Watcher:
         markers: dict[str, MarkerSight | None] = {}
         # In tuples, for "there is none" and "could not be read" are two answers.
         for attempt in still_open:
-            beat = _known("heartbeat", partial(self._heartbeat_read, job, attempt))
-            if beat is not None:
-                heartbeats[attempt.instance_id] = beat[0]
+            for instance in attempt.instances:
+                beat = _known("heartbeat", partial(self._heartbeat_read, job, attempt, instance))
+                if beat is not None:
+                    heartbeats[instance.instance_id] = beat[0]
         for attempt in still_open:
             read = _known("marker", partial(self._marker_read, job, attempt))
             if read is not None:
@@ -84,11 +85,11 @@ class Watcher:
         hold = self.holds.current()
         return (hold.reason if hold is not None and hold.holds_at(now) else None,)
 
-    def _heartbeat_read(self, job: Job, attempt: Attempt) -> tuple[Heartbeat | None]:
-        return (self._heartbeat(job, attempt),)
+    def _heartbeat_read(self, job: Job, attempt: Attempt, instance: Instance) -> tuple[Heartbeat | None]:
+        return (self._heartbeat(job, attempt, instance),)
 
-    def _heartbeat(self, job: Job, attempt: Attempt) -> Heartbeat | None:
-        key = keys.heartbeat_key(job.job_id, attempt.writer)
+    def _heartbeat(self, job: Job, attempt: Attempt, instance: Instance) -> Heartbeat | None:
+        key = keys.heartbeat_key(job.job_id, attempt.writer_of(instance.instance_id))
         found = self.objects.get(self.outputs_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES)
         if found is None:
             return None
@@ -97,7 +98,7 @@ class Watcher:
         except wire.UnreadableDocument as error:
             logger.warning("heartbeat refused", extra={"key": key, "problem": str(error)})
             return None
-        ours = (heartbeat.job_id, heartbeat.attempt, heartbeat.instance_id) == (job.job_id, attempt.number, attempt.instance_id)
+        ours = (heartbeat.job_id, heartbeat.attempt, heartbeat.instance_id) == (job.job_id, attempt.number, instance.instance_id)
         return heartbeat if ours else None
 
     def _marker_read(self, job: Job, attempt: Attempt) -> tuple[MarkerSight | None]:
@@ -129,9 +130,8 @@ def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[
     return any(
         attempt.serves
         and not placement.may_return(job, attempt)
-        and attempt.instance_id in alive
         and markers.get(attempt.instance_id) is None
-        and ((beat := heartbeats.get(attempt.instance_id)) is None or beat.notice is None)
+        and all(one.instance_id in alive and ((beat := heartbeats.get(one.instance_id)) is None or beat.notice is None) for one in attempt.instances)
         for attempt in job.attempts
     )
 

@@ -6,7 +6,7 @@ from control_plane.core import attempts
 from control_plane.core.events import Rules
 from control_plane.core.records import Attempt
 from control_plane.core.state import Job
-from jobspec.ticket import Handover, Ticket
+from jobspec.ticket import Gang, Handover, Ticket
 
 #: Beyond its notice, what an interrupted predecessor may need for the upload that is under way.
 HANDOVER_MARGIN_S = 30.0
@@ -23,19 +23,33 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
         name=job.name,
         attempt=attempt.number,
         instance_id=instance_id,
-        writer=attempt.writer,
+        writer=attempt.writer_of(instance_id),
         manifest=job.manifest,
         data_bucket=data_bucket,
         outputs_bucket=outputs_bucket,
         deadline_at=attempt.plan.deadline_at,
         earlier_writers=tuple(a.writer for a in earlier),
         handovers=tuple(Handover(writer=a.writer, until=_over_at(a, attempt, rules)) for a in earlier if a.is_open and (a.leaves or a.serves)),
+        gang=_gang_of(attempt, instance_id),
         heartbeat_s=heartbeat_s,
         issued_at=now,
     )
 
 
+def _gang_of(attempt: Attempt, instance_id: str) -> Gang | None:
+    """Whom the instance trains with; None for one that trains alone."""
+    if not attempt.others:
+        return None
+    return Gang(
+        size=len(attempt.instances),
+        rank=[one.instance_id for one in attempt.instances].index(instance_id),
+        leader_address=attempt.address,
+        members=tuple(attempt.writer_of(one.instance_id) for one in attempt.instances),
+        addresses=tuple(one.address for one in attempt.instances),
+    )
+
+
 def _over_at(before: Attempt, attempt: Attempt, rules: Rules) -> datetime:
     """When the predecessor must have saved: after its notice, or, where it still works, after the last moment to relieve it."""
-    last = before.warned_at or before.relieved_at or attempts.relief_due(attempt, rules)
+    last = before.leaves_at or attempts.relief_due(attempt, rules)
     return last + timedelta(seconds=rules.notice_s + HANDOVER_MARGIN_S)

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
 from jobspec.heartbeat import GpuUse
+from jobspec.manifest import MAX_NODES
 
 State = Literal["ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -28,7 +29,9 @@ class ProblemLine(Document):
 class AttemptStatus(Document):
     number: int
     market: Literal["spot", "on-demand"]
+    #: Of several instances that train together, the one that leads; ``others`` are the rest, in order of rank.
     instance_id: InstanceId | None = None
+    others: Annotated[tuple[InstanceId, ...], Field(max_length=MAX_NODES - 1)] = ()
     instance_type: str | None = None
     zone: str | None = None
     launched_at: UtcTime | None = None
@@ -39,12 +42,12 @@ class AttemptStatus(Document):
     ended_by: Literal["ec2", "dropforge", "instance", "unknown"] | None = None
     first_step: Step | None = None
     last_step: Step | None = None
-    #: Use over the last window of training; empty where the driver told nothing.
+    #: Use over the last window of training, on the instance that leads; empty where the driver told nothing.
     gpus: Annotated[tuple[GpuUse, ...], Field(max_length=64)] = ()
-    #: How many of them are idle now, as ``limits.idle_gpu`` has it.
+    #: How many GPUs of all its instances are idle now, as ``limits.idle_gpu`` has it.
     idle_gpus: Annotated[int, Field(ge=0)] = 0
     runtime_s: Finite = 0.0
-    #: The price that was last seen; ``cost_usd`` counts each price for the time that it was in force.
+    #: The price of one instance that was last seen; ``cost_usd`` is of all, and counts each price for the time that it was in force.
     usd_per_h: Usd = 0.0
     cost_usd: Usd = 0.0
     #: Seconds of this attempt's training that its successor did again.

@@ -417,7 +417,7 @@ def _without_ends(old: Callable[..., Any]) -> Callable[..., Any]:
 @mutant("a warned instance is terminated at once")
 def _terminated_at_the_warning(patch: Patch) -> None:
     old = attempts.why_terminate
-    patch.set(attempts, "why_terminate", lambda job, attempt, look, now: "it was warned" if attempt.warned_at is not None else old(job, attempt, look, now))
+    patch.set(attempts, "why_terminate", lambda job, attempt, one, look, now: "it was warned" if one.warned_at is not None else old(job, attempt, one, look, now))
 
 
 @mutant("spot is asked for beside a spot instance that works")
@@ -436,8 +436,8 @@ def _two_spot_instances(patch: Patch) -> None:
 def _relieved_for_ever(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
-        return "" if attempt.relieved_at is not None and not job.ended else old(job, attempt, look, now)
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        return "" if attempt.relieved_at is not None and not job.ended else old(job, attempt, one, look, now)
 
     patch.set(attempts, "why_terminate", why)
 
@@ -446,9 +446,9 @@ def _relieved_for_ever(patch: Patch) -> None:
 def _ended_for_its_replacement(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         newer = any(other.serves and other.number > attempt.number for other in job.attempts)
-        return "spot is there" if attempt.serves and newer else old(job, attempt, look, now)
+        return "spot is there" if attempt.serves and newer else old(job, attempt, one, look, now)
 
     patch.set(attempts, "why_terminate", why)
 
@@ -463,8 +463,8 @@ def _hand_over_ends_the_job(patch: Patch) -> None:
 def _silence_is_patience(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
-        found = old(job, attempt, look, now)
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        found = old(job, attempt, one, look, now)
         return "" if "heartbeat" in found else found
 
     patch.set(attempts, "why_terminate", why)
@@ -474,9 +474,9 @@ def _silence_is_patience(patch: Patch) -> None:
 def _impatience_with_a_boot(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
-        late = attempt.heartbeat_seen_at is None and now - attempt.launched_at >= timedelta(seconds=30)
-        return "no heartbeat since its launch" if late else old(job, attempt, look, now)
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        late = one.heartbeat_seen_at is None and now - attempt.launched_at >= timedelta(seconds=30)
+        return "no heartbeat since its launch" if late else old(job, attempt, one, look, now)
 
     patch.set(attempts, "why_terminate", why)
 
@@ -485,9 +485,9 @@ def _impatience_with_a_boot(patch: Patch) -> None:
 def _stopped_is_fine(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
-        sights = tuple(s for s in look.instances or () if s.instance_id == attempt.instance_id and s.state in ("stopping", "stopped"))
-        return "" if sights else old(job, attempt, look, now)
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        sights = tuple(s for s in look.instances or () if s.instance_id == one.instance_id and s.state in ("stopping", "stopped"))
+        return "" if sights else old(job, attempt, one, look, now)
 
     patch.set(attempts, "why_terminate", why)
 
@@ -496,9 +496,9 @@ def _stopped_is_fine(patch: Patch) -> None:
 def _stopped_under_notice_is_fine(patch: Patch) -> None:
     old = attempts.why_terminate
 
-    def why(job: Job, attempt: Any, look: Any, now: Any) -> str:
-        found = old(job, attempt, look, now)
-        return found if attempt.warned_at is None or "stopped" not in found else old(job, attempt, replace(look, instances=()), now)
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        found = old(job, attempt, one, look, now)
+        return found if one.warned_at is None or "stopped" not in found else old(job, attempt, one, replace(look, instances=()), now)
 
     patch.set(attempts, "why_terminate", why)
 
@@ -551,8 +551,8 @@ def _not_found_is_terminated(patch: Patch) -> None:
 def _ticket_before_it_is_written(patch: Patch) -> None:
     old = launching.started
 
-    def started(job: Job, plan: Any, instance: Any, now: Any) -> Job:
-        changed = old(job, plan, instance, now)
+    def started(job: Job, plan: Any, instances: Any, now: Any) -> Job:
+        changed = old(job, plan, instances, now)
         return changed.model_copy(update={"attempts": (*changed.attempts[:-1], changed.attempts[-1].model_copy(update={"ticket_at": now}))})
 
     patch.set(launching, "started", started)

@@ -84,7 +84,7 @@ class DynamoStore:
         mine = {":mine": {"S": job.job_id}}
         # Pointers and turns are written when they change, not with each of a hundred saves.
         before = self._before(job)
-        new = [a.instance_id for a in job.attempts if before.attempt_of(a.instance_id) is None]
+        new = [i.instance_id for a in job.attempts for i in a.instances if before.attempt_of(i.instance_id) is None]
         pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
         turn = [] if before.occupies is job.occupies else [self._turn(job)]
         # A settled job is saved for the last time: every instance is gone, so its cost is what it will ever be.
@@ -262,7 +262,7 @@ def _item_of(job: Job) -> Item:
         "version": {"N": str(job.version)},
         "state": {"S": job.state.value},
         "name": {"S": job.name},
-        "instances": {"L": [{"S": a.instance_id} for a in job.attempts]},
+        "instances": {"L": [{"S": i.instance_id} for a in job.attempts for i in a.instances]},
         "occupies": {"BOOL": job.occupies},
     }
     if not job.settled:

@@ -57,10 +57,9 @@ class Ec2Fleet:
             return refused(plan, [PoolError(_code(error), error.response["Error"].get("Message", ""), plan.pools)])
         except _LOST as error:
             raise OutcomeUnknown(f"CreateFleet for attempt {plan.attempt}: {error}") from error
-        started = [(entry, instance_id) for entry in answer.get("Instances", []) for instance_id in entry.get("InstanceIds", [])]
-        if not started:
+        if not any(entry.get("InstanceIds") for entry in answer.get("Instances", [])):
             return refused(plan, [_pool_error(plan, entry) for entry in answer.get("Errors", [])])
-        return LaunchSucceeded(plan, tuple(self._launched(plan, entry, instance_id) for entry, instance_id in started))
+        return LaunchSucceeded(plan, tuple(launched for entry in answer["Instances"] for launched in self._launched(plan, entry)))
 
     def instances(self, job_id: str | None = None) -> tuple[InstanceSight, ...]:
         filters = [{"Name": f"tag:{tag_keys.PROJECT}", "Values": [self._project]}]
@@ -102,11 +101,15 @@ class Ec2Fleet:
         )
         return tuple(PriceChange(at=entry["Timestamp"], usd_per_h=float(entry["SpotPrice"])) for page in pages for entry in page["SpotPriceHistory"])
 
-    def _launched(self, plan: LaunchPlan, entry: dict[str, Any], instance_id: str) -> LaunchedInstance:
+    def _launched(self, plan: LaunchPlan, entry: dict[str, Any]) -> list[LaunchedInstance]:
+        """The instances of one entry, which are of one pool and one price."""
+        if not entry.get("InstanceIds"):
+            return []
         pools = _pools_of(plan, entry)
         # EC2 names the pool. Should it ever name an unknown one, a guess at the price is better than an overlooked instance.
         pool = pools[0] if pools else plan.pools[0]
-        return LaunchedInstance(instance_id, pool, self._usd_per_h(plan.market, pool))
+        usd_per_h = self._usd_per_h(plan.market, pool)
+        return [LaunchedInstance(instance_id, pool, usd_per_h) for instance_id in entry["InstanceIds"]]
 
     def _usd_per_h(self, market: Market, pool: Pool) -> float:
         """The pool's price now. A launch must not be lost over its price: where none is to be had, on-demand is the upper bound."""
@@ -126,7 +129,7 @@ def fleet_request(plan: LaunchPlan, tags: dict[str, str]) -> dict[str, Any]:
     request: dict[str, Any] = {
         "Type": "instant",
         "ClientToken": plan.client_token,
-        "TargetCapacitySpecification": {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": plan.market.value},
+        "TargetCapacitySpecification": {"TotalTargetCapacity": plan.nodes, "DefaultTargetCapacityType": plan.market.value},
         "LaunchTemplateConfigs": [
             {
                 "LaunchTemplateSpecification": {"LaunchTemplateId": plan.template_id, "Version": plan.template_version},
@@ -136,10 +139,12 @@ def fleet_request(plan: LaunchPlan, tags: dict[str, str]) -> dict[str, Any]:
         # Tags at birth: an instance that lives untagged for a second can be missed by the sweep for strays.
         "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
     }
+    # All or none, and side by side; the options are each market's own, and ``instant`` fleets alone know them (CreateFleet's reference).
+    together = {"MinTargetCapacity": plan.nodes, "SingleInstanceType": True, "SingleAvailabilityZone": True} if plan.nodes > 1 else {}
     # Named, because the default is lowest-price for spot too, which picks the pools that are interrupted most.
     if plan.market is Market.SPOT:
-        return request | {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
-    return request | {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
+        return request | {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"} | together}
+    return request | {"OnDemandOptions": {"AllocationStrategy": "lowest-price"} | together}
 
 
 def _code(error: ClientError) -> str:
@@ -193,4 +198,5 @@ def _sight(instance: dict[str, Any]) -> InstanceSight:
         zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
         lifecycle=instance.get("InstanceLifecycle", Market.ON_DEMAND.value),
         state_reason=instance.get("StateReason", {}).get("Code", ""),
+        address=instance.get("PrivateIpAddress", ""),
     )

@@ -5,9 +5,9 @@ from typing import Any
 
 from control_plane.core import ledger
 from control_plane.core.closing import owe
-from control_plane.core.events import Looked, MarkerSight, Rules
+from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.failures import SPOT_INTERRUPTED
-from control_plane.core.records import Attempt, AttemptEnd, EndedBy, PriceChange, TrainedFrom
+from control_plane.core.records import Attempt, AttemptEnd, EndedBy, Instance, PriceChange, TrainedFrom
 from control_plane.core.state import Job, NoticeKind
 from jobspec.heartbeat import Phase
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
@@ -25,16 +25,22 @@ MAX_PRICE_CHANGES = 500
 
 
 def noted(job: Job, instance_id: str, **facts: Any) -> Job:
-    """The attempt with those times set, where they were not; unchanged for an instance that is not the job's."""
-    attempt = job.attempt_of(instance_id)
-    news = {key: value for key, value in facts.items() if attempt is not None and getattr(attempt, key) is None}
-    return job.with_attempt(attempt.model_copy(update=news)) if attempt is not None and news else job
+    """The job with those times of the instance set, where they were not; unchanged for one that is not the job's."""
+    found = job.found(instance_id)
+    if found is None:
+        return job
+    attempt, instance = found
+    news = {key: value for key, value in facts.items() if getattr(instance, key) is None}
+    return job.with_attempt(attempt.with_instance(instance_id, news)) if news else job
 
 
 def warned(job: Job, instance_id: str, now: datetime) -> Job:
     """Notes a spot warning, and owes the word of it. A late warning for a concluded attempt is nothing new."""
-    attempt = job.attempt_of(instance_id)
-    if attempt is None or attempt.warned_at is not None or attempt.gone_at is not None or not attempt.is_open or job.ended:
+    found = job.found(instance_id)
+    if found is None:
+        return job
+    attempt, instance = found
+    if instance.warned_at is not None or instance.gone_at is not None or not attempt.is_open or job.ended:
         return job
     return owe(noted(job, instance_id, warned_at=now), NoticeKind.INTERRUPTED, now, attempt=attempt.number)
 
@@ -48,20 +54,25 @@ def absorbed(job: Job, look: Looked, now: datetime) -> Job:
     """Takes in what a look showed of the instances and their heartbeats."""
     shown = {sight.instance_id: sight for sight in look.instances or ()}
     for attempt in job.attempts:
-        sight = shown.get(attempt.instance_id)
-        if sight is not None:
-            job = state_seen(job, attempt.instance_id, sight.state, now)
-            facts: dict[str, Any] = {"missing_since": None, "state_reason": sight.state_reason or attempt.state_reason}
-            current = job.attempt_of(attempt.instance_id)
-            assert current is not None
-            job = job.with_attempt(current.model_copy(update=facts))
-        elif look.instances is not None and attempt.gone_at is None:
-            since = attempt.missing_since or now
-            gone = {"gone_at": now} if now - since >= MISSING_FOR else {}
-            job = job.with_attempt(attempt.model_copy(update={"missing_since": since, **gone}))
-        job = _heard(job, attempt.instance_id, look, now)
+        for instance in attempt.instances:
+            job = _seen(job, attempt.number, instance, shown.get(instance.instance_id), look, now)
+            job = _heard(job, instance.instance_id, look, now)
         job = _priced(job, attempt.instance_id, look, now)
     return job
+
+
+def _seen(job: Job, number: int, instance: Instance, sight: InstanceSight | None, look: Looked, now: datetime) -> Job:
+    facts: dict[str, Any] = {}
+    if sight is not None:
+        job = state_seen(job, instance.instance_id, sight.state, now)
+        facts = {"missing_since": None, "state_reason": sight.state_reason or instance.state_reason}
+    elif look.instances is not None and instance.gone_at is None:
+        since = instance.missing_since or now
+        facts = {"missing_since": since} | ({"gone_at": now} if now - since >= MISSING_FOR else {})
+    attempt = next(one for one in job.attempts if one.number == number)
+    if sight is not None and attempt.others and sight.address:
+        facts["address"] = sight.address
+    return job.with_attempt(attempt.with_instance(instance.instance_id, facts)) if facts else job
 
 
 def _priced(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
@@ -80,13 +91,16 @@ def _priced(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
 
 
 def _heard(job: Job, instance_id: str, look: Looked, now: datetime) -> Job:
-    attempt, heartbeat = job.attempt_of(instance_id), look.heartbeats.get(instance_id)
-    if attempt is None or heartbeat is None or (attempt.heartbeat is not None and heartbeat.seq <= attempt.heartbeat.seq):
+    found, heartbeat = job.found(instance_id), look.heartbeats.get(instance_id)
+    if found is None or heartbeat is None:
+        return job
+    attempt, instance = found
+    if instance.heartbeat is not None and heartbeat.seq <= instance.heartbeat.seq:
         return job
     facts: dict[str, Any] = {"heartbeat": heartbeat, "heartbeat_seen_at": now}
-    if attempt.trained_from is None and heartbeat.phase is Phase.TRAINING:
+    if instance_id == attempt.instance_id and attempt.trained_from is None and heartbeat.phase is Phase.TRAINING:
         facts["trained_from"] = TrainedFrom(at=heartbeat.at, step=heartbeat.step, seen_at=now)
-    job = job.with_attempt(attempt.model_copy(update=facts))
+    job = job.with_attempt(attempt.with_instance(instance_id, facts))
     if heartbeat.notice is not None:
         # The agent polls IMDS: its word arrives even where EventBridge's is lost.
         job = warned(job, instance_id, now) if heartbeat.notice.kind == "interruption" else noted(job, instance_id, rebalance_at=now)
@@ -107,10 +121,24 @@ def closed_by_refusal(job: Job, attempt: Attempt, sight: MarkerSight) -> Job:
     return job.with_attempt(attempt.model_copy(update={"end": AttemptEnd.FAILED, "end_reason": reason[:500], "ended_by": "instance"}))
 
 
-def concluded(job: Job, look: Looked, now: datetime) -> Job:
-    """Concludes the attempts whose instance is gone, once this look has searched for their marker and found none."""
+def may_begin(attempt: Attempt) -> bool:
+    """It may be given its tickets: every instance of a gang must be known by its address, and none be lost."""
+    return not attempt.others or (attempt.broken_at is None and all(one.address for one in attempt.instances))
+
+
+def broken(job: Job, now: datetime) -> Job:
+    """Notes which gangs have lost an instance, or are about to: none of them can go on, and the others are to save what they can."""
     for attempt in job.attempts:
-        if attempt.gone_at is None or attempt.instance_id not in look.markers:
+        lost = [one for one in attempt.instances if one.warned_at is not None or one.terminate_at is not None or one.gone_at is not None]
+        if attempt.others and lost and attempt.is_open and attempt.broken_at is None and attempt.over_at is None:
+            job = job.with_attempt(attempt.model_copy(update={"broken_at": now}))
+    return job
+
+
+def concluded(job: Job, look: Looked, now: datetime) -> Job:
+    """Concludes the attempts whose instances are gone, once this look has searched for their marker and found none."""
+    for attempt in job.attempts:
+        if attempt.over_at is None or attempt.instance_id not in look.markers:
             continue
         sight = look.markers[attempt.instance_id]
         if attempt.is_open and (sight is None or sight.marker is None):
@@ -124,21 +152,30 @@ def concluded(job: Job, look: Looked, now: datetime) -> Job:
 
 def _how_it_ended(job: Job, attempt: Attempt) -> tuple[AttemptEnd, str]:
     handed_over = attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER
-    if attempt.warned_at is not None or attempt.state_reason in SPOT_INTERRUPTED or (handed_over and attempt.relieved_at is None):
-        return AttemptEnd.INTERRUPTED, "spot capacity was taken back" + ("; handed over" if handed_over else "")
+    saved = "; handed over" if handed_over else ""
+    taken = any(one.warned_at is not None or one.state_reason in SPOT_INTERRUPTED for one in attempt.instances)
+    if taken or (handed_over and attempt.relieved_at is None and attempt.broken_at is None):
+        return AttemptEnd.INTERRUPTED, f"spot capacity was taken back{saved}"
     if job.ending is not None:
         return AttemptEnd.STOPPED, job.ending.reason
     if attempt.relieved_at is not None:
         return AttemptEnd.RELIEVED, "it handed over to a cheaper instance" if handed_over else "relieved by a cheaper instance, it ended without a word"
+    if attempt.others:
+        return AttemptEnd.DIED, f"{_first_gone(attempt).instance_id}, one of its {len(attempt.instances)} instances, was lost{saved}"
     if attempt.heartbeat is None:
         return AttemptEnd.DIED, f"{FailureCode.NO_HEARTBEAT}: it was never heard of"
     return AttemptEnd.DIED, f"it ended without a word at step {attempt.heartbeat.step}"
 
 
 def _who_ended(attempt: Attempt) -> EndedBy:
-    if attempt.state_reason in SPOT_INTERRUPTED or (attempt.warned_at is not None and attempt.terminate_at is None):
+    if any(one.is_taken for one in attempt.instances):
         return "ec2"
-    return "dropforge" if attempt.terminate_at is not None else "unknown"
+    return "dropforge" if _first_gone(attempt).terminate_at is not None else "unknown"
+
+
+def _first_gone(attempt: Attempt) -> Instance:
+    """The instance whose loss ended the attempt."""
+    return min((one for one in attempt.instances if one.gone_at is not None), key=lambda one: (one.gone_at, one.instance_id))
 
 
 def relief_due(replacement: Attempt, rules: Rules) -> datetime:
@@ -146,9 +183,9 @@ def relief_due(replacement: Attempt, rules: Rules) -> datetime:
     return replacement.launched_at + timedelta(seconds=rules.boot_s)
 
 
-def relief_over(relieved_at: datetime, rules: Rules) -> datetime:
+def leave_over(told_at: datetime, rules: Rules) -> datetime:
     """When an instance that was told to hand over is ended, whether it did or not."""
-    return relieved_at + timedelta(seconds=rules.notice_s) + WARNED_GRACE
+    return told_at + timedelta(seconds=rules.notice_s) + WARNED_GRACE
 
 
 def relieved(job: Job, look: Looked, now: datetime) -> Job:
@@ -177,28 +214,41 @@ def fruitless_in_a_row(job: Job) -> int:
     return count
 
 
-def why_terminate(job: Job, attempt: Attempt, look: Looked, now: datetime) -> str:
-    """Why this live instance must end now, or an empty text. Repeated at each look until EC2 shows it gone."""
-    if any(sight.instance_id == attempt.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
+def why_terminate(job: Job, attempt: Attempt, instance: Instance, look: Looked, now: datetime) -> str:
+    """Why this live instance of the attempt must end now, or an empty text. Repeated at each look until EC2 shows it gone."""
+    if any(sight.instance_id == instance.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
         return "it was stopped, which keeps its volume billed"
-    if attempt.warned_at is not None:
+    if instance.warned_at is not None:
         # It is to die anyway, and in its first hour it is free only if EC2 ends it (aws.md, "Billing").
-        overdue = attempt.warned_at + timedelta(seconds=look.rules.notice_s) + WARNED_GRACE
+        overdue = instance.warned_at + timedelta(seconds=look.rules.notice_s) + WARNED_GRACE
         return "its spot notice is over and EC2 has not ended it" if now >= overdue else ""
     if job.ended:
         return f"the job is over: {job.reason}"
-    if attempt.relieved_at is not None and attempt.end is None:
+    if attempt.end is None and attempt.relieved_at is not None:
         if attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER:
             return "it has handed over to its replacement"
-        if now >= relief_over(attempt.relieved_at, look.rules):
+        if now >= leave_over(attempt.relieved_at, look.rules):
             return "it was to hand over to its replacement, and its time for it is over"
     if attempt.end is not None:
         return f"the attempt is over: {attempt.end_reason}"
+    if attempt.broken_at is not None and (why := _why_not_wait(attempt, instance, attempt.broken_at, look.rules, now)):
+        return f"an instance of its gang was lost, and {why}"
     if now >= attempt.plan.deadline_at + DEADLINE_GRACE:
         return "its deadline is past"
-    if attempt.instance_id not in look.heartbeats:
+    if instance.instance_id not in look.heartbeats:
         # Not to hear is not the same as silence: while S3 does not answer us, the instance may well go on writing.
         return ""
-    if attempt.heartbeat_seen_at is None:
+    if instance.heartbeat_seen_at is None:
         return "no heartbeat since its launch" if now - attempt.launched_at >= timedelta(seconds=look.rules.boot_s) else ""
-    return "its heartbeat stopped" if now - attempt.heartbeat_seen_at >= timedelta(seconds=look.rules.stale_s) else ""
+    return "its heartbeat stopped" if now - instance.heartbeat_seen_at >= timedelta(seconds=look.rules.stale_s) else ""
+
+
+def _why_not_wait(attempt: Attempt, instance: Instance, broken_at: datetime, rules: Rules, now: datetime) -> str:
+    """Why the rest of a gang has nothing left to save; empty while its leader may still be saving."""
+    if attempt.gone_at is not None or attempt.terminate_at is not None:
+        return "its leader cannot save"
+    if attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER:
+        return "its leader has handed over"
+    if attempt.ticket_at is None or instance.ticket_at is None:
+        return "it had not begun"
+    return "its time to hand over is over" if now >= leave_over(broken_at, rules) else ""

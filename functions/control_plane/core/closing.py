@@ -66,7 +66,7 @@ def _is_due(job: Job, notice: Notice, now: datetime) -> bool:
     if notice.published_at is not None or notice.claimed_at is not None:
         return False
     if notice.kind is NoticeKind.END and now - notice.owed_at < END_NOTICE_WAITS:
-        return all(a.gone_at is not None or a.terminate_at is not None or a.warned_at is not None for a in job.attempts)
+        return all(one.gone_at is not None or one.terminate_at is not None or one.warned_at is not None for a in job.attempts for one in a.instances)
     return True
 
 
@@ -82,6 +82,6 @@ def is_clear(job: Job) -> bool:
         job.ended
         and not job.settled
         and job.plan is None
-        and all(attempt.gone_at is not None for attempt in job.attempts)
+        and all(attempt.over_at is not None for attempt in job.attempts)
         and all(notice.published_at is not None for notice in job.notices)
     )

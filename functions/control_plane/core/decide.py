@@ -36,6 +36,7 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.history import history_of
+from control_plane.core.records import Attempt, Instance
 from control_plane.core.state import QUEUED, Ending, Job, JobState, NoticeKind, WaitKind, moved
 from jobspec.heartbeat import Phase
 from jobspec.manifest import Limits
@@ -102,7 +103,7 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     job, adopted = launching.adopted(job, look, now)
     if not job.ended:
         job = _read_markers(job, look, now)
-    job = attempts.concluded(job, look, now)
+    job = attempts.concluded(attempts.broken(job, now), look, now)
     if not job.ended:
         job = _ended_by_order(job, look, now)
     if not job.ended:
@@ -122,19 +123,30 @@ def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
     if job.plan is not None and not job.ended:
         actions.append(CallLaunch(job.plan))
     for attempt in job.attempts:
-        if attempt.gone_at is not None:
-            continue
-        why = attempts.why_terminate(job, attempt, look, now)
-        if why:
-            actions.append(Terminate(attempt.instance_id, why))
-        elif attempt.is_open and attempt.ticket_at is None:
-            actions.append(WriteTicket(attempt.instance_id))
-        elif attempt.is_open and attempt.stop_written_at is None and job.ending is not None:
-            actions.append(WriteStop(attempt.instance_id, job.ending.reason, job.ending.terminate_at))
-        elif attempt.is_open and attempt.stop_written_at is None and attempt.relieved_at is not None:
-            over_at = attempts.relief_over(attempt.relieved_at, look.rules)
-            actions.append(WriteStop(attempt.instance_id, "a cheaper instance takes over", over_at, hand_over=True))
+        for instance in attempt.instances:
+            if instance.gone_at is not None:
+                continue
+            why = attempts.why_terminate(job, attempt, instance, look, now)
+            if why:
+                actions.append(Terminate(instance.instance_id, why))
+            elif attempt.is_open and instance.ticket_at is None:
+                actions += [WriteTicket(instance.instance_id)] if attempts.may_begin(attempt) else []
+            elif attempt.is_open and instance.stop_written_at is None:
+                actions += _stop_orders(job, attempt, instance, look)
     return actions
+
+
+def _stop_orders(job: Job, attempt: Attempt, instance: Instance, look: Looked) -> list[Action]:
+    """The order to save that the instance is owed, if any."""
+    if job.ending is not None:
+        return [WriteStop(instance.instance_id, job.ending.reason, job.ending.terminate_at)]
+    if attempt.relieved_at is not None:
+        over_at = attempts.leave_over(attempt.relieved_at, look.rules)
+        return [WriteStop(instance.instance_id, "a cheaper instance takes over", over_at, hand_over=True)]
+    if attempt.broken_at is not None and instance.warned_at is None:
+        over_at = attempts.leave_over(attempt.broken_at, look.rules)
+        return [WriteStop(instance.instance_id, "another instance of its gang is lost", over_at, hand_over=True)]
+    return []
 
 
 # --- the steps of a look --------------------------------------------------------------------------------------------
@@ -170,7 +182,7 @@ def _ended_by_order(job: Job, look: Looked, now: datetime) -> Job:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
     if job.cancel_asked_at is not None:
         return end(job, JobState.CANCELLED, "the manifest was deleted", now)
-    if job.ending is not None and (now >= job.ending.terminate_at or all(a.gone_at is not None for a in job.open_attempts())):
+    if job.ending is not None and (now >= job.ending.terminate_at or all(a.over_at is not None for a in job.open_attempts())):
         return _end_as_ordered(job, now)
     return job
 
@@ -185,7 +197,7 @@ def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
     if job.ending is not None:
         return job
     limits, over = _limits(job), None
-    alive = [attempt for attempt in job.attempts if attempt.gone_at is None]
+    alive = [attempt for attempt in job.attempts if attempt.over_at is None]
     if ledger.projected_usd(job, now) >= limits.budget_usd:
         over = (JobState.STOPPED_BUDGET, f"budget_usd ({limits.budget_usd:g}) is used up", now + timedelta(seconds=STOP_LEAD_S))
     until = min((attempt.plan.deadline_at for attempt in alive), default=placement.stop_at(job, now))
@@ -203,7 +215,7 @@ def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
 
 def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     """Plans the next instance when the job has none, or only warned ones."""
-    if job.plan is not None or any(not attempt.leaves and (attempt.is_open or attempt.gone_at is None) for attempt in job.attempts):
+    if job.plan is not None or any(not attempt.leaves and (attempt.is_open or attempt.over_at is None) for attempt in job.attempts):
         return job
     limits = _limits(job)
     if len(job.attempts) >= limits.max_attempts:
@@ -235,7 +247,7 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
 
 def _with_return(job: Job, look: Looked, now: datetime) -> Job:
     """Plans a spot instance beside an on-demand instance that trains, where spot pays. The one that works is left alone until it is ready."""
-    alive = [attempt for attempt in job.attempts if attempt.is_open or attempt.gone_at is None]
+    alive = [attempt for attempt in job.attempts if attempt.is_open or attempt.over_at is None]
     if job.plan is not None or len(alive) != 1 or look.offers is None or look.hold is not None or not alive[0].serves:
         return job
     (working,) = alive

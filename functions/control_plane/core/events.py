@@ -26,6 +26,8 @@ class InstanceSight:
     lifecycle: str = "on-demand"
     #: EC2's StateReason code, such as Server.SpotInstanceTermination.
     state_reason: str = ""
+    #: Its private IPv4 address; EC2 shows none of an instance that has ended.
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class LaunchedInstance:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSucceeded:
-    """``instances`` holds one, normally; whatever is beyond the first is ended at once."""
+    """``instances`` holds as many as were asked for, normally; whatever is beyond them is ended at once, and so are too few."""
 
     plan: LaunchPlan
     instances: tuple[LaunchedInstance, ...]

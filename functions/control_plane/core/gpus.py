@@ -14,9 +14,9 @@ from jobspec.units import duration_text
 
 
 def in_use(attempt: Attempt) -> tuple[GpuUse, ...]:
-    """What was last heard of the GPUs of an instance that trains; empty for every other."""
-    beat = attempt.heartbeat
-    return beat.gpus if beat is not None and beat.phase is Phase.TRAINING and attempt.serves else ()
+    """What was last heard of the GPUs of its instances that train; empty for every other."""
+    beats = [one.heartbeat for one in attempt.instances if one.heartbeat is not None and one.heartbeat.phase is Phase.TRAINING]
+    return tuple(gpu for beat in beats for gpu in beat.gpus) if attempt.serves else ()
 
 
 def idle(job: Job, attempt: Attempt) -> tuple[GpuUse, ...]:

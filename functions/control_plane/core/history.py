@@ -112,16 +112,14 @@ def _return_delay_s(job: Job) -> float:
 
 
 def _lost_at(attempt: Attempt) -> datetime | None:
-    if attempt.warned_at is not None:
-        return attempt.warned_at
-    return attempt.gone_at if attempt.end is AttemptEnd.INTERRUPTED else None
+    return attempt.first_warned_at or (attempt.over_at if attempt.end is AttemptEnd.INTERRUPTED else None)
 
 
 def _record(attempts: list[Attempt], now: datetime) -> Record:
     record, since = Record(), None
     for attempt in attempts:
         lost_at = _lost_at(attempt)
-        until = lost_at or attempt.gone_at or now
+        until = lost_at or attempt.over_at or now
         if since is not None:
             record = watched(record, max(0.0, (attempt.launched_at - since).total_seconds()), up=False)
         record = watched(record, max(0.0, (until - attempt.launched_at).total_seconds()), up=True, lost=lost_at is not None)

@@ -1,5 +1,6 @@
 """What a launch call's answer leads to: an attempt, a wait, or the end of the job. Each class of refusal has its own answer."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -8,7 +9,7 @@ from control_plane.core.actions import Action, LookAgain, Terminate, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRefused, LaunchSucceeded, Looked
 from control_plane.core.failures import RefusalKind
-from control_plane.core.records import Attempt, LaunchPlan, Market, Pool
+from control_plane.core.records import Attempt, Instance, LaunchPlan, Market, Pool
 from control_plane.core.state import QUEUED, Job, JobState, NoticeKind, PoolFailure, Wait, WaitKind, moved
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
@@ -22,37 +23,49 @@ MAX_POOL_FAILURES = 100
 
 
 def launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, list[Action]]:
-    """The first instance becomes the attempt; an instance too many, or one that comes too late, is ended at once."""
-    actions: list[Action] = []
-    for instance in event.instances:
-        if job.attempt_of(instance.instance_id) is not None:
-            continue
-        expected = job.plan is not None and job.plan.client_token == event.plan.client_token
-        if not expected:
-            actions.append(Terminate(instance.instance_id, "started by a launch call that is not the job's any more"))
-            continue
-        job = started(job, event.plan, instance, now)
-        if job.ended or job.ending is not None:
-            actions.append(Terminate(instance.instance_id, f"the job is over: {job.reason}"))
-            continue
-        job = moved(
-            job,
-            JobState.LAUNCHED,
-            f"attempt {event.plan.attempt}: {instance.instance_id} ({instance.pool.instance_type}, {instance.pool.zone}, {event.plan.market})",
-            now,
-        )
-        if event.plan.attempt > 1 and not works(job, but=instance.instance_id):
-            job = owe(job, NoticeKind.RELAUNCHED, now, attempt=event.plan.attempt)
-        actions.append(WriteTicket(instance.instance_id))
-    return job, actions
+    """What was started becomes the attempt, all of it or none; an instance too many, or one that comes too late, is ended at once."""
+    plan = event.plan
+    fresh = [one for one in event.instances if job.attempt_of(one.instance_id) is None]
+    if not fresh or job.plan is None or job.plan.client_token != plan.client_token:
+        return job, [Terminate(one.instance_id, "started by a launch call that is not the job's any more") for one in fresh]
+    # Of one pool, as was asked for: its instances are near each other, and cost the same.
+    gang = [one for one in fresh if _place(one) == _place(fresh[0])][: plan.nodes]
+    if len(gang) < plan.nodes:
+        return _too_few(job, plan, fresh, now)
+    beyond: list[Action] = [Terminate(one.instance_id, "started by a launch call that is not the job's any more") for one in fresh if one not in gang]
+    leader, members = gang[0], ", ".join(one.instance_id for one in gang)
+    job = started(job, plan, gang, now)
+    if job.ended or job.ending is not None:
+        return job, [*(Terminate(one.instance_id, f"the job is over: {job.reason}") for one in gang), *beyond]
+    job = moved(job, JobState.LAUNCHED, f"attempt {plan.attempt}: {members} ({leader.pool.instance_type}, {leader.pool.zone}, {plan.market})", now)
+    if plan.attempt > 1 and not works(job, but=leader.instance_id):
+        job = owe(job, NoticeKind.RELAUNCHED, now, attempt=plan.attempt)
+    # A gang's tickets name the addresses of all, which only another look shows.
+    begin: Action = WriteTicket(leader.instance_id) if plan.nodes == 1 else LookAgain()
+    return job, [begin, *beyond]
+
+
+def _place(instance: LaunchedInstance) -> tuple[str, str]:
+    return instance.pool.instance_type, instance.pool.zone
+
+
+def _too_few(job: Job, plan: LaunchPlan, started: list[LaunchedInstance], now: datetime) -> tuple[Job, list[Action]]:
+    """A part of a gang cannot train: what was started is ended, and the launch has failed as if its pool had had nothing."""
+    message = f"UnfulfillableCapacity: EC2 started {len(started)} of {plan.nodes} instances, or not all in one pool"
+    pools = tuple({_place(one): one.pool for one in started}.values())
+    job, then = refused(job, LaunchRefused(plan, RefusalKind.CAPACITY, message, pools), now)
+    return job, [*(Terminate(one.instance_id, "its gang was not started whole") for one in started), *then]
 
 
 def adopted(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
-    """Finds the instances of a launch call whose answer was lost: they carry the plan's client token as a tag."""
+    """Finds the instances of a launch call whose answer was lost: they carry the plan's client token as a tag.
+
+    A part of a gang proves nothing: EC2 may not show all of them yet. The call is repeated, and its answer names them.
+    """
     if job.plan is None or look.instances is None:
         return job, []
     found = instances_of_plan(job, job.plan, look.instances)
-    return launched(job, LaunchSucceeded(job.plan, found), now) if found else (job, [])
+    return launched(job, LaunchSucceeded(job.plan, found), now) if len(found) >= job.plan.nodes else (job, [])
 
 
 def refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[Action]]:
@@ -119,15 +132,17 @@ def _without_instance_since(wait: Wait | None, now: datetime) -> datetime:
 # --- what is put on record ------------------------------------------------------------------------------------------
 
 
-def started(job: Job, plan: LaunchPlan, instance: LaunchedInstance, now: datetime) -> Job:
-    """The job with the plan answered and the instance on record."""
-    price = GPU_INSTANCES[instance.pool.instance_type].on_demand_usd_per_h
+def started(job: Job, plan: LaunchPlan, instances: Sequence[LaunchedInstance], now: datetime) -> Job:
+    """The job with the plan answered and its instances on record, the first as their leader."""
+    leader, *others = instances
+    price = GPU_INSTANCES[leader.pool.instance_type].on_demand_usd_per_h
     attempt = Attempt(
         plan=plan,
-        instance_id=instance.instance_id,
-        instance_type=instance.pool.instance_type,
-        zone=instance.pool.zone,
-        usd_per_h=min(instance.usd_per_h, price) if plan.market is Market.SPOT else price,
+        instance_id=leader.instance_id,
+        others=tuple(Instance(instance_id=one.instance_id) for one in others),
+        instance_type=leader.pool.instance_type,
+        zone=leader.pool.zone,
+        usd_per_h=min(leader.usd_per_h, price) if plan.market is Market.SPOT else price,
         on_demand_usd_per_h=price,
         launched_at=now,
     )

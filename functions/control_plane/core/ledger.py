@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from control_plane.core.records import Attempt, Market
+from control_plane.core.records import Attempt, Instance, Market
 from control_plane.core.state import Job, NoticeKind
 from jobspec.instances import PRICES_AS_OF
 from jobspec.status import Receipt
@@ -32,31 +32,43 @@ def runtime_s(attempt: Attempt, now: datetime) -> float:
 
 
 def is_free(attempt: Attempt) -> bool:
-    """EC2 took the spot instance back within its first hour: that hour is not billed."""
+    """EC2 took it back within its first hour, whole: that hour is not billed."""
+    return all(_is_free(attempt, instance) for instance in attempt.instances)
+
+
+def _is_free(attempt: Attempt, instance: Instance) -> bool:
     return (
         attempt.market is Market.SPOT
         and attempt.ended_by == "ec2"
-        and attempt.gone_at is not None
-        and attempt.gone_at - attempt.launched_at < FREE_IF_INTERRUPTED_WITHIN
+        # Of a gang, EC2 may take one only; the others are ended by us, and billed.
+        and (instance.is_taken or not attempt.others)
+        and instance.gone_at is not None
+        and instance.gone_at - attempt.launched_at < FREE_IF_INTERRUPTED_WITHIN
     )
 
 
 def cost_usd(attempt: Attempt, now: datetime) -> float:
     """The attempt's estimated instance cost in dollars, the first-hour rule applied once EC2 has ended it."""
-    return 0.0 if is_free(attempt) else sum(_usd(piece) for piece in _pieces(attempt, now))
+    return sum(_usd(piece) for piece in _paid_pieces(attempt, now))
 
 
 def usd_per_h_now(attempt: Attempt) -> float:
-    """The price that was last seen."""
+    """The price of one of its instances that was last seen."""
     return attempt.price_changes[-1].usd_per_h if attempt.price_changes else attempt.usd_per_h
 
 
 Piece = tuple[datetime, datetime, float]
 
 
-def _pieces(attempt: Attempt, now: datetime) -> Iterator[Piece]:
-    """The attempt's time by the price in force: begin, end, dollars an hour. Changes are clipped to the attempt's time."""
-    end = max(attempt.launched_at, _end(attempt, now))
+def _paid_pieces(attempt: Attempt, now: datetime) -> Iterator[Piece]:
+    """Each instance's billed time by the price in force: begin, end, dollars an hour. Changes are clipped to the instance's time."""
+    for instance in attempt.instances:
+        if not _is_free(attempt, instance):
+            yield from _pieces(attempt, instance.gone_at or now)
+
+
+def _pieces(attempt: Attempt, until: datetime) -> Iterator[Piece]:
+    end = max(attempt.launched_at, until)
     steps = [(attempt.launched_at, attempt.usd_per_h)]
     steps += [(change.at, change.usd_per_h) for change in attempt.price_changes if attempt.launched_at < change.at < end]
     for (begin, usd_per_h), (until, _) in pairwise([*steps, (end, 0.0)]):
@@ -69,7 +81,7 @@ def _usd(piece: Piece) -> float:
 
 
 def _end(attempt: Attempt, now: datetime) -> datetime:
-    return attempt.gone_at or now
+    return attempt.over_at or now
 
 
 def price_is_due(attempt: Attempt, now: datetime) -> bool:
@@ -77,7 +89,7 @@ def price_is_due(attempt: Attempt, now: datetime) -> bool:
     if attempt.market is not Market.SPOT:
         return False
     unpriced = _end(attempt, now) - (attempt.priced_at or attempt.launched_at)
-    return unpriced >= (PRICE_EVERY if attempt.gone_at is None else PRICE_LAST)
+    return unpriced >= (PRICE_EVERY if attempt.over_at is None else PRICE_LAST)
 
 
 def job_cost_usd(job: Job, now: datetime) -> float:
@@ -88,7 +100,7 @@ def by_month(job: Job, now: datetime) -> dict[str, float]:
     """The job's cost by calendar month (UTC), ``2026-11``: where an attempt runs over midnight of the last day, it is parted there."""
     months: dict[str, float] = {}
     for attempt in job.attempts:
-        for begin, end, usd_per_h in _pieces(attempt, now) if not is_free(attempt) else ():
+        for begin, end, usd_per_h in _paid_pieces(attempt, now):
             while begin < end:
                 until = min(end, next_month(begin))
                 month = month_of(begin)
@@ -108,13 +120,13 @@ def next_month(now: datetime) -> datetime:
 
 
 def job_runtime_s(job: Job, now: datetime) -> float:
-    """Instance seconds of all attempts together."""
+    """Seconds of all attempts together; a gang's time counts once."""
     return sum(runtime_s(attempt, now) for attempt in job.attempts)
 
 
 def burn_usd_per_h(job: Job) -> float:
     """Dollars an hour of the instances that are not known to be gone."""
-    return sum(usd_per_h_now(attempt) for attempt in job.attempts if attempt.gone_at is None)
+    return sum(usd_per_h_now(attempt) for attempt in job.attempts for instance in attempt.instances if instance.gone_at is None)
 
 
 def projected_usd(job: Job, now: datetime) -> float:
@@ -146,21 +158,26 @@ def lost_s(job: Job, attempt: Attempt) -> float:
     return max(0.0, trained_s) / done * again
 
 
+def _lived_s(attempt: Attempt, instance: Instance, now: datetime) -> float:
+    return max(0.0, ((instance.gone_at or now) - attempt.launched_at).total_seconds())
+
+
 def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
     """What the job cost so far, beside what the same work would have cost on-demand: without second starts and work done twice."""
     cost = job_cost_usd(job, now)
     lost = {attempt.number: lost_s(job, attempt) for attempt in job.attempts}
     on_demand = sum(
-        max(0.0, runtime_s(attempt, now) - second_start_s(job, attempt) - lost[attempt.number]) / 3600 * attempt.on_demand_usd_per_h for attempt in job.attempts
+        max(0.0, runtime_s(attempt, now) - second_start_s(job, attempt) - lost[attempt.number]) / 3600 * attempt.on_demand_usd_per_h * len(attempt.instances)
+        for attempt in job.attempts
     )
-    seconds = job_runtime_s(job, now)
+    volume_s = sum(_lived_s(attempt, instance, now) for attempt in job.attempts for instance in attempt.instances)
     return Receipt(
         cost_usd=round(cost, 4),
         on_demand_usd=round(on_demand, 4),
         saved_usd=round(on_demand - cost, 4),
         saved_percent=round(100 * (on_demand - cost) / on_demand, 1) if on_demand else 0.0,
-        volumes_usd=round(seconds / 3600 / HOURS_PER_MONTH * volume_gib * VOLUME_USD_PER_GIB_MONTH, 4),
-        runtime_s=round(seconds, 1),
+        volumes_usd=round(volume_s / 3600 / HOURS_PER_MONTH * volume_gib * VOLUME_USD_PER_GIB_MONTH, 4),
+        runtime_s=round(job_runtime_s(job, now), 1),
         lost_s=round(sum(lost.values()), 1),
         free_attempts=sum(is_free(attempt) for attempt in job.attempts),
         note="Estimated: instance seconds at the spot price in force, on-demand prices of us-east-1 as of "

@@ -74,8 +74,9 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             sentence = f"EC2 takes back the spot capacity of attempt {notice.attempt} ({where}). It saves now; a replacement is being asked for."
             return f"{job.name} interrupted, {cost} so far", sentence
         case NoticeKind.RELAUNCHED:
-            where = f"{attempt.instance_id}, {attempt.instance_type} in {attempt.zone}, {attempt.market}" if attempt else "a new instance"
-            sentence = f"Attempt {notice.attempt} of {job.name} has its instance: {where}. It goes on from the newest whole checkpoint."
+            where = f"{_members(attempt)}, {attempt.instance_type} in {attempt.zone}, {attempt.market}" if attempt else "a new instance"
+            what = "instances" if attempt and attempt.others else "instance"
+            sentence = f"Attempt {notice.attempt} of {job.name} has its {what}: {where}. It goes on from the newest whole checkpoint."
             return f"{job.name} relaunched, {cost} so far", sentence
         case NoticeKind.WAITING:
             return f"{job.name} waits for capacity", f"{job.name} waits: {_sentence(job.wait.reason if job.wait else job.reason)} It asks again by itself."
@@ -89,6 +90,10 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             # A letter may go out late; by then the GPU may work, or be gone.
             still = gpus.words(job, attempt) if attempt and gpus.idle(job, attempt) else f"a GPU of attempt {notice.attempt} was idle, and is not any more"
             return f"{job.name}: an idle GPU", f"At {notice.owed_at:%H:%M} UTC, {still}. The job goes on and costs what it costs."
+
+
+def _members(attempt: Attempt) -> str:
+    return ", ".join(one.instance_id for one in attempt.instances)
 
 
 def _end_lines(job: Job, stack: StackFacts, now: datetime) -> list[str]:
@@ -129,20 +134,22 @@ def _attempt_line(job: Job, attempt: Attempt, now: datetime) -> str:
     beat = attempt.heartbeat
     steps = f"steps {beat.first_step or 0}-{beat.step}" if beat is not None else "no step"
     end = f"{attempt.end or 'running'}" + (f" (by {attempt.ended_by})" if attempt.ended_by else "") + (", free" if ledger.is_free(attempt) else "")
+    machines = f"{len(attempt.instances)} x {attempt.instance_type}" if attempt.others else attempt.instance_type
     lost = ledger.lost_s(job, attempt)
     again = f", {duration_text(lost)} done again" if lost >= 1 else ""
     return (
-        f"  {attempt.number}. {attempt.instance_type} {attempt.zone} {attempt.market}: {duration_text(ledger.runtime_s(attempt, now))}, {steps}{again}, "
+        f"  {attempt.number}. {machines} {attempt.zone} {attempt.market}: {duration_text(ledger.runtime_s(attempt, now))}, {steps}{again}, "
         f"${ledger.cost_usd(attempt, now):.4f}, {end}"
     )
 
 
 def _receipt_lines(job: Job, receipt: Receipt) -> list[str]:
     lost = f", {duration_text(receipt.lost_s)} of it done again" if receipt.lost_s >= 1 else ""
+    count = sum(len(attempt.instances) for attempt in job.attempts)
     saved = f"saved ${receipt.saved_usd:.4f} ({receipt.saved_percent:.0f} %)"
     return [
         f"Cost: ${receipt.cost_usd:.4f}; on-demand would have cost ${receipt.on_demand_usd:.4f}; {saved}",
-        f"Time: {duration_text(receipt.runtime_s)} on {len(job.attempts)} instance(s){lost}; their volumes about ${receipt.volumes_usd:.4f} more",
+        f"Time: {duration_text(receipt.runtime_s)} on {count} instance(s){lost}; their volumes about ${receipt.volumes_usd:.4f} more",
         f"({receipt.note})",
     ]
 

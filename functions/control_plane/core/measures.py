@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from control_plane.core import gpus
 from control_plane.core.events import InstanceSight, Rules
-from control_plane.core.records import Attempt, AttemptEnd
+from control_plane.core.records import Attempt, AttemptEnd, Instance
 from control_plane.core.state import Job, JobState
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
@@ -43,7 +43,7 @@ def happened(before: Job | None, after: Job) -> dict[str, int]:
 
 def _interrupted(attempt: Attempt | None) -> bool:
     """Warned, or known by its end to have been taken back without a warning that reached us."""
-    return attempt is not None and (attempt.warned_at is not None or attempt.end is AttemptEnd.INTERRUPTED)
+    return attempt is not None and (attempt.first_warned_at is not None or attempt.end is AttemptEnd.INTERRUPTED)
 
 
 def by_state(jobs: Iterable[Job]) -> dict[str, int]:
@@ -66,17 +66,16 @@ def of_instances(instances: Iterable[InstanceSight], jobs: Mapping[str, Job | No
     """
     live = [sight for sight in instances if sight.state in ("pending", "running")]
     known = [
-        (job, attempt)
-        for sight in live
-        if (job := jobs.get(sight.tags.get(tags.JOB, ""))) is not None and (attempt := job.attempt_of(sight.instance_id)) is not None
+        (job, *found) for sight in live if (job := jobs.get(sight.tags.get(tags.JOB, ""))) is not None and (found := job.found(sight.instance_id)) is not None
     ]
-    prices = {attempt.instance_id: attempt.usd_per_h for _, attempt in known}
-    use = [gpu.percent for _, attempt in known for gpu in gpus.in_use(attempt)]
+    prices = {instance.instance_id: attempt.usd_per_h for _, attempt, instance in known}
+    live_attempts = {attempt.instance_id: (job, attempt) for job, attempt, _ in known}.values()
+    use = [gpu.percent for _, attempt in live_attempts for gpu in gpus.in_use(attempt)]
     measured: dict[str, float] = {
         "LiveInstances": len(live),
         "SpendUsdPerHour": round(sum(prices.get(sight.instance_id, _on_demand_usd_per_h(sight)) for sight in live), 4),
-        "StaleHeartbeats": sum(_is_silent(attempt, rules, now) for _, attempt in known),
-        "IdleGpus": sum(len(gpus.idle(job, attempt)) for job, attempt in known),
+        "StaleHeartbeats": sum(_is_silent(attempt, instance, rules, now) for _, attempt, instance in known),
+        "IdleGpus": sum(len(gpus.idle(job, attempt)) for job, attempt in live_attempts),
     }
     return measured | ({"GpuPercent": round(sum(use) / len(use), 2)} if use else {})
 
@@ -86,8 +85,8 @@ def _on_demand_usd_per_h(sight: InstanceSight) -> float:
     return offered.on_demand_usd_per_h if offered is not None else 0.0
 
 
-def _is_silent(attempt: Attempt, rules: Rules, now: datetime) -> bool:
-    if not attempt.is_open or attempt.warned_at is not None:
+def _is_silent(attempt: Attempt, instance: Instance, rules: Rules, now: datetime) -> bool:
+    if not attempt.is_open or instance.warned_at is not None:
         return False
-    heard_at, allowed_s = (attempt.launched_at, rules.boot_s) if attempt.heartbeat_seen_at is None else (attempt.heartbeat_seen_at, rules.stale_s)
+    heard_at, allowed_s = (attempt.launched_at, rules.boot_s) if instance.heartbeat_seen_at is None else (instance.heartbeat_seen_at, rules.stale_s)
     return now - heard_at >= timedelta(seconds=allowed_s)

@@ -153,16 +153,18 @@ def _that_pay(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool
 
 def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], now: datetime) -> LaunchPlan:
     """The plan of the next launch call, in full."""
-    attempt, try_number = len(job.attempts) + 1, job.tries + 1
+    assert job.manifest is not None
+    attempt, try_number, nodes = len(job.attempts) + 1, job.tries + 1, job.manifest.compute.nodes
     return LaunchPlan(
         attempt=attempt,
         try_number=try_number,
         market=market,
+        nodes=nodes,
         pools=pools,
         template_id=offers.template_id,
         template_version=offers.template_version,
         role_id=offers.role_id,
-        client_token=_client_token(job.job_id, attempt, try_number, market, pools, offers),
+        client_token=_client_token(job.job_id, attempt, try_number, market, nodes, pools, offers),
         deadline_at=stop_at(job, now),
         planned_at=now,
     )
@@ -181,7 +183,8 @@ def wait_s(times: int) -> int:
     return int(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(times - 1, 10)))
 
 
-def _client_token(job_id: str, attempt: int, try_number: int, market: Market, pools: tuple[Pool, ...], offers: Offers) -> str:
+def _client_token(job_id: str, attempt: int, try_number: int, market: Market, nodes: int, pools: tuple[Pool, ...], offers: Offers) -> str:
     """At most 64 ASCII characters. A changed parameter gives another token, for the same token with other parameters is an error."""
-    parts = [job_id, attempt, try_number, market, offers.template_id, offers.template_version, *(f"{p.instance_type}/{p.subnet_id}" for p in pools)]
+    alone = [] if nodes == 1 else [nodes]
+    parts = [job_id, attempt, try_number, market, *alone, offers.template_id, offers.template_version, *(f"{p.instance_type}/{p.subnet_id}" for p in pools)]
     return "df-" + hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:48]

@@ -1,8 +1,10 @@
-"""What is on record of an attempt: the plan of its launch, and its instance from the launch on. Part of the job's document, see ``state``."""
+"""What is on record of an attempt: the plan of its launch, and its instances from the launch on. Part of the job's document, see ``state``."""
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
+from control_plane.core.failures import SPOT_INTERRUPTED
 from jobspec.base import Document, InstanceId, UtcTime
 from jobspec.heartbeat import Heartbeat
 from jobspec.keys import writer_of
@@ -29,6 +31,8 @@ class LaunchPlan(Document):
     #: Grows with each plan for the same attempt: a call that was answered "no capacity" needs a new client token.
     try_number: int
     market: Market
+    #: Instances to start, all or none, of one pool.
+    nodes: int = 1
     pools: tuple[Pool, ...]
     template_id: str
     template_version: str
@@ -66,28 +70,18 @@ class TrainedFrom(Document):
     seen_at: UtcTime
 
 
-class Attempt(Document):
-    """One instance, from the answer of its launch on."""
+class Instance(Document):
+    """What is known of one instance, from whoever told of it."""
 
-    plan: LaunchPlan
     instance_id: InstanceId
-    instance_type: str
-    zone: str
-    #: The price at launch; ``price_changes`` are those since, oldest first, known up to ``priced_at``.
-    usd_per_h: float
-    on_demand_usd_per_h: float
-    launched_at: UtcTime
-    price_changes: tuple[PriceChange, ...] = ()
-    priced_at: UtcTime | None = None
+    #: Its private IPv4 address; asked of the instances of a gang only, which must find each other.
+    address: str = ""
     ticket_at: UtcTime | None = None
     #: The newest heartbeat, and when the control plane first saw it: two clocks, never compared with each other.
     heartbeat: Heartbeat | None = None
     heartbeat_seen_at: UtcTime | None = None
-    trained_from: TrainedFrom | None = None
     warned_at: UtcTime | None = None
     rebalance_at: UtcTime | None = None
-    #: When it was to hand over to a replacement that stands ready beside it.
-    relieved_at: UtcTime | None = None
     stop_written_at: UtcTime | None = None
     #: When a terminate call was accepted for the first time; requested is not done.
     terminate_at: UtcTime | None = None
@@ -96,6 +90,35 @@ class Attempt(Document):
     #: Seen as shutting-down or terminated: billing has ended.
     gone_at: UtcTime | None = None
     state_reason: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        """EC2 itself ends or has ended it: by its own word, or after its warning and without our asking."""
+        return self.state_reason in SPOT_INTERRUPTED or (self.warned_at is not None and self.terminate_at is None)
+
+
+class Attempt(Instance):
+    """One instance, or a gang of them that trains together, from the answer of its launch on.
+
+    The facts of an instance are here those of the first, which leads: its checkpoints, its marker and its progress are the attempt's.
+    """
+
+    plan: LaunchPlan
+    #: The other instances of a gang, in order of rank; none for an instance that trains alone.
+    others: tuple[Instance, ...] = ()
+    instance_type: str
+    zone: str
+    #: The price of one instance at launch; ``price_changes`` are those since, oldest first, known up to ``priced_at``.
+    usd_per_h: float
+    on_demand_usd_per_h: float
+    launched_at: UtcTime
+    price_changes: tuple[PriceChange, ...] = ()
+    priced_at: UtcTime | None = None
+    trained_from: TrainedFrom | None = None
+    #: When it was to hand over to a replacement that stands ready beside it.
+    relieved_at: UtcTime | None = None
+    #: When one of several instances was first known to be lost, or about to be: the gang ends whole.
+    broken_at: UtcTime | None = None
     end: AttemptEnd | None = None
     end_reason: str = ""
     ended_by: EndedBy | None = None
@@ -111,8 +134,27 @@ class Attempt(Document):
 
     @property
     def writer(self) -> str:
-        """The instance's ``aws:userid``: its own prefix in the buckets."""
+        """The leader's ``aws:userid``: its own prefix in the buckets."""
         return writer_of(self.plan.role_id, self.instance_id)
+
+    def writer_of(self, instance_id: str) -> str:
+        """The ``aws:userid`` of one of its instances."""
+        return writer_of(self.plan.role_id, instance_id)
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All of them in order of rank, the leader first."""
+        return (self, *self.others)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        return next((one for one in self.instances if one.instance_id == instance_id), None)
+
+    def with_instance(self, instance_id: str, facts: dict[str, Any]) -> "Attempt":
+        """The attempt with those facts of one of its instances replaced."""
+        if instance_id == self.instance_id:
+            return self.model_copy(update=facts)
+        others = tuple(one.model_copy(update=facts) if one.instance_id == instance_id else one for one in self.others)
+        return self.model_copy(update={"others": others})
 
     @property
     def is_open(self) -> bool:
@@ -120,11 +162,25 @@ class Attempt(Document):
         return self.end is None
 
     @property
+    def over_at(self) -> datetime | None:
+        """When the last of its instances was seen gone; None while one of them is not known to be."""
+        times = [one.gone_at for one in self.instances if one.gone_at is not None]
+        return max(times) if len(times) == len(self.instances) else None
+
+    @property
+    def first_warned_at(self) -> datetime | None:
+        return min((one.warned_at for one in self.instances if one.warned_at is not None), default=None)
+
+    @property
+    def leaves_at(self) -> datetime | None:
+        """Since when it saves and goes, for EC2 takes an instance back, one is lost, or a replacement stands ready: another may live beside it."""
+        return self.broken_at or self.first_warned_at or self.relieved_at
+
+    @property
     def leaves(self) -> bool:
-        """It saves and goes, for EC2 takes it back or a replacement stands ready: another instance may live beside it."""
-        return self.warned_at is not None or self.relieved_at is not None
+        return self.leaves_at is not None
 
     @property
     def serves(self) -> bool:
-        """It does the job's work and is not under notice: no other instance is wanted beside it."""
-        return self.end is None and not self.leaves and self.gone_at is None and self.terminate_at is None
+        """It does the job's work and is not under notice: no other is wanted beside it."""
+        return self.end is None and not self.leaves and all(one.gone_at is None and one.terminate_at is None for one in self.instances)

@@ -7,7 +7,7 @@ Facts only: whatever can be derived (cost, who may launch, what to say) is deriv
 from datetime import datetime
 from enum import StrEnum
 
-from control_plane.core.records import Attempt, LaunchPlan, Market
+from control_plane.core.records import Attempt, Instance, LaunchPlan, Market
 from jobspec.base import Document, JobId, UtcTime
 from jobspec.manifest import Manifest
 from jobspec.marker import FailureCode
@@ -181,17 +181,21 @@ class Job(Document):
     @property
     def occupies(self) -> bool:
         """It holds one of the project's turns: a launch is on its way, or an instance is not known to be gone."""
-        return self.plan is not None or any(attempt.gone_at is None for attempt in self.attempts)
+        return self.plan is not None or any(attempt.over_at is None for attempt in self.attempts)
 
     def attempt_of(self, instance_id: str) -> Attempt | None:
-        """The attempt that ran on the instance, or None: not ours."""
-        return next((a for a in self.attempts if a.instance_id == instance_id), None)
+        """The attempt that the instance belongs to, or None: not ours."""
+        return next((a for a in self.attempts if a.instance(instance_id) is not None), None)
+
+    def found(self, instance_id: str) -> tuple[Attempt, Instance] | None:
+        """The instance and its attempt, or None: not ours."""
+        return next(((a, one) for a in self.attempts if (one := a.instance(instance_id)) is not None), None)
 
     def open_attempts(self) -> tuple[Attempt, ...]:
         return tuple(a for a in self.attempts if a.is_open)
 
     def with_attempt(self, changed: Attempt) -> "Job":
-        """The job with the attempt of that instance replaced."""
+        """The job with the attempt of that leader replaced."""
         return self.model_copy(update={"attempts": tuple(changed if a.instance_id == changed.instance_id else a for a in self.attempts)})
 
 
