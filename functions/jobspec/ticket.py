@@ -31,8 +31,11 @@ class Handover(Document):
 
 
 class Gang(Document):
-    """The instances that train one attempt together, each with its own ticket and writer; rank 0 leads: its marker is the attempt's.
+    """The instances that train one attempt together, each with its own ticket and writer, heartbeats and stop orders.
 
+    Rank 0 leads: checkpoints, final files and the marker are its alone. What the others say at their end is their heartbeat's phase:
+    FINISHED once their trainer has ended well, so that their going is no loss, else HANDED_OVER. A loss ends the gang: whoever is left is
+    told to hand over (``StopOrder``). A leader whose trainer fails for the loss of another writes no marker; its last word is HANDED_OVER.
     ``members`` and ``addresses`` are in order of rank. Addresses are private ones, of one subnet: whom a member lets in, and nobody else.
     """
 

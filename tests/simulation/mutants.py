@@ -417,7 +417,11 @@ def _without_ends(old: Callable[..., Any]) -> Callable[..., Any]:
 @mutant("a warned instance is terminated at once")
 def _terminated_at_the_warning(patch: Patch) -> None:
     old = attempts.why_terminate
-    patch.set(attempts, "why_terminate", lambda job, attempt, one, look, now: "it was warned" if one.warned_at is not None else old(job, attempt, one, look, now))
+
+    def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
+        return "it was warned" if one.warned_at is not None else old(job, attempt, one, look, now)
+
+    patch.set(attempts, "why_terminate", why)
 
 
 @mutant("spot is asked for beside a spot instance that works")

@@ -129,10 +129,15 @@ def may_begin(attempt: Attempt) -> bool:
 def broken(job: Job, now: datetime) -> Job:
     """Notes which gangs have lost an instance, or are about to: none of them can go on, and the others are to save what they can."""
     for attempt in job.attempts:
-        lost = [one for one in attempt.instances if one.warned_at is not None or one.terminate_at is not None or one.gone_at is not None]
-        if attempt.others and lost and attempt.is_open and attempt.broken_at is None and attempt.over_at is None:
+        if attempt.others and attempt.is_open and attempt.broken_at is None and attempt.over_at is None and any(map(_is_lost, attempt.instances)):
             job = job.with_attempt(attempt.model_copy(update={"broken_at": now}))
     return job
+
+
+def _is_lost(instance: Instance) -> bool:
+    """It goes or is gone, and its work was not done: one whose trainer has ended well may go before its leader has uploaded everything."""
+    has_finished = instance.heartbeat is not None and instance.heartbeat.phase is Phase.FINISHED
+    return not has_finished and (instance.warned_at is not None or instance.terminate_at is not None or instance.gone_at is not None)
 
 
 def concluded(job: Job, look: Looked, now: datetime) -> Job:

@@ -169,7 +169,9 @@ def _read_markers(job: Job, look: Looked, now: datetime) -> Job:
                 return _end_as_ordered(job, now) if job.ending else end(job, JobState.STOPPED_DEADLINE, "the instance's own timer ran out", now)
             case Outcome.FAILED:
                 assert marker.failure is not None
-                if marker.failure.code not in RETRYABLE:
+                # Where EC2 took another instance of its gang, that is why it failed, whatever it says.
+                robbed = any(one.is_taken for one in attempt.others)
+                if marker.failure.code not in RETRYABLE and not robbed:
                     return end(job.model_copy(update={"failure": marker.failure.code}), JobState.FAILED, marker.failure.message, now)
             case _:
                 assert_never(marker.outcome)
