@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 #: A letter is shown to a person, in one line; some of it was written by strangers.
 SHOWN_CHARACTERS = 160
@@ -30,6 +31,7 @@ class Letter:
     payload: Any
     function_arn: str = ""
     topic_arn: str = ""
+    subscription_arn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,16 @@ def _from_sns(content: dict[str, Any], attributes: dict[str, str]) -> Letter:
     note.setdefault("MessageAttributes", {})
     record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "", "Sns": note}
     why = printable(attributes.get("ErrorMessage", "") or attributes.get("ErrorCode", ""))
-    return Letter("undelivered message", printable(str(content.get("Subject") or "a message")), why, {"Records": [record]}, topic_arn=content["TopicArn"])
+    what = printable(str(content.get("Subject") or "a message"))
+    return Letter("undelivered message", what, why, {"Records": [record]}, topic_arn=content["TopicArn"], subscription_arn=_subscription_in(content))
+
+
+def _subscription_in(content: dict[str, Any]) -> str:
+    """From ``UnsubscribeURL``, ``...?Action=Unsubscribe&SubscriptionArn=...`` (SNS guide, "Parsing Amazon SNS message formats"); empty where it is none."""
+    try:
+        return parse_qs(urlsplit(str(content.get("UnsubscribeURL", ""))).query).get("SubscriptionArn", [""])[0]
+    except ValueError:
+        return ""
 
 
 def told(event: Any) -> str:

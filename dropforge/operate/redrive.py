@@ -119,6 +119,8 @@ def _function_of(stack: Deployment, letter: Letter) -> tuple[str, str] | None:
     if letter.topic_arn not in {topic.physical_id for topic in stack.of_kind("AWS::SNS::Topic")}:
         return None
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=letter.topic_arn)
-    listening = {item["Endpoint"] for page in pages for item in page["Subscriptions"] if item["Protocol"] == "lambda"} & set(arns)
-    # With two listeners the letter does not say whose it is.
-    return arns[listening.pop()] if len(listening) == 1 else None
+    listening = {item["SubscriptionArn"]: item["Endpoint"] for page in pages for item in page["Subscriptions"] if item["Endpoint"] in arns}
+    if len(listening) > 1:
+        # Two functions listen; the letter says whose it is in its address for unsubscribing.
+        listening = {arn: endpoint for arn, endpoint in listening.items() if arn == letter.subscription_arn}
+    return arns[next(iter(listening.values()))] if len(listening) == 1 else None

@@ -4,6 +4,7 @@ Events come from AWS, from people's test files and from replays: every field is 
 are needed are read. The ARN in ``resources`` may hold a zone for a region (aws.md), so ids come from ``detail``.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import Ignored, InstanceChanged, InterruptionWarned, RebalanceRecommended
+from control_plane.core.webhooks import Told
 from jobspec import keys
 from jobspec.base import INSTANCE_ID_PATTERN
 from jobspec.problems import shown
@@ -164,6 +166,31 @@ def parse_published(event: Any) -> tuple[Published, ...]:
         if isinstance(notice_id, str) and _JOBS_NOTICE.fullmatch(notice_id) and isinstance(message_id, str) and 0 < len(message_id) <= 100:
             found.append(Published(notice_id, message_id))
     return tuple(found)
+
+
+def parse_told(event: Any) -> tuple[Told, ...]:
+    """The messages of an SNS event for a person in a chat; an alarm's JSON in its own words."""
+    return tuple(_told(note) for note in _notes(event) if 0 < len(_text(note.get("MessageId"))) <= 100)
+
+
+def _told(note: dict[str, Any]) -> Told:
+    attributes = note.get("MessageAttributes")
+    facts = {name: _text(one.get("Value")) for name, one in attributes.items() if isinstance(one, dict)} if isinstance(attributes, dict) else {}
+    text = _text(note.get("Message"))
+    alarm = _alarm_in(text)
+    if alarm is not None:
+        text, facts = "\n".join(filter(None, (_text(alarm.get("AlarmDescription")), _text(alarm.get("NewStateReason"))))), {**facts, "kind": "alarm"}
+    known = {name: facts[name] for name in ("project", "job", "kind", "state", "notice_id") if name in facts}
+    return Told(note["MessageId"], _text(note.get("Timestamp")), _text(note.get("Subject")), text, known)
+
+
+def _alarm_in(text: str) -> dict[str, Any] | None:
+    """CloudWatch guide, "Notifying users on alarm changes": the message is a JSON object with the alarm's name."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "AlarmName" in found else None
 
 
 def parse_budget_event(event: Any, project: str) -> BudgetAlert | Ignored:

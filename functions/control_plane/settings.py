@@ -33,6 +33,8 @@ class Settings:
     volume_gib: int
     #: Other buckets that jobs may read from (parameter ReadBuckets).
     read_buckets: tuple[str, ...] = ()
+    #: Name of the parameter that holds the webhook's address; given to the webhook's function alone.
+    webhook_parameter: str = ""
 
     @property
     def rules(self) -> Rules:
@@ -68,6 +70,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         monthly_cap_usd=float(environment["MONTHLY_CAP_USD"]),
         volume_gib=int(environment["VOLUME_GIB"]),
         read_buckets=_listed(environment.get("READ_BUCKETS", "")),
+        webhook_parameter=environment.get("WEBHOOK_PARAMETER", ""),
     )
 
 

@@ -69,6 +69,20 @@ def test_each_kind_of_letter_goes_to_its_function_once_and_leaves_the_queue(site
     assert lying(site) == 0
 
 
+def test_where_two_functions_listen_a_letter_goes_to_the_one_whose_subscription_it_names(site: Site) -> None:
+    sns, topic = site.client("sns"), site.id("Topic")
+    added = sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn(site, "OperatorFunction"), ReturnSubscriptionArn=True)["SubscriptionArn"]
+    try:
+        put(site, NOTIFICATION | {"TopicArn": topic, "UnsubscribeURL": f"https://sns.example/?Action=Unsubscribe&SubscriptionArn={added}"}, ErrorCode="x")
+        put(site, NOTIFICATION | {"TopicArn": topic}, ErrorCode="x")
+        status, outcomes = redriven(site)
+    finally:
+        sns.unsubscribe(SubscriptionArn=added)
+    assert status == 1, "one does not say whose it is"
+    assert sorted((outcome["did"], outcome["function"]) for outcome in outcomes) == [("sent", "OperatorFunction"), ("stays", "")]
+    assert len(invoked(site)) == 1
+
+
 def test_a_manifest_that_nobody_could_take_is_taken_after_all(site: Site) -> None:
     """The real thing: a function that fails at its start, S3's own event in the queue, the cause mended, the letter sent again."""
     client, name = site.client("lambda"), site.id("SubmitFunction")

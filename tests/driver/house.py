@@ -32,6 +32,8 @@ from tests.simulation.aws import Account
 DATA, OUTPUTS = "data-bucket", "outputs-bucket"
 #: The one bucket of the parameter ReadBuckets.
 SHARED = "shared-bucket"
+#: Where the webhook's address lies; nothing is there until a test puts it.
+WEBHOOK = "/dropforge/webhook"
 MANIFEST: dict[str, Any] = {
     "name": "tale",
     "model": {"s3": "models/m/"},
@@ -104,6 +106,7 @@ class House:
             monthly_cap_usd=self.monthly_cap_usd,
             volume_gib=150,
             read_buckets=(SHARED,),
+            webhook_parameter=WEBHOOK,
         )
         self.rooms = self._rooms(settings)
 

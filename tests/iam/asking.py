@@ -92,6 +92,10 @@ def event(source: str, bus: str = "default") -> Call:
     return "events", "PutEvents", {"Entries": [{"Source": source, "DetailType": "x", "EventBusName": bus}]}
 
 
+def parameter(name: str) -> Call:
+    return "ssm", "GetParameter", {"Name": name, "WithDecryption": True}
+
+
 def mail(topic: str) -> Call:
     return "sns", "Publish", {"TopicArn": topic}
 

@@ -145,6 +145,13 @@ def _events(operation: str, params: Params, world: World) -> Iterator[Request]:
         yield Request("events:PutEvents", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}", keys)
 
 
+def _ssm(operation: str, params: Params, world: World) -> Iterator[Request]:
+    if operation != "GetParameter":
+        yield from _unknown(operation, params, world)
+    # A SecureString under the key aws/ssm: that key's own policy lets decrypt whoever may read it (KMS guide, "How Parameter Store uses AWS KMS").
+    yield Request("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{params['Name']}", {})
+
+
 _OF_SERVICE: dict[str, Callable[[str, Params, World], Iterator[Request]]] = {
     "s3": _s3,
     "dynamodb": _dynamodb,
@@ -152,4 +159,5 @@ _OF_SERVICE: dict[str, Callable[[str, Params, World], Iterator[Request]]] = {
     "sns": _sns,
     "sqs": _sqs,
     "events": _events,
+    "ssm": _ssm,
 }

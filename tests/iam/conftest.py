@@ -29,6 +29,7 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> Hearing:
         runs.wake_each_driver(found)
         runs.take_up(found)
         runs.draw_pages(found)
+        runs.post_to_a_webhook(found)
         runs.sweep(found)
         runs.speak_of_money_and_holds(found)
     finally:

@@ -26,6 +26,7 @@ from tests.iam.asking import (
     names,
     on,
     order,
+    parameter,
     part,
     put,
     query,
@@ -39,6 +40,7 @@ SHARED = "{SHARED}"
 DRIVER, TICK, RELAY, OPERATOR, LEDGER, CURFEW = "a driving function", "the tick", "the budget relay", "the operator's door", "the ledger", "the curfew"
 SUBMIT, LATER = "a function that takes up manifests", "a driving function that takes up none"
 REPORT = "the page drawer"
+HOOK = "the webhook"
 FUNCTION, SCHEDULE, INSTANCE = "every function", "the curfew's schedule", "an instance"
 PUSHER, DEPLOYER, CHANGER = "the push workflow", "the deploy workflow", "CloudFormation on its behalf"
 EVERYBODY = "somebody with every right"
@@ -247,6 +249,14 @@ ONE_EACH: tuple[Row, ...] = (
     may_not(REPORT, "look into another bucket", names("another-bucket")),
     may_not(REPORT, "read a job's record", item("GetItem", "JOB#j")),
     may_not(REPORT, "send mail", mail("{MAIL}")),
+    may(HOOK, "read its address", parameter("/dropforge/webhook")),
+    may_not(HOOK, "read another parameter", parameter("/dropforge/another")),
+    may_not(HOOK, "change its address", ask("ssm:PutParameter", "arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/dropforge/webhook")),
+    may_not(HOOK, "read a status", read(DATA, keys.status_key("tiny"))),
+    may_not(HOOK, "read a job's record", item("GetItem", "JOB#j")),
+    may_not(HOOK, "send mail", mail("{MAIL}")),
+    may_not(DRIVER, "read the webhook's address", parameter("/dropforge/webhook")),
+    may_not(INSTANCE, "read the webhook's address", parameter("/dropforge/webhook")),
     may(SCHEDULE, "wake the curfew", ask("lambda:InvokeFunction", "{CurfewFunction}")),
     may_not(SCHEDULE, "wake another function", ask("lambda:InvokeFunction", "{SubmitFunction}")),
     may_not(SCHEDULE, "put a letter into another queue", ask("sqs:SendMessage", "arn:aws:sqs:{REGION}:{ACCOUNT}:another")),

@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from control_plane.adapters.webhook import WebhookRefused
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.records import Attempt
 from control_plane.core.state import JobState
-from control_plane.handlers import budget, budget_relay, completion, instance_state, operator
+from control_plane.handlers import budget, budget_relay, completion, instance_state, operator, webhook
 from jobspec import keys, tags
 from jobspec.operator import DETAIL_TYPE as OPERATOR_REQUEST
 from jobspec.operator import SOURCE as OPERATOR
-from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, House
+from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, WEBHOOK, House
 from tests.driver.house import SHARED as OTHER
 from tests.iam.calls import World as Knowing
 from tests.iam.hearing import Heard, Hearing, as_function
@@ -142,6 +143,19 @@ def draw_pages(hearing: Hearing) -> None:
     house.draw()
     house.s3.write(OUTPUTS, keys.logs_prefix(house.job.job_id, house.attempt.writer) + "progress.jsonl", b"{}\n")
     house.draw()
+
+
+def post_to_a_webhook(hearing: Hearing) -> None:
+    """Where nobody listens: what is asked of AWS is asked before."""
+    house = _heard_house(hearing)
+    house.account.ssm.held[WEBHOOK] = "https://127.0.0.1:9/x"
+    house.put(body=b"{")
+    (note,) = house.account.sns.published
+    try:
+        webhook.handle({"Records": [{"EventSource": "aws:sns", "Sns": note}]}, CONTEXT, house.rooms)
+    except WebhookRefused:
+        return
+    raise AssertionError("nobody listens there")
 
 
 def sweep(hearing: Hearing) -> None:

@@ -20,6 +20,7 @@ from tests.iam.matrix import (
     DRIVER,
     EVERYBODY,
     FUNCTION,
+    HOOK,
     INSTANCE,
     LATER,
     LEDGER,
@@ -33,6 +34,7 @@ from tests.iam.matrix import (
     WITH_GITHUB,
 )
 from tests.iam.site import ACCOUNT, EC2, READS, REGION, SHARED, Site, the_site
+from tests.iam.site import HOOK as HOOKED
 from tools.stack import Stack
 
 DRIVERS = ("SubmitRole", "InterruptionRole", "InstanceStateRole", "CompletionRole", "ReconcileRole", "BudgetRole")
@@ -40,13 +42,14 @@ ROLES: dict[str, tuple[str, ...]] = {
     DRIVER: DRIVERS,
     SUBMIT: ("SubmitRole", "ReconcileRole"),
     LATER: ("InterruptionRole", "InstanceStateRole", "CompletionRole", "BudgetRole"),
-    FUNCTION: (*DRIVERS, "BudgetRelayRole", "OperatorRole", "PublishLedgerRole", "CurfewRole", "ReportRole"),
+    FUNCTION: (*DRIVERS, "BudgetRelayRole", "OperatorRole", "PublishLedgerRole", "CurfewRole", "ReportRole", "WebhookRole"),
     TICK: ("ReconcileRole",),
     RELAY: ("BudgetRelayRole",),
     OPERATOR: ("OperatorRole",),
     LEDGER: ("PublishLedgerRole",),
     CURFEW: ("CurfewRole",),
     REPORT: ("ReportRole",),
+    HOOK: ("WebhookRole",),
     SCHEDULE: ("CurfewScheduleRole",),
     INSTANCE: ("InstanceRole",),
     PUSHER: ("PushImageRole",),
@@ -58,7 +61,7 @@ EVERY_RIGHT = statements_of("administrator", {"Version": "2012-10-17", "Statemen
 
 @cache
 def without_github() -> Site:
-    return Site(Stack(parameters=READS))
+    return Site(Stack(parameters=READS | HOOKED))
 
 
 def names_of(site: Site) -> dict[str, str]:

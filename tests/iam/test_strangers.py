@@ -57,7 +57,7 @@ WAKES = [
         ("Report", "ReportFunctionStatusWritten"),
     )
 ]
-WAKES += [("sns", "BudgetRelayFunction", "{BudgetTopic}"), ("sns", "PublishLedgerFunction", "{Topic}")]
+WAKES += [("sns", "BudgetRelayFunction", "{BudgetTopic}"), ("sns", "PublishLedgerFunction", "{Topic}"), ("sns", "WebhookFunction", "{Topic}")]
 
 SERVICES: tuple[Row, ...] = (
     *(service(who, True, f"wake the {name}, by its own rule or topic", "lambda:InvokeFunction", f"{{{name}}}", source) for who, name, source in WAKES),

@@ -32,6 +32,7 @@ def test_every_parameter_explains_itself_and_what_it_takes() -> None:
     ("name", "good", "bad"),
     [
         ("NotificationEmail", ["", "you@example.com"], ["you", "a b@example.com", "x@y"]),
+        ("WebhookParameter", ["", "/dropforge/webhook", "/a"], ["dropforge/webhook", "https://hooks.example.com/x", "/", "/a/*", "/a/"]),
         ("VpcId", ["", "vpc-0123456789abcdef0"], ["vpc-XYZ", "subnet-0123456789abcdef0"]),
         ("SubnetIds", ["", "subnet-01234567", "subnet-01234567,subnet-89abcdef"], ["subnet-01234567, subnet-89abcdef", "subnet-01234567,"]),
         (

@@ -12,7 +12,20 @@ from control_plane.settings import settings_from
 from jobspec.units import Duration
 from tests.template.stack import PSEUDO, ROOT, Stack, listed
 
-FUNCTIONS = ["Budget", "BudgetRelay", "Completion", "Curfew", "InstanceState", "Interruption", "Operator", "PublishLedger", "Reconcile", "Report", "Submit"]
+FUNCTIONS = [
+    "Budget",
+    "BudgetRelay",
+    "Completion",
+    "Curfew",
+    "InstanceState",
+    "Interruption",
+    "Operator",
+    "PublishLedger",
+    "Reconcile",
+    "Report",
+    "Submit",
+    "Webhook",
+]
 
 
 def losable_events(stack: Stack) -> list[str]:
@@ -237,9 +250,9 @@ def test_the_environment_is_complete_documented_and_the_code_reads_it() -> None:
     documented = re.search(r"## Environment of the functions\n(.*?)(\n## |\Z)", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
     assert documented
     names = set(re.findall(r"`([A-Z][A-Z_]+)`", documented.group(1)))
-    for function in Stack().of_type("AWS::Lambda::Function").values():
+    for name, function in Stack().of_type("AWS::Lambda::Function").items():
         variables = function["Environment"]["Variables"]
-        assert set(variables) == names
+        assert set(variables) == (names if name == "WebhookFunction" else names - {"WEBHOOK_PARAMETER"})
         assert settings_from({key: str(value) for key, value in variables.items()}).subnet_ids == ("<SubnetA>", "<SubnetB>", "<SubnetC>")
         assert variables["LAUNCH_TEMPLATE_VERSION"] == "<LaunchTemplate.LatestVersionNumber>"
         assert variables["INSTANCE_ROLE_ID"] == "<InstanceRole.RoleId>"
@@ -278,6 +291,22 @@ def test_an_email_is_subscribed_only_when_one_is_given() -> None:
     assert Stack().template["Resources"]["EmailSubscription"]["Condition"] == "HasEmail"
     assert not Stack().holds({"Condition": "HasEmail"})
     assert Stack(parameters={"NotificationEmail": "you@example.com"}).holds({"Condition": "HasEmail"})
+
+
+def test_the_webhook_is_there_only_when_one_is_named_and_the_template_never_holds_its_address() -> None:
+    resources = Stack().template["Resources"]
+    of_it = {name: resource.get("Condition") for name, resource in resources.items() if "Webhook" in name}
+    assert set(of_it.values()) == {"HasWebhook"}
+    assert {"WebhookRole", "WebhookFunction", "WebhookErrorsAlarm", "WebhookFunctionNoticePublished", "WebhookFunctionEventInvokeConfig"} <= of_it.keys()
+    others = json.dumps({name: resource for name, resource in resources.items() if name not in of_it})
+    assert "WebhookFunction" not in others, "what is always there may not name what is not"
+    assert not Stack().holds({"Condition": "HasWebhook"})
+    stack = Stack(parameters={"WebhookParameter": "/ours/webhook"})
+    assert stack.holds({"Condition": "HasWebhook"})
+    assert stack.properties("WebhookFunction")["Environment"]["Variables"]["WEBHOOK_PARAMETER"] == "/ours/webhook"
+    (policy,) = stack.properties("WebhookRole")["Policies"]
+    (rule,) = policy["PolicyDocument"]["Statement"]
+    assert rule["Resource"] == "arn:aws:ssm:eu-west-1:111122223333:parameter/ours/webhook"
 
 
 def test_the_source_uses_no_yaml_anchor_which_cloudformation_refuses() -> None:

@@ -11,6 +11,7 @@ from control_plane.adapters.pages import S3Pages
 from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
 from control_plane.adapters.spend import DynamoSpend
+from control_plane.adapters.webhook import SsmWebhook
 from control_plane.driver import Driver
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted
@@ -58,6 +59,10 @@ class Rooms:
     @cached_property
     def pages(self) -> S3Pages:
         return S3Pages(self._client("s3"))
+
+    @cached_property
+    def webhook(self) -> SsmWebhook:
+        return SsmWebhook(self._client("ssm"), self.settings.webhook_parameter, self.now)
 
     @cached_property
     def driver(self) -> Driver:

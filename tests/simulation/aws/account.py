@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from tests.simulation.aws.dynamodb import DynamoDb
 from tests.simulation.aws.ec2 import Ec2
+from tests.simulation.aws.parameters import Ssm
 from tests.simulation.aws.s3 import S3
 from tests.simulation.aws.topics import Events, Sns
 
@@ -36,6 +37,7 @@ class Account:
         self.s3 = S3(self)
         self.sns = Sns(self)
         self.events = Events(self)
+        self.ssm = Ssm(self)
 
     def client(self, service: str) -> Any:
         """What ``boto3.client(service)`` would give."""
