@@ -137,7 +137,9 @@ def metrics_in(lines: list[str]) -> set[tuple[str, str, tuple[tuple[str, str], .
 def test_every_alarm_is_made_and_reads_a_metric_that_the_deployed_functions_send(cloud: CloudState, home: Path) -> None:
     """After the tests above: a notice was published, an instance was overdue."""
     alarms = deploy.client_of(cloud, "cloudwatch").describe_alarms()["MetricAlarms"]
-    declared = {name for name, resource in read(clouds.REPOSITORY / "template.yaml")["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    resources = read(clouds.REPOSITORY / "template.yaml")["Resources"]
+    # Those of a part that was not asked for are not made.
+    declared = {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm" and "Condition" not in resource}
     assert {alarm["AlarmName"].removeprefix(f"{cloud.stack}-").partition("-")[0] for alarm in alarms} == declared
     own = {
         (alarm["Namespace"], alarm["MetricName"], tuple((one["Name"], one["Value"]) for one in alarm["Dimensions"]))
@@ -153,16 +155,27 @@ def test_every_alarm_is_made_and_reads_a_metric_that_the_deployed_functions_send
 
 
 def test_an_update_with_other_parameters_is_carried_out_and_keeps_what_is_there(cloud: CloudState, plan: clouds.Plan) -> None:
-    """With GitHub's roles, on a provider that the account has. The emulator makes no provider and keeps no boundaries."""
+    """With a webhook, and GitHub's roles on a provider that the account has. The emulator makes no provider and keeps no boundaries."""
     s3, provider = deploy.client_of(cloud, "s3"), f"arn:aws:iam::{clouds.ACCOUNT_ID}:oidc-provider/token.actions.githubusercontent.com"
     s3.put_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept", Body=b"kept")
     github = {"GitHubRepository": "me/it", "GitHubRepositoryId": "1", "GitHubOwnerId": "2", "GitHubOidcProviderArn": provider}
-    updated = clouds.up(replace(plan, parameters={"SpendAlarmUsdPerHour": "7", "LogRetentionDays": "7", **github}))
+    updated = clouds.up(replace(plan, parameters={"SpendAlarmUsdPerHour": "7", "LogRetentionDays": "7", "WebhookParameter": "/ours/webhook", **github}))
     assert {key: value for key, value in updated.outputs.items() if key in cloud.outputs} == cloud.outputs
-    assert updated.outputs.keys() - cloud.outputs.keys() == {"PushImageRoleArn", "DeployRoleArn", "CloudFormationRoleArn"}
+    assert updated.outputs.keys() - cloud.outputs.keys() == {"PushImageRoleArn", "DeployRoleArn", "CloudFormationRoleArn", "WebhookFunctionName"}
     groups = deploy.client_of(cloud, "logs").describe_log_groups(logGroupNamePrefix=f"/dropforge/{cloud.stack}/")["logGroups"]
     assert {group["retentionInDays"] for group in groups} == {7}
     assert s3.get_object(Bucket=cloud.outputs["DataBucketName"], Key="data/kept")["Body"].read() == b"kept"
+
+
+def test_a_webhook_that_was_asked_for_hears_the_topic_finds_its_address_and_says_when_it_is_not_taken(cloud: CloudState, home: Path) -> None:
+    """After the update above. Nobody listens at that address: what is taken where somebody does is tested in tests/handlers."""
+    deploy.client_of(cloud, "ssm").put_parameter(Name="/ours/webhook", Type="SecureString", Value="https://127.0.0.1:9/secret-7f3a")
+    deploy.client_of(cloud, "sns").publish(TopicArn=cloud.outputs["TopicArn"], Subject="s", Message="m")
+
+    def said() -> list[str]:
+        return [line for entry in commands.entries(home, None, follow=False) for line in entry["lines"] if "127.0.0.1 was not reached" in line]
+
+    assert not any("secret-7f3a" in line for line in eventually(said))
 
 
 def test_deleting_the_stack_leaves_the_data_and_nothing_that_runs(cloud: CloudState) -> None:
