@@ -101,7 +101,15 @@ ACCEPTED = (
 
 def _policies() -> dict[str, Any]:
     """Every policy that allows something, ARNs filled in. The boundary allows nothing by itself: tests/template/test_github.py."""
-    stack = Stack(parameters={"GitHubRepository": "owner/name", "GitHubRepositoryId": "1", "GitHubOwnerId": "2", "ReadBuckets": "shared-a,shared-b"})
+    stack = Stack(
+        parameters={
+            "GitHubRepository": "owner/name",
+            "GitHubRepositoryId": "1",
+            "GitHubOwnerId": "2",
+            "ReadBuckets": "shared-a,shared-b",
+            "WebhookParameter": "/a/b",
+        }
+    )
     found = {name: policy["PolicyDocument"] for name, policy in stack.of_type("AWS::IAM::ManagedPolicy").items() if name != "Boundary"}
     for name, role in stack.of_type("AWS::IAM::Role").items():
         found |= {f"{name}.{policy['PolicyName']}": policy["PolicyDocument"] for policy in role.get("Policies", [])}
