@@ -25,7 +25,7 @@ from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
 from agent.sources import run_sources
-from agent.staging import Stager, StagingFailed, free_bytes
+from agent.staging import START_FOLDER, Stager, StagingFailed, free_bytes, model_reference
 from agent.store import S3_ERRORS, Denied, Store
 from agent.uploader import Uploader
 from jobspec.heartbeat import Phase, PublishedCheckpoint
@@ -355,7 +355,9 @@ def run_file(ticket: Ticket, folder: Path) -> RunFile:
     manifest = ticket.manifest
     return RunFile(
         job_id=ticket.job_id,
-        model_reference=manifest.model.reference(),
+        model_reference=model_reference(ticket),
+        start_dir=START_FOLDER if ticket.start is not None and ticket.start.use == "adapter" else None,
+        start_reference=ticket.start.job_id if ticket.start is not None else "",
         train_from=run_sources("train", manifest.data, folder),
         eval_from=run_sources("eval", manifest.data, folder),
         data_format=manifest.data.format,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 #: Weights, configuration, tokenizer, chat template. Nothing that is code.
 ALLOWED_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model")
+#: What training goes on from: the weights, and the results, which say what base they are of. Their shape is in the manifest.
+ADAPTER_FILES = ("adapter_model.safetensors", "results.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _INDEX = "model.safetensors.index.json"
 #: The format's own limit on the JSON header at the start of a file.

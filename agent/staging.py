@@ -23,6 +23,7 @@ from agent.sources import sources_of
 from agent.store import Absent, Check, Denied, Found, Store
 from jobspec import keys
 from jobspec.base import Document, FileDigest
+from jobspec.chain import Start
 from jobspec.data import Source
 from jobspec.marker import Failure, FailureCode
 from jobspec.runfile import MAX_FILES
@@ -31,6 +32,8 @@ from jobspec.wire import UnreadableDocument, dump, load
 
 #: Left free beside what is downloaded: checkpoints, the result, logs.
 RESERVE_BYTES = 1024**3
+#: Where an adapter to go on with lies in the run folder.
+START_FOLDER = "start"
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +83,18 @@ class Stager:
             with_disk_full(partial(stage, role, source, place))
 
     def stage_model(self) -> None:
-        """Fetch the model. Raises StagingFailed, Summoned."""
-        with_disk_full(self._model_from_s3 if self._ticket.manifest.model.s3 else self._model_from_hub)
-        folder = self._folders.run / "model"
-        if found := model_files.fault(folder):
-            raise StagingFailed(FailureCode.MODEL_INVALID, f"the model {self._ticket.manifest.model.reference()} {found}")
+        """Fetch the model, and the adapter to go on with where there is one. Raises StagingFailed, Summoned."""
+        start, model = self._ticket.start, self._ticket.manifest.model
+        if start is not None and start.use == "model":
+            with_disk_full(partial(self._model_from_s3, self._ticket.outputs_bucket, start.prefix))
+        elif model.s3:
+            with_disk_full(partial(self._model_from_s3, *keys.split_location(model.s3, self._ticket.data_bucket)))
+        else:
+            with_disk_full(self._model_from_hub)
+        if found := model_files.fault(self._folders.run / "model"):
+            raise StagingFailed(FailureCode.MODEL_INVALID, f"the model {model_reference(self._ticket)} {found}")
+        if start is not None and start.use == "adapter":
+            with_disk_full(partial(self._adapter, start))
 
     def _data_from_s3(self, role: str, source: Source, place: str) -> None:
         bucket, key = keys.split_location(str(source.path), self._ticket.data_bucket)
@@ -130,8 +140,18 @@ class Stager:
         except BadRows as error:
             raise StagingFailed(error.code, str(error)) from None
 
-    def _model_from_s3(self) -> None:
-        bucket, key = keys.split_location(str(self._ticket.manifest.model.s3), self._ticket.data_bucket)
+    def _adapter(self, start: Start) -> None:
+        """The finished adapter of another job, as its instance left it."""
+        bucket = self._ticket.outputs_bucket
+        try:
+            wanted = {f"{START_FOLDER}/{name}": self._store.facts(bucket, start.prefix + name) for name in model_files.ADAPTER_FILES}
+        except Denied as error:
+            raise self._denied(error, bucket) from None
+        except Absent as error:
+            raise StagingFailed(FailureCode.MODEL_MISSING, f"the adapter of {start.job_id}: {error}; it was removed since that job ended") from None
+        self._fetch(bucket, wanted)
+
+    def _model_from_s3(self, bucket: str, key: str) -> None:
         prefix = key.rstrip("/") + "/"
         try:
             listed = list(self._store.list(bucket, prefix))
@@ -203,6 +223,12 @@ class Stager:
         free = self._free(self._folders.run)
         if size + RESERVE_BYTES > free:
             raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB to download and {RESERVE_BYTES / 1e9:.1f} GB to work with, but {free / 1e9:.1f} GB free")
+
+
+def model_reference(ticket: Ticket) -> str:
+    """How the base model is named in results: the manifest's, or the one that another job made."""
+    start = ticket.start
+    return f"s3://{ticket.outputs_bucket}/{start.prefix}" if start is not None and start.use == "model" else ticket.manifest.model.reference()
 
 
 def _source(bucket: str, found: Found) -> str:

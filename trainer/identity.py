@@ -8,6 +8,7 @@ from jobspec.checkpoint import Identity
 from jobspec.methods import options_of
 from jobspec.runfile import RunFile
 from trainer.base_model import folder_sha256
+from trainer.start import start_sha256
 from trainer.stop import StopSignal
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
@@ -33,8 +34,11 @@ def identity_of(run: RunFile, root: Path, data_sha256: str, stop: StopSignal) ->
     for section, values in sections.items():
         for key, value in values.items():
             settings[f"{section}.{key}"] = json.dumps(value) if isinstance(value, list) else value
+    model_sha256 = folder_sha256(root / run.model_dir, stop)
+    if (start := start_sha256(run, root, model_sha256)) is not None:
+        settings["start.weights_sha256"] = start
     return Identity(
-        model_sha256=folder_sha256(root / run.model_dir, stop),
+        model_sha256=model_sha256,
         data_sha256=data_sha256,
         settings=settings,
         libraries={name: version(name) for name in LIBRARIES},

@@ -19,6 +19,7 @@ from trainer.model import adapter_config, load_model
 from trainer.packed import check_apart
 from trainer.packing import PackingPlan, plan_packing
 from trainer.prepare import Prepared
+from trainer.start import gone_on
 from trainer.stop import StopSignal
 from trainer.tables import lengths_of
 
@@ -123,13 +124,16 @@ def build_trainer(setup: Setup, train: Any, held_out: Any, total_steps: int, sto
     model = load_model(run, setup.root / run.model_dir, setup.dtype)
     plan = packing_of(setup, train, total_steps, stop)
     config = settings_of(setup, total_steps, plan)
-    trainer = make_trainer(run, config, model, setup.data.tokenizer, train, held_out, adapter_config(run, model))
+    adapter = adapter_config(run, model)
+    if run.start_dir is not None:
+        model, adapter = gone_on(run, setup.root, model, adapter), None
+    trainer = make_trainer(run, config, model, setup.data.tokenizer, train, held_out, adapter)
     if plan is not None:
-        check_apart(trainer.model, model.config.get_text_config().vocab_size)
+        check_apart(trainer.model, trainer.model.config.get_text_config().vocab_size)
         trainer.plan = plan
     trainer.remove_callback(PrinterCallback)  # the progress file says it
     if run.adapter.type != "full":
         reference, _, revision = run.model_reference.partition("@")
-        adapter = trainer.model.peft_config["default"]
-        adapter.base_model_name_or_path, adapter.revision = reference, revision or None
+        trained = trainer.model.peft_config["default"]
+        trained.base_model_name_or_path, trained.revision = reference, revision or None
     return trainer

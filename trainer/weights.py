@@ -23,7 +23,9 @@ def save_weights(run: RunFile, trainer: Any, folder: Path, dtype: str) -> None:
     model = _bare(trainer)
     if run.adapter.type == "full":
         model.to(getattr(torch, dtype))
-    model.save_pretrained(str(folder))
+    # A reference that it was compared with is no part of the result.
+    one = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+    model.save_pretrained(str(folder), **one)
 
 
 def weights_sha256(folder: Path) -> str:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import TypeVar
 
 from control_plane.core import placement
-from control_plane.core.events import InstanceSight, Looked, MarkerSight, Rules
+from control_plane.core.events import Before, InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
 from control_plane.core.records import Attempt, Instance
-from control_plane.core.state import Job
-from control_plane.ports import Fleet, HoldStore, Objects, PublishLedger, Turns
+from control_plane.core.state import Job, JobState
+from control_plane.ports import Fleet, HoldStore, JobStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker, Outcome
@@ -33,6 +33,7 @@ class Watcher:
     objects: Objects
     holds: HoldStore
     turns: Turns
+    jobs: JobStore
     ledger: PublishLedger
     outputs_bucket: str
     rules: Rules
@@ -62,7 +63,7 @@ class Watcher:
             is not None
         }
         # Whether launches are held, and whose turn it is, is asked for who may want one.
-        served = job.ended or job.plan is not None or _is_served(job, instances or (), heartbeats, markers)
+        served = job.ended or job.plan is not None or job.awaits_another or _is_served(job, instances or (), heartbeats, markers)
         hold = None if served else _known("hold", partial(self._hold, now))
         turn = None if served or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
         in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
@@ -78,8 +79,17 @@ class Watcher:
             turn=turn[0] if turn is not None else None,
             in_ledger=in_ledger,
             prices=prices,
+            before=_known("the job before", partial(self._before, job)) if job.awaits_another and not job.ended else None,
             rules=self.rules,
         )
+
+    def _before(self, job: Job) -> Before:
+        """The job that ``after`` names: found by its name until it is on record, by its id from then on."""
+        assert job.manifest is not None
+        assert job.manifest.after is not None
+        job_id = job.follows.job_id if job.follows is not None else self.jobs.find(name=job.manifest.after.job)
+        found = self.jobs.load(job_id) if job_id is not None else None
+        return Before(found, found if found is not None and found.state is JobState.SUCCEEDED else None)
 
     def _hold(self, now: datetime) -> tuple[str | None]:
         hold = self.holds.current()

@@ -27,6 +27,7 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
         manifest=job.manifest,
         data_bucket=data_bucket,
         outputs_bucket=outputs_bucket,
+        start=job.follows.start if job.follows is not None else None,
         deadline_at=attempt.plan.deadline_at,
         earlier_writers=tuple(a.writer for a in earlier),
         handovers=tuple(Handover(writer=a.writer, until=_over_at(a, attempt, rules)) for a in earlier if a.is_open and (a.leaves or a.serves)),

@@ -35,6 +35,8 @@ RECEIPT_PREFIX = "receipts/"
 TICKET_PREFIX = "tickets/"
 RUN_PREFIX = "runs/"
 MARKER_NAME = "completion.json"
+#: Below a final prefix: the base with its adapter merged in.
+MERGED_FOLDER = "merged/"
 HEARTBEAT_NAME = "heartbeat.json"
 CHECKPOINT_MANIFEST_NAME = "checkpoint.json"
 

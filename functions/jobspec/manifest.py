@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jobspec.base import Document, JobName, UtcTime
+from jobspec.chain import After, by_name
 from jobspec.data import FORMATS_OF, Data, methods_for
 from jobspec.instances import GPU_INSTANCES
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method, Orpo, Reward, check_method
@@ -212,6 +213,9 @@ class Manifest(Document):
     name: JobName = Field(description="The job's name: lower-case letters, digits and hyphens, 48 at most. One job of a name is active at a time.")
     model: Model
     data: Data
+    after: Annotated[After | None, BeforeValidator(by_name, json_schema_input_type=JobName | After | None)] = Field(
+        None, description="Start when that job has succeeded, with its adapter: a job's name, or a section that says more."
+    )
     method: Method = Field(
         "sft",
         description="sft: supervised fine-tuning; dpo, kto, orpo (experimental in TRL): learning from preferences; reward: a reward model; "
@@ -240,4 +244,12 @@ class Manifest(Document):
         if wanted != "auto" and wanted not in fitting:
             others = " or ".join(methods_for(wanted))
             raise Located(("data", "format"), f"does not go with method {self.method}, which learns from {' or '.join(fitting)} rows; {wanted} is for {others}")
+        if self.after is not None:
+            self._can_follow(self.after)
         return self
+
+    def _can_follow(self, before: After) -> None:
+        if before.job == self.name:
+            raise Located(("after",), "names this very job")
+        if before.use == "adapter" and self.adapter.type == "full":
+            raise Located(("after",), "goes on with an adapter, but adapter.type is full; say `after: {job: NAME, use: model}`, or choose lora")

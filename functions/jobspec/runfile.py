@@ -47,6 +47,9 @@ class RunFile(Document):
     #: How the base model is named in the adapter's configuration and the model card.
     model_reference: Annotated[str, StringConstraints(max_length=1100)]
     model_dir: RelativePath = "model"
+    #: A finished adapter to go on with, and the job that made it; a new adapter is begun where there is none.
+    start_dir: RelativePath | None = None
+    start_reference: Annotated[str, StringConstraints(max_length=1100)] = ""
     train_file: RelativePath = "data/train.jsonl"
     eval_file: RelativePath | None = None
     #: Instead of ``train_file`` and ``eval_file``, where the manifest names more than one.

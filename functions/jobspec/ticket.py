@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import Attempt, Document, InstanceId, JobId, JobName, Text, UtcTime, Writer
+from jobspec.chain import Start
 from jobspec.manifest import MAX_NODES, Manifest
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
@@ -69,6 +70,8 @@ class Ticket(Document):
     #: The bucket the manifest lies in: where locations without ``s3://`` are looked up.
     data_bucket: BucketName
     outputs_bucket: BucketName
+    #: What another job made, to begin with (``after`` in the manifest).
+    start: Start | None = None
     #: The agent asks for a last save in time for this, and the instance powers itself off at it.
     deadline_at: UtcTime
     #: Writers of the job's earlier attempts, newest first: the only places a checkpoint is taken from.

@@ -15,8 +15,8 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, closing, gpus, launching, ledger, placement
-from control_plane.core.actions import Action, CallLaunch, Decision, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement
+from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
     BudgetAlerted,
@@ -108,13 +108,18 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
         job = _ended_by_order(job, look, now)
     if not job.ended:
         job = gpus.held_to_use(_held_to_limits(job, look, now), now, now + timedelta(seconds=STOP_LEAD_S))
-    if not job.ended and job.ending is None:
+    waited = job.awaits_another
+    if waited and not job.ended and job.ending is None:
+        job = chain.joined(job, look, now)
+    elif not job.ended and job.ending is None:
         job = _with_return(attempts.relieved(_with_replacement(job, look, now), look, now), look, now)
     if not job.ended:
         job = _named(job, now)
     elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
         job = job.model_copy(update={"plan": None})
-    return job, [*(a for a in adopted if isinstance(a, Terminate) and job.attempt_of(a.instance_id) is None), *_owed(job, look, now)]
+    # Where it may start was not looked for while it waited for another job.
+    again = [LookAgain()] if waited and not job.awaits_another else []
+    return job, [*(a for a in adopted if isinstance(a, Terminate) and job.attempt_of(a.instance_id) is None), *_owed(job, look, now), *again]
 
 
 def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:

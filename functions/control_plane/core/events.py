@@ -9,6 +9,7 @@ from datetime import datetime
 
 from control_plane.core.failures import RefusalKind
 from control_plane.core.records import LaunchPlan, Pool, PriceChange
+from control_plane.core.state import Job
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker
 
@@ -67,6 +68,14 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """The job that ``after`` names, None where there is none; and whose result it gives: its own, where it has succeeded."""
+
+    job: Job | None
+    source: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """One whole look at the job's world. What could not be read is None and decides nothing.
 
@@ -88,6 +97,8 @@ class Looked:
     in_ledger: dict[str, bool] = field(default_factory=dict)
     #: By instance id, for the attempts whose price was due: the changes of their pool's spot price since it was last known.
     prices: dict[str, tuple[PriceChange, ...]] = field(default_factory=dict)
+    #: For a job that waits for another one.
+    before: Before | None = None
     rules: Rules = Rules()
 
 

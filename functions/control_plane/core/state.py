@@ -7,6 +7,7 @@ Facts only: whatever can be derived (cost, who may launch, what to say) is deriv
 from datetime import datetime
 from enum import StrEnum
 
+from control_plane.core.kin import Followed
 from control_plane.core.records import Attempt, Instance, LaunchPlan, Market
 from jobspec.base import Document, JobId, UtcTime
 from jobspec.manifest import Manifest
@@ -35,7 +36,7 @@ _STOPS = (S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET)
 
 #: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {
-    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held"} | dict.fromkeys(_STOPS, ""),
+    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held, or another job comes first"} | dict.fromkeys(_STOPS, ""),
     S.PLANNED: {
         S.LAUNCHED: "an instance answers the plan",
         S.RUNNING: "found alive already",
@@ -68,11 +69,12 @@ class WaitKind(StrEnum):
     THROTTLE = "throttle"
     HELD = "held"
     TURN = "turn"  # as many jobs run as may
+    AFTER = "after"  # another job has not succeeded yet
     UNKNOWN = "unknown"
 
 
 #: A job that waits so could not be started whatever EC2 has: nobody knows yet how long it will wait for capacity.
-QUEUED = frozenset({WaitKind.HELD, WaitKind.TURN})
+QUEUED = frozenset({WaitKind.HELD, WaitKind.TURN, WaitKind.AFTER})
 
 
 class Wait(Document):
@@ -171,6 +173,7 @@ class Job(Document):
     notices: tuple[Notice, ...] = ()
     history: tuple[Transition, ...] = ()
     failure: FailureCode | None = None
+    follows: Followed | None = None
     #: Nothing is left to do: instances gone, e-mails published, last status written.
     settled: bool = False
 
@@ -182,6 +185,11 @@ class Job(Document):
     def occupies(self) -> bool:
         """It holds one of the project's turns: a launch is on its way, or an instance is not known to be gone."""
         return self.plan is not None or any(attempt.over_at is None for attempt in self.attempts)
+
+    @property
+    def awaits_another(self) -> bool:
+        """``after``: the job that it names is not known to have succeeded."""
+        return self.manifest is not None and self.manifest.after is not None and not (self.follows is not None and self.follows.succeeded)
 
     def attempt_of(self, instance_id: str) -> Attempt | None:
         """The attempt that the instance belongs to, or None: not ours."""

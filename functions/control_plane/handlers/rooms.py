@@ -74,7 +74,7 @@ class Rooms:
             fleet=self.fleet,
             objects=objects,
             post=SnsPost(self._client("sns"), facts.topic_arn),
-            watcher=Watcher(self.fleet, objects, self.holds, store, self.ledger, facts.outputs_bucket, facts.rules),
+            watcher=Watcher(self.fleet, objects, self.holds, store, store, self.ledger, facts.outputs_bucket, facts.rules),
             clock=self.now,
             counted=self._counted,
             project=facts.project,
