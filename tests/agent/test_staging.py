@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from agent import hub, model_files, staging
-from agent.attempt import AgentExit
+from agent.attempt import AgentExit, run_file
 from agent.rows import BadRows, check_first_row
 from agent.staging import Stager
 from agent.store import Store
 from jobspec.data import Data
 from jobspec.marker import Failure, FailureCode
-from tests.agent.cloud import FIRST, SAFETENSORS, Cloud, now
+from tests.agent.cloud import FIRST, OUTPUTS, SAFETENSORS, Cloud, now
 from tests.agent.conftest import Launch
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -215,3 +215,49 @@ def test_a_notice_ends_a_download_from_the_hub_at_once(cloud: Cloud, launch: Lau
 def _hub_says(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     popen = subprocess.Popen
     monkeypatch.setattr("agent.hub.subprocess.Popen", lambda command, **options: popen([sys.executable, "-c", program], **options))
+
+
+START = "runs/first-1a2b3c4d5e/AROATESTROLE:i-0000000000000000f/final/"
+
+
+def _made(cloud: Cloud, *names: str, prefix: str = START) -> None:
+    for name in names:
+        cloud.put(prefix + name, SAFETENSORS if name.endswith(".safetensors") else b"{}", OUTPUTS)
+
+
+def _stage_model(cloud: Cloud, launch: Launch, use: str, prefix: str = START) -> tuple[Path, Any]:
+    ticket = cloud.ticket(start={"job_id": "first-1a2b3c4d5e", "use": use, "prefix": prefix})
+    instance = launch()
+    Stager(Store(cloud.s3), ticket, instance.folders, lambda: None, lambda _s: None).stage_model()
+    return instance.folders.run, run_file(ticket, instance.folders.run)
+
+
+def test_an_adapter_to_go_on_with_lies_beside_the_model_and_is_named_to_the_trainer(cloud: Cloud, launch: Launch) -> None:
+    _made(cloud, "adapter_model.safetensors", "results.json", "README.md", "adapter_config.json")
+    folder, run = _stage_model(cloud, launch, "adapter")
+    assert sorted(path.name for path in (folder / "start").iterdir()) == ["adapter_model.safetensors", "results.json"]
+    assert (run.start_dir, run.start_reference) == ("start", "first-1a2b3c4d5e")
+    assert run.model_reference == "models/tiny"
+    assert (folder / "model/config.json").is_file()
+
+
+def test_another_jobs_whole_model_is_staged_as_the_base_without_what_is_not_a_models(cloud: Cloud, launch: Launch) -> None:
+    prefix = START + "merged/"
+    _made(cloud, "config.json", "tokenizer.json", "model.safetensors", "code.py", prefix=prefix)
+    folder, run = _stage_model(cloud, launch, "model", prefix)
+    assert sorted(path.name for path in (folder / "model").iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert run.start_dir is None
+    assert run.model_reference == f"s3://{OUTPUTS}/{prefix}"
+
+
+def test_an_adapter_that_was_removed_meanwhile_fails_before_the_trainer(cloud: Cloud, launch: Launch) -> None:
+    _made(cloud, "results.json")
+    cloud.ticket(start={"job_id": "first-1a2b3c4d5e", "use": "adapter", "prefix": START})
+    failure = _failure(cloud, launch)
+    assert failure.code is FailureCode.MODEL_MISSING
+    assert "the adapter of first-1a2b3c4d5e" in failure.message
+
+
+def test_an_ordinary_run_file_names_no_adapter(cloud: Cloud, launch: Launch) -> None:
+    run = run_file(cloud.ticket(), launch().folders.run)
+    assert (run.start_dir, run.start_reference) == (None, "")

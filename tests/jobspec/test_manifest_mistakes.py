@@ -55,6 +55,12 @@ MISTAKES = [
     ("limits: {deadline: 9999-12-31T23:59:59-12:00}", "limits.deadline", "has the wrong form", "9999-12-31T23:59:59-12:00", "with its zone"),
     ("notify: {on: [accepted, bugdet]}", "notify.on[1]", "is not one of the choices; did you mean `budget`?", "bugdet", "accepted"),
     ("notify: {on: budget}", "notify.on", "is text where a list is wanted", "budget", "a list"),
+    ("after: a-job", "after", "names this very job", "a-job", ""),
+    ("after: 3", "after", "is a whole number where a section or text is wanted", "3", "the keys job, use, max_wait"),
+    ("after: First", "after", "has the wrong form", "First", "lower-case letters"),
+    ("after: {job: first, use: adaptor}", "after.use", "is not one of the choices; did you mean `adapter`?", "adaptor", "nothing"),
+    ("after: {jobb: first}", "after.jobb", "is not a key; did you mean `job`?", "jobb", "max_wait"),
+    ("after: {job: first, max_wait: 3}", "after.max_wait", "is a duration without a unit", "3", "3 seconds are `3s`"),
     ("checkpoint: {keep: 1}", "checkpoint.keep", "is out of range", "1", "a whole number from 2 to 20"),
 ]
 

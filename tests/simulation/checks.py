@@ -8,7 +8,7 @@ from control_plane.core.state import ENDS, QUEUED, Job, JobState, NoticeKind, Wa
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
 from jobspec.status import Status
-from tests.simulation import records
+from tests.simulation import kin, records
 from tests.simulation.aws.ec2 import Instance
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Checks:
         )
         if planned is not None and planned.template_version != instance.template_version:
             world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
+        kin.follows_in_order(world, self.jobs, job)
         others = [one for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
         if others and not self._is_return(job, instance, others):
             world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(one.instance_id for one in others)} lived")
@@ -283,6 +284,8 @@ class Checks:
             deadline = tags.deadline_of(one.tags)
             if deadline is not None and now > world.seconds(deadline) + self._beyond_s():
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
+        for job in self.jobs.values():
+            kin.starts_soon(world, self.jobs, job, self._ended_s, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
             # Of these very instances: between two looks one pair may end and another begin.
@@ -322,6 +325,7 @@ class Checks:
                 world.fail("I7", f"{job.job_id} ended without an e-mail owed")
             self._within_budget(job)
             self._cancelled_in_time(job)
+            kin.failed_for_a_reason(world, self.jobs, job)
         self._status_is_true()
         self._counted_once()
 

@@ -82,7 +82,10 @@ class _Mood:
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed: most are mildly unlucky, a few are terrible."""
     scenario, rng = _scenario(seed), random.Random(f"gpus {seed}")
-    return _with_gpus(rng, scenario) if rng.random() < 0.015 else scenario
+    if rng.random() < 0.015:
+        return _with_gpus(rng, scenario)
+    relatives = random.Random(f"kin {seed}")
+    return _chained(relatives, scenario) if relatives.random() < 0.02 else scenario
 
 
 def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -94,6 +97,14 @@ def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:
         for box in scenario.boxes
     ]
     return replace(scenario, jobs=jobs, boxes=tuple(boxes))
+
+
+def _chained(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, with two or three jobs that follow one another, put in any order."""
+    count = rng.choice((2, 2, 3))
+    jobs = [replace(scenario.jobs[n % len(scenario.jobs)], put_s=rng.choice((0.0, rng.uniform(0, 60))), key_of=-1) for n in range(count)]
+    chained = tuple(replace(job, after=n - 1 if n else -1, actions=job.actions if rng.random() < 0.5 else ()) for n, job in enumerate(jobs))
+    return replace(scenario, jobs=chained)
 
 
 def _scenario(seed: int) -> Scenario:

@@ -48,6 +48,8 @@ MORE: dict[str, Scenario] = {
     "no event at all": Scenario(jobs=(SHORT,), boxes=(QUICK,), outages=(Outage(0.5, 1000.0, "events"),)),
     "an idle GPU, stopped": Scenario(jobs=(replace(LONG, steps=60, stops_idle=True),), boxes=(replace(QUICK, gpus=1, idle_gpus=1),)),
     "one idle GPU of two": Scenario(jobs=(replace(LONG, steps=60, stops_idle=True),), boxes=(replace(QUICK, gpus=2, idle_gpus=1),)),
+    "one job after another": Scenario(jobs=(SHORT, replace(SHORT, after=0)), boxes=(QUICK, QUICK)),
+    "a job whose forerunner fails": Scenario(jobs=(SHORT, replace(SHORT, after=0)), boxes=(replace(QUICK, fault="fails for good", at_s=10.0),)),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 

@@ -38,6 +38,8 @@ class JobPlan:
     #: Index of the job whose key this one uses; -1 for its own.
     key_of: int = -1
     valid: bool = True
+    #: Index of the job that it is to follow, with its adapter; -1 for none.
+    after: int = -1
     #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
     stops_idle: bool = False
 
@@ -211,7 +213,7 @@ def without(scenario: Scenario) -> list[Scenario]:
         if getattr(scenario, name) != getattr(plain, name):
             smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):
-        for change in ({"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}):
+        for change in ({"after": -1}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}):
             if any(getattr(job, key) != value for key, value in change.items()):
                 smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))
     return smaller

@@ -189,6 +189,7 @@ class World:
             "max_wait": f"{plan.max_wait_s}s",
             "budget_usd": plan.budget_usd,
         }
+        more: dict[str, Any] = {"after": {"job": f"tale-{plan.after}", "max_wait": "2h"}} if plan.after >= 0 else {}
         if plan.deadline_s is not None:
             limits["deadline"] = (self.clock() + timedelta(seconds=plan.deadline_s)).isoformat()
         if plan.stops_idle:
@@ -202,6 +203,7 @@ class World:
             "limits": limits,
             "notify": {"on": list(plan.notify)},
             "priority": plan.priority,
+            **more,
         }
         self.account.s3.write(DATA, f"data/train{salt}.jsonl", b'{"text": "a tale"}\n')
         body = text if text is not None else json.dumps(manifest).encode() if plan.valid else b"name: [tale"
