@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from control_plane.core.chain import ABSENT_GRACE
-from control_plane.core.state import AttemptEnd, Job, JobState
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import Job, JobState
 from jobspec import keys
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_model import make_tiny_model
-from tests.trainer.rig import do_run, failure, lines, make_run, resumable_copy, results, save_each_step
+from tests.trainer.rig import do_run, failure, lines, make_run, results, resumable_copy, save_each_step
 
 pytestmark = pytest.mark.torch
 

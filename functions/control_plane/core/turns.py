@@ -17,7 +17,12 @@ _BUSY = "0#"
 
 def place_of(job: Job) -> str:
     """The place of an unsettled job in the project's line."""
-    waits = not job.ended and not job.occupies and not job.awaits_another and (job.state is JobState.ACCEPTED or (job.wait is not None and job.wait.kind is WaitKind.TURN))
+    waits = (
+        not job.ended
+        and not job.occupies
+        and not job.awaits_another
+        and (job.state is JobState.ACCEPTED or (job.wait is not None and job.wait.kind is WaitKind.TURN))
+    )
     return turn_of(job) if waits else f"{_BUSY}{job.job_id}"
 
 
