@@ -21,6 +21,7 @@ VALIDATOR = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/schema/mani
 
 #: What JSON Schema cannot say, or says only with a format checker; the reader refuses it all the same.
 BEYOND_A_SCHEMA = (
+    "after: a-job",
     "micro_batch_size: 3",
     "max_runtime: 0s",
     "max_runtime: 91d",

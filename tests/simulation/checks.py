@@ -54,6 +54,7 @@ class Checks:
         self._unnamed_since: dict[str, float] = {}
         self._twice_since: dict[tuple[str, ...], float] = {}
         self._stopped_since: dict[str, float] = {}
+        self._behind_since: dict[str, float] = {}
         self._versions: dict[str, str | None] = {}
         #: A letter to the publish ledger came later than the ledger is given: the one case in which an e-mail may be sent twice.
         self.ledger_hurt = False
@@ -286,6 +287,7 @@ class Checks:
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
         for job in self.jobs.values():
             kin.starts_soon(world, self.jobs, job, self._ended_s, 4 * TICK_S + slack_s)
+            kin.stands_in_nobodys_way(world, self.jobs, job, self._behind_since, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
             # Of these very instances: between two looks one pair may end and another begin.

@@ -103,7 +103,10 @@ def _chained(rng: random.Random, scenario: Scenario) -> Scenario:
     """The same, with two or three jobs that follow one another, put in any order."""
     count = rng.choice((2, 2, 3))
     jobs = [replace(scenario.jobs[n % len(scenario.jobs)], put_s=rng.choice((0.0, rng.uniform(0, 60))), key_of=-1) for n in range(count)]
-    chained = tuple(replace(job, after=n - 1 if n else -1, actions=job.actions if rng.random() < 0.5 else ()) for n, job in enumerate(jobs))
+    chained = tuple(
+        replace(job, after=n - 1 if n else -1, use=rng.choice(("adapter", "adapter", "nothing")), actions=job.actions if rng.random() < 0.5 else ())
+        for n, job in enumerate(jobs)
+    )
     return replace(scenario, jobs=chained)
 
 

@@ -1,10 +1,10 @@
-"""The promises about jobs that are related, K1 to K3: those that follow another. Numbers as in docs/reliability.md."""
+"""The promises about jobs that are related, K1 to K4: those that follow another. Numbers as in docs/reliability.md."""
 
 from typing import TYPE_CHECKING
 
 from control_plane.core.chain import ABSENT_GRACE
 from control_plane.core.records import AttemptEnd
-from control_plane.core.state import Job, JobState
+from control_plane.core.state import Job, JobState, WaitKind
 from jobspec import keys
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ def _forerunners(jobs: Jobs, job: Job) -> list[Job]:
 def follows_in_order(world: "World", jobs: Jobs, job: Job) -> None:
     """K1: no instance of a job that follows another starts before that one has succeeded, nor from what no finished attempt of it made."""
     if job.manifest is None or job.manifest.after is None:
+        return
+    if job.manifest.after.use == "nothing":
+        if all(one.state is not JobState.SUCCEEDED for one in _forerunners(jobs, job)):
+            world.fail("K1", f"{job.job_id} starts, and no {job.manifest.after.job} has succeeded")
         return
     made = {
         keys.final_prefix(one.job_id, attempt.writer)
@@ -56,3 +60,13 @@ def starts_soon(world: "World", jobs: Jobs, job: Job, ended_s: dict[str, float],
     since = ended_s.get(job.follows.job_id)
     if since is not None and world.scheduler.now - max(since, world.scenario.healed_s) > within_s:
         world.fail("K3", f"{job.job_id} still waits for {job.follows.job_id}, which ended {world.scheduler.now - since:.0f} s ago")
+
+
+def stands_in_nobodys_way(world: "World", jobs: Jobs, job: Job, since_s: dict[str, float], within_s: float) -> None:
+    """K4: nobody waits for a turn behind jobs that could not take it, for they wait for another job."""
+    behind = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.reason.startswith("others wait") and not job.ended
+    able = any(not one.ended and not one.occupies and not one.awaits_another for one in jobs.values() if one.job_id != job.job_id)
+    if not behind or able:
+        since_s.pop(job.job_id, None)
+    elif world.scheduler.now - max(since_s.setdefault(job.job_id, world.scheduler.now), world.scenario.healed_s) > within_s:
+        world.fail("K4", f"{job.job_id} waits for a turn that nobody else could take")

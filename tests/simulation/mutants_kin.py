@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
-from control_plane import look as look_room
+from control_plane.adapters import dynamodb
 from control_plane.core import chain, turns
-from control_plane.core.events import Before, Looked
-from control_plane.core.state import ENDS, Job
+from control_plane.core.events import Before
+from control_plane.core.state import ENDS, Job, JobState
 from tests.simulation.planting import Patch, mutant
 
 
@@ -17,7 +17,7 @@ def _follows_whoever_ended(patch: Patch) -> None:
     def followed(job: Job, after: Any, before: Before, now: Any) -> Job:
         other = before.job
         if other is not None and other.ended:
-            other = other.model_copy(update={"state": chain.JobState.SUCCEEDED})
+            other = other.model_copy(update={"state": JobState.SUCCEEDED})
         return old(job, after, Before(other, other), now)
 
     patch.set(chain, "_followed", followed)
@@ -39,15 +39,15 @@ def _no_patience_with_names(patch: Patch) -> None:
     patch.set(chain, "ABSENT_GRACE", timedelta(0))
 
 
-@mutant("what could not be read of the other job is taken for its absence")
-def _unread_is_absent(patch: Patch) -> None:
-    old = look_room.Watcher.look
+@mutant("a forerunner that failed is waited for, as if it could still succeed")
+def _waits_for_one_that_failed(patch: Patch) -> None:
+    old = chain._followed
 
-    def look(self: Any, job: Job, *rest: Any) -> Looked:
-        found = old(self, job, *rest)
-        return look_room.Looked(**{**{name: getattr(found, name) for name in found.__slots__}, "before": found.before or Before(None)})
+    def followed(job: Job, after: Any, before: Before, now: Any) -> Job:
+        other = before.job
+        return job if other is not None and other.ended and other.state is not JobState.SUCCEEDED else old(job, after, before, now)
 
-    patch.set(look_room.Watcher, "look", look)
+    patch.set(chain, "_followed", followed)
 
 
 @mutant("a job that waits for another stands in the line for a turn, and keeps those behind it from theirs")
@@ -56,7 +56,5 @@ def _in_line_while_it_waits(patch: Patch) -> None:
 
     def place_of(job: Job) -> str:
         return turns.turn_of(job) if job.awaits_another and job.state not in ENDS else old(job)
-
-    from control_plane.adapters import dynamodb
 
     patch.set(dynamodb, "place_of", place_of)

@@ -38,8 +38,9 @@ class JobPlan:
     #: Index of the job whose key this one uses; -1 for its own.
     key_of: int = -1
     valid: bool = True
-    #: Index of the job that it is to follow, with its adapter; -1 for none.
+    #: Index of the job that it is to follow, -1 for none; and what it takes over from it.
     after: int = -1
+    use: str = "adapter"
     #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
     stops_idle: bool = False
 

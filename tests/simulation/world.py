@@ -189,7 +189,7 @@ class World:
             "max_wait": f"{plan.max_wait_s}s",
             "budget_usd": plan.budget_usd,
         }
-        more: dict[str, Any] = {"after": {"job": f"tale-{plan.after}", "max_wait": "2h"}} if plan.after >= 0 else {}
+        more: dict[str, Any] = {"after": {"job": f"tale-{plan.after}", "use": plan.use, "max_wait": "2h"}} if plan.after >= 0 else {}
         if plan.deadline_s is not None:
             limits["deadline"] = (self.clock() + timedelta(seconds=plan.deadline_s)).isoformat()
         if plan.stops_idle:
