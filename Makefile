@@ -6,12 +6,12 @@ PYTHON ?= python3
 SEEDS ?= 20000
 BIN := .venv/bin
 
-.PHONY: help setup setup-test demo test image-test simulate lint generate bench clean
+.PHONY: help setup setup-test demo test image-test simulate lint docs generate bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam, .venv-lint
+setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam, .venv-lint, .venv-docs
 	@$(PYTHON) tools/setup.py all
 
 setup-test:
@@ -34,12 +34,19 @@ lint: ## Linters: ruff, mypy, import directions, shell, template, generated file
 	@$(PYTHON) tools/setup.py lint
 	@$(BIN)/python -m tools.lint
 
-generate: ## Remake the generated files: schemas, manifest reference, state machine, instance types, template's user data
+docs: ## The documents as a site, in build/site: open build/site/index.html
+	@$(PYTHON) tools/setup.py docs
+	@.venv-docs/bin/mkdocs build --strict --quiet
+	@echo "  build/site/index.html; with its search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site"
+
+generate: ## Remake the generated files: schemas, reference pages, diagrams, instance types, template's user data
 	@$(BIN)/python -m tools.schema
 	@$(BIN)/python -m tools.state_machine
 	@$(BIN)/python -m tools.cli_reference
+	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.diagrams --check || $(BIN)/python -m tools.diagrams
 	@$(BIN)/python -m tools.instance_types
 	@$(BIN)/python -m tools.embed_bootstrap
 
 clean: ## Remove environments, caches and the local cloud's state
-	rm -rf .venv .venv-cloud .venv-lambda .venv-sam .venv-lint .cache .dropforge .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-cloud .venv-lambda .venv-sam .venv-lint .venv-docs build .cache .dropforge .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -18,9 +18,12 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("schemas", [PYTHON, "-m", "tools.schema", "--check"]),
     ("state machine", [PYTHON, "-m", "tools.state_machine", "--check"]),
     ("command line", [PYTHON, "-m", "tools.cli_reference", "--check"]),
+    ("reference pages", [PYTHON, "-m", "tools.reference", "--check"]),
+    ("diagrams", [PYTHON, "-m", "tools.diagrams", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
     ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in ("aws", "docker", "iptables", "shutdown"))]),
+    ("documents' site", [".venv-docs/bin/mkdocs", "build", "--strict", "--quiet"]),
     ("template", [PYTHON, "-m", "tools.lint_template"]),
     ("security", [PYTHON, "-m", "tools.lint_security"]),
 )
@@ -30,7 +33,10 @@ def main() -> int:
     failed = []
     for name, command in CHECKS:
         started = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            done = subprocess.CompletedProcess(command, 1, "", f"{command[0]} is missing: python3 tools/setup.py lint")
         print(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {name} ({time.monotonic() - started:.1f} s)", flush=True)
         if done.returncode:
             failed.append(name)

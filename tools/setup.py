@@ -1,10 +1,11 @@
-"""Makes the environments this repository needs: ``python3 tools/setup.py [all|test|lint]``. Standard library only.
+"""Makes the environments this repository needs: ``python3 tools/setup.py [all|test|lint|docs]``. Standard library only.
 
 * ``.venv``         tests, command line, trainer, benchmarks (requirements/dev.txt)
 * ``.venv-cloud``   the local cloud's emulator, which pins its own boto3 (requirements/cloud.txt)
 * ``.venv-lambda``  exactly what the Lambda functions have (requirements/lambda.txt), on Python 3.13 where there is one
 * ``.venv-lint``    security linters that pin what the others need newer (requirements/lint.txt); only with ``lint`` or ``all``
 * ``.venv-sam``     the SAM CLI, for linting and deploying (requirements/sam.txt); only with ``lint`` or ``all``
+* ``.venv-docs``    what builds the documents' site (requirements/docs.txt); only with ``docs``, ``lint`` or ``all``
 
 Each is made once and made anew when its requirements change; nothing outside this folder is touched. Packages come from the
 index that pip is configured for.
@@ -43,8 +44,9 @@ ENVIRONMENTS = {
     "lambda": Environment(".venv-lambda", "requirements/lambda.txt", "the Lambda functions", pythons=("python3.13", "python3.12", "python3.11")),
     "lint": Environment(".venv-lint", "requirements/lint.txt", "security linters"),
     "sam": Environment(".venv-sam", "requirements/sam.txt", "the SAM CLI"),
+    "docs": Environment(".venv-docs", "requirements/docs.txt", "the documents' site"),
 }
-GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam", "lint"), "all": tuple(ENVIRONMENTS)}
+GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam", "lint", "docs"), "docs": ("docs",), "all": tuple(ENVIRONMENTS)}
 
 
 def _works(python: str) -> bool:
