@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tools import diagrams
 
@@ -87,11 +86,6 @@ def test_a_link_that_leads_nowhere_and_a_diagram_without_its_picture_fail_the_bu
     done = built(tmp_path / "site", copy)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
-
-
-def test_every_page_has_its_place_in_the_navigation() -> None:
-    nav = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    assert [path.name for path in ROOT.glob("docs/*.md") if f"'{path.name}'" not in nav] == [], "mkdocs.yml, nav"
 
 
 def test_every_picture_of_a_diagram_is_of_its_page_s_text_and_another_text_is_noticed(tmp_path: Path) -> None:

@@ -31,11 +31,14 @@ _DIAGRAM = re.compile(r"^```mermaid\n.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
-    """Every decision has its place: whoever writes one need not list it."""
-    pages = sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
+    """Every decision has its place, and a page that mkdocs.yml does not list yet stands at the end of the how-tos: whoever writes one need not list it."""
+    decisions = sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
+    unlisted = sorted(path.name for path in (ROOT / "docs").glob("*.md") if f"'{path.name}'" not in str(config.nav))
     for entry in config.nav:
         if entry.get("Decisions") == DECISIONS:
-            entry["Decisions"] = [f"{DECISIONS}README.md", *(DECISIONS + name for name in pages)]
+            entry["Decisions"] = [f"{DECISIONS}README.md", *(DECISIONS + name for name in decisions)]
+        if "How-to" in entry:
+            entry["How-to"] = [*entry["How-to"], *unlisted]
     return config
 
 
