@@ -28,7 +28,7 @@ from agent.sources import run_sources
 from agent.staging import START_FOLDER, Stager, StagingFailed, free_bytes, model_reference
 from agent.store import S3_ERRORS, Denied, Store
 from agent.uploader import Uploader
-from jobspec.heartbeat import Phase, PublishedCheckpoint
+from jobspec.heartbeat import Phase, PublishedCheckpoint, Saving
 from jobspec.marker import Failure, FailureCode, Outcome
 from jobspec.methods import OPTIONS
 from jobspec.runfile import ExitCode, RunFile
@@ -316,8 +316,14 @@ class Attempt:
                 first_step=told.first_step,
                 loss=told.loss,
                 tokens_per_s=told.tokens_per_s,
+                saving=self._saving(told),
             )
         return told
+
+    def _saving(self, told: Told) -> Saving | None:
+        if told.stall_s is None:
+            return None
+        return Saving(stall_s=told.stall_s, write_s=told.write_s, upload_s=self._uploader.upload_s, interval_s=told.next_save_s)
 
     def _beat(self) -> None:
         self._alarms.look_for_order()
@@ -364,5 +370,7 @@ def run_file(ticket: Ticket, folder: Path) -> RunFile:
         columns=manifest.data.columns,
         eval_fraction=manifest.data.eval_fraction,
         checkpoint=manifest.checkpoint,
+        market=ticket.market,
+        launched_at=ticket.launched_at,
         **{name: getattr(manifest, name) for name in ("method", *OPTIONS, "adapter", "training", "evaluation")},
     )

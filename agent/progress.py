@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Told:
-    """What the lines said so far. ``first_step``: where this instance began; ``save_s``: the longest save."""
+    """What the lines said so far. ``first_step``: where this instance began; ``save_s``: the longest save;
+    ``stall_s``, ``write_s``, ``next_save_s``: of the last one."""
 
     step: int = 0
     total_steps: int | None = None
@@ -25,6 +26,9 @@ class Told:
     loss: float | None = None
     tokens_per_s: float | None = None
     save_s: float = 0.0
+    stall_s: float | None = None
+    write_s: float = 0.0
+    next_save_s: float = 0.0
     load_s: float | None = None
     message: str = ""
     failure: Failure | None = None
@@ -77,6 +81,8 @@ class ProgressReader:
             case ProgressKind.CHECKPOINT | ProgressKind.INTERRUPTED:
                 told.step = max(told.step, line.step)
                 told.save_s = max(told.save_s, line.seconds or 0.0)
+                if line.stall_s is not None and line.next_s is not None:
+                    told.stall_s, told.write_s, told.next_save_s = max(line.stall_s, 0.0), max(line.seconds or 0.0, 0.0), max(line.next_s, 0.0)
             case ProgressKind.FAILED:
                 told.failure = Failure(code=line.failure or FailureCode.TRAINER_ERROR, message=line.message or "the trainer gave no reason")
             case ProgressKind.DATA | ProgressKind.EVAL | ProgressKind.SAMPLE | ProgressKind.WARNING | ProgressKind.COMPLETED:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from agent.control import write_whole
 from agent.digests import NotAFile, leaves
 from agent.resume import brought, manifest_sha256
 from agent.settings import Folders
@@ -18,6 +19,7 @@ from agent.store import Check, NotAsDescribed, Store
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.heartbeat import PublishedCheckpoint
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_prefix, checkpoint_step, checkpoints_prefix
+from jobspec.saves import UPLOADED_NAME, Uploaded
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, dump, load
 
@@ -105,9 +107,16 @@ class Uploader:
         self.upload_s = time.monotonic() - started
         log.info("checkpoint of step %d published in %.1f s", step, self.upload_s)
         self._known().add(step)
+        self._tell_trainer(Uploaded(step=step, bytes=sum(file.size for file in manifest.files), seconds=self.upload_s))
         self._after(PublishedCheckpoint(key=prefix + CHECKPOINT_MANIFEST_NAME, step=step, at=self._now()))
         if not self._hurry.is_set():
             self._prune()
+
+    def _tell_trainer(self, uploaded: Uploaded) -> None:
+        try:
+            write_whole(self._folders.run / UPLOADED_NAME, dump(uploaded))
+        except OSError as error:  # it only reckons worse then
+            log.warning("the trainer is not told what the upload took: %s", error)
 
     def _overtaken(self, step: int) -> Check:
         def check() -> None:

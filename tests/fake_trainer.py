@@ -81,7 +81,7 @@ class FakeTrainer:
         aside.rename(place)
         for old in sorted(checkpoints.glob("step-*"))[: -self.run.checkpoint.keep]:
             shutil.rmtree(old)
-        self.tell(ProgressKind.CHECKPOINT, step=step, seconds=time.monotonic() - started)
+        self.tell(ProgressKind.CHECKPOINT, step=step, seconds=time.monotonic() - started, stall_s=0.25, next_s=90)
 
     def train(self) -> ExitCode:
         first = step = self.newest()

@@ -86,6 +86,18 @@ class Choice:
     passed_over: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A checkpoint in the making: its staging folder, and what its manifest will say."""
+
+    folder: Path
+    job_id: str
+    step: int
+    total_steps: int
+    created_at: datetime
+    identity: Identity
+
+
 def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     """The manifest of a whole checkpoint: every listed file has its size and sha256. Raises DamagedCheckpoint."""
     try:
@@ -155,18 +167,28 @@ class CheckpointStore:
             return Choice(folder, manifest.step, load(Carried, (folder / CARRIED_NAME).read_bytes()), tuple(passed_over))
         return Choice(None, 0, None, tuple(passed_over))
 
-    def publish(self, write: Callable[[Path], None], *, job_id: str, step: int, total_steps: int, identity: Identity) -> Path:
-        """Let ``write`` fill a staging folder, then publish it as the checkpoint of ``step`` and delete older ones.
+    def draft(self, *, job_id: str, step: int, total_steps: int, identity: Identity) -> Draft:
+        """A new staging folder for the checkpoint of ``step``; as old as this call, whenever it is published."""
+        staging = self.folder / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+        staging.mkdir()
+        return Draft(staging, job_id, step, total_steps, self.now(), identity)
+
+    def publish(self, draft: Draft, write: Callable[[Path], None]) -> Path:
+        """Let ``write`` fill (the rest of) the draft's folder, then publish it as the checkpoint of its step and delete older ones.
 
         Whatever ``write`` raises, the staging folder is removed and every published checkpoint is left as it was.
         """
-        staging = self.folder / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
-        target = self.folder / checkpoint_folder(step)
+        staging, target = draft.folder, self.folder / checkpoint_folder(draft.step)
         try:
-            staging.mkdir()
             write(staging)
-            files = tuple(sealed(staging))
-            manifest = CheckpointManifest(job_id=job_id, step=step, total_steps=total_steps, created_at=self.now(), identity=identity, files=files)
+            manifest = CheckpointManifest(
+                job_id=draft.job_id,
+                step=draft.step,
+                total_steps=draft.total_steps,
+                created_at=draft.created_at,
+                identity=draft.identity,
+                files=tuple(sealed(staging)),
+            )
             write_durably(staging / CHECKPOINT_MANIFEST_NAME, dump(manifest))
             sync_folder(staging)
             if target.exists():  # a passed-over one of the same step

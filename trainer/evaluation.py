@@ -15,12 +15,10 @@ class Evaluator:
 
     def __init__(self, run: RunFile, trainer: Any, measure: Measure, resumed_from: Path | None) -> None:
         self._wanted, self._trainer, self._measure = run.evaluation, trainer, measure
-        self._best: dict[str, Any] = {}
         if resumed_from is not None and trainer.carried.evaluations.best_kept:
             from safetensors.torch import load_file
 
-            self._best = load_file(resumed_from / BEST_NAME)
-        trainer.write_more = self._write_best
+            trainer.best = load_file(resumed_from / BEST_NAME)
 
     def after(self, step: int) -> bool:
         """Evaluate where that is due and not done. True where training goes on. Raises StopRequested, and nothing is decided then."""
@@ -39,7 +37,7 @@ class Evaluator:
         score = score_of(measurement)
         better = score is not None and (known.best_score is None or score < known.best_score - self._wanted.min_improvement)
         if better and self._wanted.keep_best:
-            self._best = self._adapter()
+            self._trainer.best = self._adapter()
         worse = 0 if better else known.worse + 1
         self._trainer.carried = self._trainer.carried.model_copy(
             update={
@@ -49,7 +47,7 @@ class Evaluator:
                     best_score=score if better else known.best_score,
                     worse=worse,
                     stopped_early=self._wanted.patience is not None and worse >= self._wanted.patience,
-                    best_kept=bool(self._best),
+                    best_kept=bool(self._trainer.best),
                 )
             }
         )
@@ -61,18 +59,12 @@ class Evaluator:
         model = self._trainer.accelerator.unwrap_model(self._trainer.model, keep_fp32_wrapper=False)
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
 
-    def _write_best(self, folder: Path) -> None:
-        if self._best:
-            from safetensors.torch import save_file
-
-            save_file(self._best, folder / BEST_NAME)
-
     def take_best(self) -> int | None:
         """Put the best adapter in place of the last one; its step, or None where the last one stays."""
-        if not self._best:
+        if not self._trainer.best:
             return None
         from peft import set_peft_model_state_dict
 
         model = self._trainer.accelerator.unwrap_model(self._trainer.model, keep_fp32_wrapper=False)
-        set_peft_model_state_dict(model, self._best)
+        set_peft_model_state_dict(model, self._trainer.best)
         return int(self._trainer.carried.evaluations.best_step)

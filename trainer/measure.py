@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,36 @@ _SHOWN = 400
 _SHOWN_METRICS = ("reward", "reward_std", "rewards/accuracies", "rewards/margins", "accuracy", "margin", "completions/mean_length", "mean_token_accuracy")
 
 
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """Every random state at one moment: Python's, NumPy's, torch's, the GPUs'."""
+
+    python: Any
+    numpy: Any
+    cpu: torch.Tensor
+    gpus: list[torch.Tensor]
+
+    @classmethod
+    def now(cls) -> "Randomness":
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), gpus)
+
+    def put_back(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        if self.gpus:
+            torch.cuda.set_rng_state_all(self.gpus)
+
+
 @contextmanager
 def untouched_randomness() -> Iterator[None]:
-    """Puts every random state back as it was: Python's, NumPy's, torch's, the GPU's."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """Puts every random state back as it was."""
+    before = Randomness.now()
     try:
         yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if on_gpu:
-            torch.cuda.set_rng_state_all(on_gpu)
+        before.put_back()
 
 
 def measure(trainer: Any, method: str, stop: StopSignal) -> Measurement | None:

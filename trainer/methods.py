@@ -6,7 +6,6 @@ again; ORPO counts its tokens. Imports TRL at its top: import this file inside a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,45 +24,8 @@ from trl.trainer.utils import RepeatSampler
 
 from jobspec.methods import Grpo, options_of
 from jobspec.runfile import RunFile
-from trainer.checkpoints import CARRIED_NAME, Carried, write_durably
 from trainer.packed import Packing
-
-#: Written by transformers beside a checkpoint and read by nothing here: a pickle, and a card that tells nothing.
-_NOT_KEPT = ("training_args.bin", "README.md")
-
-Publish = Callable[[Callable[[Path], None], int, int], Path]
-
-
-class Publishing:
-    """A trainer whose checkpoints are published whole through ``publish`` instead of growing in place. Before TRL's class."""
-
-    publish: Publish
-    carried: Carried
-    args: Any
-    state: Any
-    #: More to write into a checkpoint, beside what transformers and ``carried`` tell.
-    write_more: Callable[[Path], None] | None = None
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside each checkpoint: ``finish`` writes the one that says something."""
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.publish(lambda staging: self._write_into(staging, model, trial), self.state.global_step, self.state.max_steps)
-
-    def _write_into(self, staging: Path, model: Any, trial: Any) -> None:
-        """Let transformers write its ``checkpoint-N`` below ``staging``, then lift the files up and add what is carried."""
-        self.args.output_dir = str(staging)
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]  # TRL's, which comes next in each class below
-        written = staging / f"checkpoint-{self.state.global_step}"
-        for path in list(written.iterdir()):
-            if path.name in _NOT_KEPT:
-                path.unlink()
-            else:
-                path.rename(staging / path.name)
-        written.rmdir()
-        if self.write_more is not None:
-            self.write_more(staging)
-        write_durably(staging / CARRIED_NAME, self.carried.model_dump_json().encode())
+from trainer.publishing import Publishing
 
 
 class Sft(Packing, Publishing, SFTTrainer):

@@ -4,9 +4,7 @@ Imports torch and TRL at its top: import this file inside a function.
 """
 
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +21,10 @@ from trainer.failures import TrainerFailure
 from trainer.finish import write_final
 from trainer.measure import answer, measure
 from trainer.model import parameter_counts, resolve_dtype
+from trainer.pacing import Pace
 from trainer.prepare import Prepared
 from trainer.room import Room
+from trainer.saving import Landed, Saver
 from trainer.stop import StopRequested
 from trainer.train import CHECKPOINT_BYTES_PER_PARAMETER, Setup, build_trainer, in_order
 from trainer.watch import StoppedEarly, Watch
@@ -42,13 +42,17 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
     _report_start(room, trainer, setup, choice, total_steps, room.clock() - started)
     trainer.carried = choice.carried or _measure_before(room, data, trainer, setup)
     evaluator = Evaluator(run, trainer, lambda step: _evaluate(room, trainer, step), choice.folder)
-    watch = Watch(trainer, run, room.log, stop, room.clock, evaluator.after)
+    pace = Pace(run, room.root, room.now, room.clock)
+    trainer.saver = _saver(room, trainer, store, identity, pace, choice.step)
+    watch = Watch(trainer, room, pace, evaluator.after)
     trainer.add_callback(watch)
-    trainer.publish = _publisher(room, store, identity)
-    _step_to_end(trainer, choice, total_steps)
-    if watch.interrupted:
-        raise StopRequested(f"stopped at a step boundary, saved as step {trainer.state.global_step} of {total_steps}")
-    _finish(room, data, trainer, identity, choice, evaluator)
+    try:
+        _step_to_end(trainer, choice, total_steps)
+        if watch.interrupted:
+            raise StopRequested(f"stopped at a step boundary, saved as step {trainer.state.global_step} of {total_steps}")
+        _finish(room, data, trainer, identity, choice, evaluator)
+    finally:
+        trainer.saver.wait()  # also where something else went wrong: what is half written now is worth its end
 
 
 def _setup(room: Room, data: Prepared, store: CheckpointStore, choice: Choice, rows: Any, held_out: Any) -> Setup:
@@ -62,14 +66,22 @@ def _setup(room: Room, data: Prepared, store: CheckpointStore, choice: Choice, r
     return setup
 
 
-def _publisher(room: Room, store: CheckpointStore, identity: Identity) -> Callable[[Callable[[Path], None], int, int], Path]:
-    def publish(write: Callable[[Path], None], step: int, total: int) -> Path:
-        began = room.clock()
-        folder = store.publish(write, job_id=room.run.job_id, step=step, total_steps=total, identity=identity)
-        room.log.write(ProgressKind.CHECKPOINT, folder.name, step=step, total_steps=total, seconds=round(room.clock() - began, 3))
-        return folder
+def _saver(room: Room, trainer: Any, store: CheckpointStore, identity: Identity, pace: Pace, newest: int) -> Saver:
+    def report(landed: Landed) -> None:
+        upcoming = pace.next(landed.costs)
+        how = f"the training waited {landed.costs.stall_s:.2g} s" + ("" if landed.beside else ", for there was no copy of it")
+        late = f"; put off for {landed.put_off} steps, while the one before was written" if landed.put_off else ""
+        room.log.write(
+            ProgressKind.CHECKPOINT,
+            f"{landed.folder.name}, {landed.bytes / 1024**2:.1f} MiB: {how}{late}. The next in {upcoming.seconds:.0f} s: {upcoming.reason}",
+            step=landed.step,
+            total_steps=landed.total_steps,
+            seconds=round(landed.costs.write_s, 3),
+            stall_s=round(landed.costs.stall_s, 3),
+            next_s=round(upcoming.seconds, 1),
+        )
 
-    return publish
+    return Saver(store, room.run.job_id, identity, room.clock, trainer.saved_state, report, newest)
 
 
 def _step_to_end(trainer: Any, choice: Choice, total_steps: int) -> None:
@@ -154,6 +166,7 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
     best_step = evaluator.take_best()
     after = _measured(room, trainer, "after training" if best_step is None else f"the best, of step {best_step}", steps) or Measurement()
     _sample(room, data, trainer, "after", steps)
+    trainer.saver.wait()  # a checkpoint that could not be written fails the run, and not after it is said to be complete
     began = room.clock()
     measured = Measured(
         steps=steps,
@@ -172,4 +185,5 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
     )
     results, difference = write_final(room.run, room.root, trainer, data, measured)
     message = f"{room.run.final_dir}/ loads back (largest logit difference {difference:.2g}); weights sha256 {results.weights_sha256}"
+    message += f"; {trainer.saver.saves} saves kept the training waiting for {trainer.saver.stalled_s:.2f} s"
     room.log.write(ProgressKind.COMPLETED, message, step=steps, total_steps=steps, loss=results.train_loss, seconds=round(room.clock() - began, 3))

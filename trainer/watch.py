@@ -1,8 +1,11 @@
 """Between a trainer's steps: save when due, stop when asked, evaluate, report losses, refuse to go on with broken numbers.
 
-Why a resume is exact: a save happens only after ``on_step_end``, where weights, optimizer, scheduler and every random
+Why a resume is exact: what is saved is the state after ``on_step_end``, where weights, optimizer, scheduler and every random
 state belong to the same step (transformers' own just-in-time save happens before the optimizer's step, with the random
 state of the step after; its resume takes other steps). transformers restores all of them, and the place in the data.
+
+A stop that comes within a step waits for its end, where that is near. Where it is not, the step is abandoned between two
+micro-batches: nothing but the random states and a few counters has moved since the step before, and those are put back.
 """
 
 import math
@@ -15,10 +18,12 @@ from typing import Any
 from transformers import TrainerCallback
 
 from jobspec.marker import FailureCode
-from jobspec.runfile import ProgressKind, RunFile
+from jobspec.runfile import ProgressKind
 from trainer.failures import TrainerFailure
-from trainer.progress import ProgressLog
-from trainer.stop import StopRequested, StopSignal
+from trainer.measure import Randomness
+from trainer.pacing import Pace
+from trainer.room import Room
+from trainer.stop import StopRequested
 
 #: A float16 run's gradient scaler skips a step that overflowed; in any other run one such step has spoilt the weights.
 MAX_OVERFLOWS = 3
@@ -28,6 +33,8 @@ SPIKE_WINDOW = 50
 SPIKE_LEAST_LOSSES = 10
 #: Below this share of the median a deviation is noise, however smooth the curve was.
 SPIKE_LEAST_SHARE = 0.05
+#: A step that is asked to stop is finished where that takes no longer: of a notice's 120 s most are for the save and its upload.
+FINISH_STEP_S = 15.0
 
 Evaluate = Callable[[int], bool]
 
@@ -44,14 +51,24 @@ class _Pace:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Boundary:
+    """What moves between micro-batches, as it was when the last step ended."""
+
+    randomness: Randomness
+    tokens: int
+
+
 class Watch(TrainerCallback):
     """``evaluate(step)`` does an evaluation that is due and says whether training goes on; it may raise StopRequested."""
 
-    def __init__(self, trainer: Any, run: RunFile, log: ProgressLog, stop: StopSignal, clock: Callable[[], float], evaluate: Evaluate) -> None:
-        self._trainer, self._run, self._log, self._stop, self._clock, self._evaluate = trainer, run, log, stop, clock, evaluate
-        self._saved_at = clock()
-        self._pace = _Pace(clock(), 0)
-        self._overflows = 0
+    def __init__(self, trainer: Any, room: Room, pace: Pace, evaluate: Evaluate) -> None:
+        self._trainer, self._run, self._log, self._stop, self._clock = trainer, room.run, room.log, room.stop, room.clock
+        self._evaluate, self._saves = evaluate, pace
+        self._saved_at = self._step_began = self._clock()
+        self._pace = _Pace(self._saved_at, 0)
+        self._overflows = self._micro_batches = 0
+        self._boundary: _Boundary | None = None
         self.interrupted = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -65,17 +82,46 @@ class Watch(TrainerCallback):
             raise StoppedEarly  # a flag would be seen only after one more step
         self._saved_at = self._clock()
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._step_began, self._micro_batches = self._clock(), 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._micro_batches += 1
+        if not self._stop.requested():
+            return
+        left = self._trainer.current_gradient_accumulation_steps - self._micro_batches
+        left_s = (self._clock() - self._step_began) / self._micro_batches * left
+        if left_s > FINISH_STEP_S:
+            self._abandon(state, left_s)
+
+    def _abandon(self, state: Any, left_s: float) -> None:
+        """Raises StopRequested, the step before saved: as it was at its end."""
+        saver = self._trainer.saver
+        saver.closing = True
+        if self._boundary is not None and state.global_step:
+            self._boundary.randomness.put_back()
+            state.num_input_tokens_seen = self._boundary.tokens
+            self._trainer.current_flos = 0  # as after every step, which is logged
+            self._trainer._save_checkpoint(self._trainer.model, None)
+        saver.wait()
+        told = f"saved as step {state.global_step} of {state.max_steps}" if state.global_step else "nothing to save yet"
+        raise StopRequested(f"stopped within step {state.global_step + 1}, which would have taken {left_s:.0f} s more; {told}")
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        saver = self._trainer.saver
+        saver.settle()
         if self._run.method != "grpo":  # there TRL counts in ``state`` itself
             state.num_input_tokens_seen = self._trainer._total_train_tokens
         self.interrupted = self._stop.requested()
         goes_on = self.interrupted or self._evaluated(state.global_step)
-        due = self._clock() - self._saved_at >= self._run.checkpoint.interval
+        saver.closing = self.interrupted
         # The last step is saved as well: an end during the final evaluation then costs no step.
-        if self.interrupted or due or not goes_on or state.global_step >= state.max_steps:
+        must = self.interrupted or not goes_on or state.global_step >= state.max_steps
+        if must or (self._saves.due(self._clock() - self._saved_at, saver.costs) and saver.free_to_save()):
             control.should_save = True
         if self.interrupted or not goes_on:
             control.should_training_stop = True
+        self._boundary = _Boundary(Randomness.now(), state.num_input_tokens_seen)
 
     def _evaluated(self, step: int) -> bool:
         try:

@@ -33,6 +33,8 @@ def ticket_of(job: Job, instance_id: str, *, data_bucket: str, outputs_bucket: s
         handovers=tuple(Handover(writer=a.writer, until=_over_at(a, attempt, rules)) for a in earlier if a.is_open and (a.leaves or a.serves)),
         gang=_gang_of(attempt, instance_id),
         heartbeat_s=heartbeat_s,
+        market=attempt.market.value,
+        launched_at=attempt.launched_at,
         issued_at=now,
     )
 

@@ -150,7 +150,7 @@ def _said_of_duration(value: Value, detail: Any, allowed: str) -> tuple[str, str
 
 def _is_duration(path: Path) -> bool:
     node = node_at(path)
-    return node is not None and node.get("pattern") == DURATION_PATTERN
+    return node is not None and any(each.get("pattern") == DURATION_PATTERN for each in choices(node))
 
 
 def _fits(value: Value, kinds: set[str]) -> bool:

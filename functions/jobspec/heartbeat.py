@@ -36,6 +36,15 @@ class PublishedCheckpoint(Document):
     at: UtcTime
 
 
+class Saving(Document):
+    """How the periodic saves go: seconds without a step, until on the disk, until in S3, and from one to the next, as measured last."""
+
+    stall_s: Annotated[float, Field(ge=0, le=10**8)]
+    write_s: Annotated[float, Field(ge=0, le=10**8)]
+    upload_s: Annotated[float, Field(ge=0, le=10**8)]
+    interval_s: Annotated[float, Field(ge=0, le=10**8)]
+
+
 class GpuUse(Document):
     """One GPU over the last ``window_s`` seconds of training; a GPU that the driver tells nothing of has none of these.
 
@@ -69,6 +78,7 @@ class Heartbeat(Document):
     #: As the training left them once it is over.
     gpus: Annotated[tuple[GpuUse, ...], Field(max_length=64)] = ()
     checkpoint: PublishedCheckpoint | None = None
+    saving: Saving | None = None
     notice: Notice | None = None
     #: Seconds spent in each finished stage since the instance booted (``stage_model``, ``stage_data``, ``load``, ...).
     stages_s: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from jobspec.data import FORMATS_OF, Data, methods_for
 from jobspec.instances import GPU_INSTANCES
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method, Orpo, Reward, check_method
 from jobspec.places import Commit, HubId, Location, one_of
+from jobspec.saves import ASSUMED_S
 from jobspec.units import Duration
 
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
@@ -193,8 +194,16 @@ class Limits(Document):
 class Checkpoint(Document):
     """Saves besides the one at a spot warning."""
 
-    interval: Duration = Field(600, description="Time between two saves.")
+    interval: Duration | Literal["auto"] = Field(
+        "auto",
+        description="Time between two saves; auto: as often as pays, by the measured cost of a save and of its upload, and the age of the instance.",
+    )
     keep: Annotated[int, Field(ge=2, le=20)] = Field(2, description="Newest checkpoints kept; the one before the newest is the fallback.")
+
+    @property
+    def assumed_interval_s(self) -> int:
+        """Of ``auto`` what is taken for it where nothing is measured."""
+        return ASSUMED_S if self.interval == "auto" else self.interval
 
 
 class Notify(Document):

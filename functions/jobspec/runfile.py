@@ -15,6 +15,7 @@ from jobspec.data import MAX_SOURCES, Columns, WantedFormat, Weight
 from jobspec.manifest import Checkpoint, Training
 from jobspec.marker import FailureCode, Results
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
+from jobspec.saves import UPLOADED_NAME, Market
 
 RelativePath = Annotated[str, StringConstraints(pattern=RELATIVE_PATH_PATTERN, max_length=512)]
 
@@ -76,6 +77,11 @@ class RunFile(Document):
     final_dir: RelativePath = "final"
     progress_file: RelativePath = "progress.jsonl"
     stop_file: RelativePath = "stop"
+    #: Where the agent tells what the last upload took (``jobspec.saves.Uploaded``).
+    published_file: RelativePath = UPLOADED_NAME
+    #: Of the instance, as the ticket has it.
+    market: Market = "spot"
+    launched_at: UtcTime | None = None
 
     def train_sources(self) -> tuple[RunSource, ...]:
         """Where the training rows are, whichever way it was said."""
@@ -122,8 +128,11 @@ class Progress(Document):
     loss: Finite | None = None
     learning_rate: Finite | None = None
     tokens_per_s: Finite | None = None
-    #: Seconds that what this line reports took: a load, a save, an evaluation.
+    #: Seconds that what this line reports took: a load, a save until it was on the disk, an evaluation.
     seconds: Finite | None = None
+    #: Of a checkpoint: seconds in which no step was taken, and seconds until the next save, as reckoned now.
+    stall_s: Finite | None = None
+    next_s: Finite | None = None
     message: Text = ""
     failure: FailureCode | None = None
 

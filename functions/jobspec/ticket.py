@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from jobspec.base import Attempt, Document, InstanceId, JobId, JobName, Text, UtcTime, Writer
 from jobspec.chain import Start
 from jobspec.manifest import MAX_NODES, Manifest
+from jobspec.saves import Market
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
@@ -81,6 +82,9 @@ class Ticket(Document):
     #: None for an instance that trains alone.
     gang: Gang | None = None
     heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    #: What this instance is, and since when: how soon it is likely to be lost, and so how often to save.
+    market: Market = "spot"
+    launched_at: UtcTime | None = None
     issued_at: UtcTime
 
 

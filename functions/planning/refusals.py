@@ -159,7 +159,7 @@ def _warnings(plan: JobPlan, manifest: Manifest, now: datetime) -> Iterator[str]
         yield f"micro_batch_size {plan.work.micro_batch} is too large; the trainer would come down to {told}."
     late = [one.instance.name for one in plan.types if not one.save_in_time]
     if late:
-        yield f"A last save takes longer than a spot notice on {', '.join(late)}: an interruption then costs up to checkpoint.interval of work."
+        yield f"A last save takes longer than a spot notice on {', '.join(late)}: an interruption then costs the work since the newest save in S3."
     yield from _limits(plan, manifest, now)
     if not plan.rows and plan.work.max_steps is None:
         yield "How many rows there are is not known, so there is no guess of hours and dollars."

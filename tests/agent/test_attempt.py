@@ -30,6 +30,8 @@ def test_a_job_is_staged_trained_uploaded_and_marked_complete(cloud: Cloud, laun
     beat = cloud.heartbeat()
     assert (beat.phase, beat.step, beat.total_steps, beat.first_step) == (Phase.FINISHED, 20, 20, 0)
     assert beat.stages_s.keys() >= {"stage_data", "stage_model", "load"}
+    assert beat.saving is not None
+    assert (beat.saving.stall_s, beat.saving.interval_s) == (0.25, 90)
     assert f"runs/{JOB}/{writer(FIRST)}/logs/progress.jsonl" in cloud.keys()
 
 

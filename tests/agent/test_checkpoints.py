@@ -19,7 +19,8 @@ from jobspec.base import FileDigest
 from jobspec.checkpoint import CheckpointManifest, Identity
 from jobspec.heartbeat import PublishedCheckpoint
 from jobspec.keys import checkpoint_folder, checkpoint_prefix
-from jobspec.wire import dump
+from jobspec.saves import Uploaded
+from jobspec.wire import dump, load
 from tests.agent.cloud import FIRST, JOB, OUTPUTS, SECOND, Cloud, now, writer
 
 
@@ -307,3 +308,16 @@ def test_what_belongs_to_a_checkpoint_is_tagged_to_expire_and_a_model_is_not(clo
     expiring = [{"Key": "dropforge:kind", "Value": "checkpoint"}]
     assert {key: found == expiring for key, found in tags.items()} == {key: "/checkpoints/" in key for key in tags}
     assert len(tags) == 5
+
+
+def test_the_trainer_is_told_what_an_upload_took_so_that_it_saves_no_oftener(bench: Bench) -> None:
+    bench.publish(5)
+    told = load(Uploaded, (bench.first.run / "published.json").read_bytes())
+    assert (told.step, told.seconds) == (5, bench.uploader.upload_s)
+    assert told.bytes == sum(path.stat().st_size for path in (bench.local / "step-00000005").rglob("*.bin"))
+
+
+def test_a_disk_that_takes_no_word_for_the_trainer_costs_no_checkpoint(bench: Bench) -> None:
+    (bench.first.run / "published.json").mkdir(parents=True)
+    bench.publish(5)
+    assert [one.step for one in bench.told] == [5]

@@ -11,7 +11,7 @@ from control_plane.core.failures import RefusalKind
 from control_plane.core.history import PRIOR_DELAY_S, history_of
 from control_plane.core.records import AttemptEnd, LaunchPlan, Market
 from control_plane.core.state import Job, JobState
-from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.heartbeat import Heartbeat, Phase, Saving
 from tests.core.worlds import FIRST, OFFERS, SECOND, START, Story, at, heartbeat, new_job, of, planned
 
 HOUR = 3600
@@ -110,6 +110,18 @@ def test_a_delay_is_learnt_from_the_jobs_own_starts_and_work_from_its_own_steps(
     assert history.delay_s == 118
     assert history.progress.measured
     assert history.progress.work_left_s == 990 * 60 * 1.05 + 180
+
+
+def test_what_a_silent_loss_costs_is_the_time_between_saves_as_measured_or_as_the_manifest_has_it() -> None:
+    assert history_of(cheapest(), at(0)).save_interval_s == 600
+    assert history_of(new_job(checkpoint={"interval": "90s"}), at(0)).save_interval_s == 90
+    story = on_demand(cheapest())
+    beats = trains(story, FIRST, 720, seq=2, step=10)
+    saving = Saving(stall_s=0.5, write_s=2, upload_s=3, interval_s=150)
+    story.look(720, heartbeats={FIRST: beats[FIRST].model_copy(update={"saving": saving})}, offers=None)
+    history = history_of(story.job, at(720))
+    assert history.save_interval_s == 150
+    assert placement.situation_of(story.job, OFFERS, (), history, at(720)).blind_s == placement.UNSEEN_S + 150
 
 
 def test_a_placement_is_a_function_of_its_arguments_alone() -> None:

@@ -79,7 +79,7 @@ def test_each_method_has_options_with_defaults_but_grpo_which_needs_rewards() ->
 def test_a_run_file_carries_every_choice_of_the_manifest_and_survives_its_own_text() -> None:
     answer = read("method: dpo\ndpo: {beta: 0.3}\nadapter: {type: full}\nevaluation: {interval_steps: 7}")
     assert isinstance(answer, Manifest)
-    ticket: Any = type("Ticket", (), {"manifest": answer, "job_id": "job-1", "start": None})
+    ticket: Any = type("Ticket", (), {"manifest": answer, "job_id": "job-1", "start": None, "market": "on-demand", "launched_at": None})
     run = load(RunFile, dump(run_file(ticket, Path("run"))))
     assert (run.method, run.dpo, run.adapter, run.evaluation) == ("dpo", answer.dpo, answer.adapter, answer.evaluation)
     assert run.resolved().training.learning_rate == 1e-6

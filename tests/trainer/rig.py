@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from jobspec.runfile import ExitCode
 from tests.tiny_model import write_chat_rows
+from trainer import host
 from trainer.run import run_file
 from trainer.stop import StopSignal
 
@@ -58,9 +60,13 @@ class Now:
         return START + timedelta(seconds=self.ticks)
 
 
-def do_run(path: Path, *, now: Now | None = None, clock: Callable[[], float] = lambda: 0.0) -> ExitCode:
-    """``python -m trainer run`` in this process. The standing clock saves only at a stop and at the end."""
-    return run_file(path, now or Now(path.parent), clock, StopSignal())
+def do_run(path: Path, *, now: Now | None = None, clock: Callable[[], float] = lambda: 0.0, beside: bool = False) -> ExitCode:
+    """``python -m trainer run`` in this process. The standing clock saves only at a stop and at the end.
+
+    Unless saves are to be written ``beside`` the training, the host has no memory for a copy: each save is then whole before the next step.
+    """
+    with patch.object(host, "free_memory_bytes", lambda: 2**50 if beside else 0):
+        return run_file(path, now or Now(path.parent), clock, StopSignal())
 
 
 def stop_after(folder: Path, kind: str, after: int) -> Now:

@@ -31,7 +31,7 @@ def fill(folder: Path, dtype: str = "float32", scaler: bool = False) -> None:
 
 
 def publish(store: CheckpointStore, step: int, identity: Identity = IDENTITY, write: Callable[[Path], None] = fill) -> Path:
-    return store.publish(write, job_id="job-1", step=step, total_steps=100, identity=identity)
+    return store.publish(store.draft(job_id="job-1", step=step, total_steps=100, identity=identity), write)
 
 
 def names(store: CheckpointStore) -> list[str]:

@@ -36,7 +36,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """``records``: of spot, by (type, zone). ``tired``: pools to pass over for now. ``out_s``: how long no spot was to be had."""
+    """``records``: of spot, by (type, zone). ``tired``: pools to pass over for now. ``out_s``: how long no spot was to be had.
+    ``save_interval_s``: from one save to the next, as the newest attempt that has measured it has it, else as the manifest has it."""
 
     progress: Progress
     delay_s: float
@@ -44,6 +45,7 @@ class History:
     records: dict[PoolKey, Record]
     tired: dict[Market, frozenset[PoolKey]]
     out_s: float
+    save_interval_s: float
 
 
 def history_of(job: Job, now: datetime) -> History:
@@ -55,6 +57,7 @@ def history_of(job: Job, now: datetime) -> History:
         records={key: _record([one for one in spot if key_of(one) == key], now) for key in {key_of(one) for one in spot}},
         tired={market: _tired(job, market, now) for market in Market},
         out_s=_out_s(job, spot, now),
+        save_interval_s=_save_interval_s(job),
     )
 
 
@@ -109,6 +112,12 @@ def _return_delay_s(job: Job) -> float:
         if (beat := attempt.heartbeat) is not None and "load" in beat.stages_s
     ]
     return max(measured[-NEWEST:], default=PRIOR_RETURN_S)
+
+
+def _save_interval_s(job: Job) -> float:
+    assert job.manifest is not None
+    told = (attempt.heartbeat.saving for attempt in reversed(job.attempts) if attempt.heartbeat is not None)
+    return next((one.interval_s for one in told if one is not None), float(job.manifest.checkpoint.assumed_interval_s))
 
 
 def _lost_at(attempt: Attempt) -> datetime | None:

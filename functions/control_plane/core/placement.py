@@ -120,7 +120,7 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
         return_delay_s=history.return_delay_s,
         step_s=STEP_S,
         # What a silent loss costs: it goes unseen for a while, and what was done since the last checkpoint is done again.
-        blind_s=UNSEEN_S + job.manifest.checkpoint.interval,
+        blind_s=UNSEEN_S + history.save_interval_s,
         running=running,
         out_s=history.out_s,
         on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
