@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TICKET_S, TICKET_WAIT_S = 5.0, 600.0
 TURN_S = 30.0
+#: A trainer that has lost another fails after this, if its box's last saves are quick ones; others hang until they are told to go.
+COLLECTIVE_S, PATIENT_S = 40.0, 30.0
 #: An instance that has handed over powers itself off after this, should nobody end it.
 HANDED_OVER_S = 300.0
 WEIGHTS = b"weights"
@@ -44,6 +46,63 @@ class Box:
         self.leaving = False
         #: When it first told that each of its GPUs was idle for the whole window.
         self.idle_told_s: float | None = None
+        #: At the rendezvous of its gang, with its predecessors' work taken up or given up.
+        self.ready = False
+
+    # The gang.
+
+    @property
+    def gang(self) -> list["Box"]:
+        """Every box that one fleet call started, this one too: in a world without gangs it is alone."""
+        return [box for box in self.world.boxes.values() if box.instance.client_token == self.instance.client_token]
+
+    @property
+    def others(self) -> list["Box"]:
+        """Those its ticket says it trains with; none where it trains alone."""
+        members = self.ticket.gang.members if self.ticket is not None and self.ticket.gang is not None else ()
+        return [self.world.boxes[keys.instance_of(member)] for member in members if member != self.writer]
+
+    @property
+    def leads(self) -> bool:
+        return self.ticket is None or self.ticket.gang is None or self.ticket.gang.rank == 0
+
+    @property
+    def failing(self) -> bool:
+        """It is no member to train with, whatever the control plane knows of it."""
+        return not self.runs or self.silent or self.leaving or self.warned_s is not None or self.plan.fault in ("dead on arrival", "user data fails")
+
+    def lost(self) -> None:
+        """Its part in the training ends here, without having been done: the others' trainers stand, and fail sooner or later."""
+        for other in self.others if self.phase not in (Phase.FINISHED, Phase.HANDED_OVER) else ():
+            if other.started_s is None or other.froze_s is not None:
+                continue
+            other.froze_s = self.world.scheduler.now
+            if other.plan.save_s < PATIENT_S:
+                self.world.scheduler.later(COLLECTIVE_S, other._give_up)
+
+    def _give_up(self) -> None:
+        """The trainer has failed for the loss of another: the agent's last word, with no save."""
+        if self.runs and not (self.leaving or self.marked or self.silent):
+            self.leaving = True
+            self._hand_over()
+
+    def _leave_together(self) -> None:
+        """A member's notice reaches every rank at the next step."""
+        if self.runs and self.started_s is not None and not (self.leaving or self.marked or self.silent):
+            self.leaving = True
+            self._beat(Phase.SAVING)
+            self.world.scheduler.later(self.plan.save_s, self._hand_over)
+
+    def _meet(self) -> None:
+        """Every member waits at the rendezvous until all are there; the leader's look begins the training."""
+        if not self.runs or self.leaving or self.silent or self.started_s is not None:
+            return
+        self.ready = True
+        if self.leads and all(other.ready and other.runs and not other.leaving for other in self.others):
+            self._train()
+        elif not self._ordered_to_stop():
+            self._beat(Phase.WAITING)
+            self.world.scheduler.later(TICKET_S, self._meet)
 
     # The machine.
 
@@ -65,7 +124,9 @@ class Box:
 
     @property
     def healthy(self) -> bool:
-        """It works, and has said so lately."""
+        """It works, with all of its gang, and has said so lately."""
+        if any(box is not self and box.failing for box in self.gang):
+            return False
         if not self.runs or self.silent or self.leaving or self.plan.fault in ("dead on arrival", "user data fails"):
             return False
         if self.beat_s is None:
@@ -113,10 +174,13 @@ class Box:
         if self.ticket is not None:
             self._beat(Phase.SAVING)
             self.world.scheduler.later(self.plan.save_s, self._hand_over)
+            for other in self.others:
+                other._leave_together()
 
     def _hand_over(self) -> None:
         if self.runs and not self.marked:
-            if self.started_s is not None:
+            # Who has lost another stands in the midst of a step: there is nothing whole to save.
+            if self.started_s is not None and not (self.others and self.froze_s is not None):
                 self._publish_checkpoint()
             self._beat(Phase.HANDED_OVER)
             self.world.scheduler.later(HANDED_OVER_S, self._power_off)
@@ -145,7 +209,7 @@ class Box:
             return
         assert self.ticket is not None
         if all(self._has_handed_over(handover) for handover in self.ticket.handovers):
-            self._train()
+            self._meet() if self.ticket.gang is not None else self._train()
         elif not self._ordered_to_stop():
             self._beat(Phase.WAITING)
             self.world.scheduler.later(TICKET_S, self._await_predecessors)
@@ -166,9 +230,15 @@ class Box:
             for key in s3.keys(bucket, keys.checkpoints_prefix(self.job_id, writer))
             if (step := keys.checkpoint_step(key)) is not None
         ]
-        self.first_step = self.saved_step = max(found, default=0)
-        self.started_s = self.last_save_s = self.world.scheduler.now
+        self.first_step = max(found, default=0)
         self.world.on_resumed(self)
+        for member in (self, *self.others):
+            member._begin(self.first_step)
+
+    def _begin(self, step: int) -> None:
+        assert self.ticket is not None
+        self.first_step = self.saved_step = step
+        self.started_s = self.last_save_s = self.world.scheduler.now
         if self.plan.fault:
             self.world.scheduler.later(self.plan.at_s, self._break)
         job = self.world.plan_of(self.job_id)
@@ -218,11 +288,13 @@ class Box:
 
     def _stopped(self) -> None:
         if self.runs and not self.marked:
-            if self.started_s is not None:
+            if self.started_s is not None and not (self.others and self.froze_s is not None):
                 self._publish_checkpoint()
             self._mark(Outcome.STOPPED)
 
     def _publish_checkpoint(self) -> None:
+        if not self.leads:
+            return
         step = self.step
         key = keys.checkpoint_prefix(self.job_id, self.writer, step) + keys.CHECKPOINT_MANIFEST_NAME
         self.world.account.s3.write(self.world.outputs_bucket, key, b"{}")
@@ -236,6 +308,9 @@ class Box:
             return
         if self.leaving and not (self.warned_s is not None and self.phase is Phase.SAVING):
             return
+        if not self.leads:
+            self._end_well()
+            return
         late = self.plan.fault == "marker before its files"
         if not late:
             self._upload()
@@ -243,12 +318,21 @@ class Box:
             self.world.scheduler.later(25.0, self._upload)
         self._mark(Outcome.COMPLETED, stay=late)
 
+    def _end_well(self) -> None:
+        """One that does not lead has nothing to upload and no marker to write."""
+        self.marked = True
+        self._beat(Phase.FINISHED)
+        self.world.scheduler.later(3.0, self._power_off)
+
     def _upload(self) -> None:
         if self.runs:
             self.world.account.s3.write(self.world.outputs_bucket, keys.final_prefix(self.job_id, self.writer) + "adapter_model.safetensors", WEIGHTS)
 
     def _mark(self, outcome: Outcome, *, failure: Failure | None = None, stay: bool = False) -> None:
         assert self.ticket is not None
+        if not self.leads:
+            self._end_well()
+            return
         self.marked = True
         body = WEIGHTS if self.plan.fault != "marker with a wrong hash" else b"other"
         job_id = self.job_id if self.plan.fault != "marker of another job" else "somebody-else"
@@ -281,18 +365,25 @@ class Box:
         self.world.note(instance_id, f"fault: {self.plan.fault}")
         match self.plan.fault:
             case "hangs":
+                self.lost()
                 self.silent, self.froze_s = True, self.world.scheduler.now
             case "stands still":
+                self.lost()
                 self.froze_s = self.world.scheduler.now
+            case "fails for good" | "fails, may do better elsewhere" if not self.leads:
+                self._power_off()
             case "fails for good":
+                self.lost()
                 self._mark(Outcome.FAILED, failure=Failure(code=FailureCode.OUT_OF_MEMORY, message="out of memory"))
             case "fails, may do better elsewhere":
+                self.lost()
                 self._mark(Outcome.FAILED, failure=Failure(code=FailureCode.DISK_FULL, message="disk full"))
             case "dies":
                 ec2.change(instance_id, "terminated", "Server.InternalError")
             case "is terminated by a person":
                 ec2.end(instance_id, "Client.UserInitiatedShutdown")
             case "is stopped":
+                self.lost()
                 self.silent = True
                 ec2.change(instance_id, "stopping")
                 self.world.scheduler.later(20.0, lambda: ec2.change(instance_id, "stopped") if self.instance.state == "stopping" else None)

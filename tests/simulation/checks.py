@@ -8,8 +8,9 @@ from control_plane.core.state import ENDS, QUEUED, Job, JobState, NoticeKind, Wa
 from jobspec import keys, tags, wire
 from jobspec.marker import CompletionMarker, FailureCode, Outcome
 from jobspec.status import Status
+from jobspec.ticket import Ticket
 from tests.simulation import kin, records
-from tests.simulation.aws.ec2 import Instance
+from tests.simulation.aws.ec2 import Instance, address_of
 
 if TYPE_CHECKING:
     from tests.simulation.box import Box
@@ -45,7 +46,10 @@ class Checks:
         self.jobs: dict[str, Job] = {}
         self._dirty = False
         self._plans: dict[str, str] = {}
-        self._tokens: dict[str, str] = {}
+        self._tokens: dict[str, list[str]] = {}
+        #: Client tokens of the calls that EC2 answered with too few instances.
+        self.short: set[str] = set()
+        self._gang_lost_s: dict[str, float] = {}
         self._extra: set[str] = set()
         self._letters: dict[str, int] = {}
         self._published_s: dict[str, float] = {}
@@ -113,6 +117,8 @@ class Checks:
             twin = next((one for one in self.jobs.values() if one.manifest_ref == job.manifest_ref), None)
             if twin is not None:
                 self._world.fail("I5", f"{twin.job_id} and {job.job_id} came of one version of a manifest")
+        if job.manifest is not None and any(len(attempt.instances) != job.manifest.compute.nodes for attempt in job.attempts):
+            self._world.fail("I17", f"{job.job_id} has an attempt that is not of {job.manifest.compute.nodes} instances")
         if job.plan is not None:
             self._plans[job.plan.client_token] = job.job_id
         if before is None and job.state is JobState.REJECTED and job.refused_beside is None:
@@ -123,7 +129,7 @@ class Checks:
         if job.manifest is not None and len(job.attempts) > job.manifest.limits.max_attempts:
             self._world.fail("I11", f"{job.job_id}: {len(job.attempts)} attempts of {job.manifest.limits.max_attempts}")
         if job.settled:
-            alive = [a.instance_id for a in job.attempts if self._world.account.ec2.instances[a.instance_id].is_live]
+            alive = [i.instance_id for a in job.attempts for i in a.instances if self._world.account.ec2.instances[i.instance_id].is_live]
             if alive:
                 self._world.fail("L2", f"{job.job_id} is settled while {', '.join(alive)} lives")
         if job.ended and (before is None or not before.ended):
@@ -149,11 +155,16 @@ class Checks:
             self._extra |= {one.instance_id for one in self._live(job_id) if one.client_token == instance.client_token}
             return
         token = instance.client_token
+        if token in self.short:
+            # A part of a gang, that EC2 should not have started: it gets no ticket, and is to go.
+            self._extra.add(instance.instance_id)
+            return
         if not token or token not in self._plans:
             world.fail("I2", f"{instance.instance_id} was started by a call that is on no record")
-        if token in self._tokens:
-            world.fail("I2", f"one plan of {job_id} started {self._tokens[token]} and {instance.instance_id}")
-        self._tokens[token] = instance.instance_id
+        started = self._tokens.setdefault(token, [])
+        if len(started) >= world.plan_of(job_id).nodes:
+            world.fail("I2", f"one plan of {job_id} started {', '.join(started)} and {instance.instance_id}")
+        started.append(instance.instance_id)
         # I14 is about refusals: a job that is interrupted four times in a minute may be launched four times.
         self._fleet_calls.get(job_id, {}).pop(token, None)
         job = self.jobs[self._plans[token]]
@@ -163,7 +174,7 @@ class Checks:
         if planned is not None and planned.template_version != instance.template_version:
             world.fail("I2", f"{instance.instance_id} was made from template version {instance.template_version}, its plan says {planned.template_version}")
         kin.follows_in_order(world, self.jobs, job)
-        others = [one for one in self._live(job_id) if one.instance_id != instance.instance_id and not self._leaves(one)]
+        others = [one for one in self._live(job_id) if one.client_token != token and not self._leaves(one)]
         if others and not self._is_return(job, instance, others):
             world.fail("I1", f"{instance.instance_id} was started for {job_id} while {', '.join(one.instance_id for one in others)} lived")
 
@@ -173,7 +184,8 @@ class Checks:
             job.manifest is not None
             and job.manifest.compute.market == "cheapest"
             and instance.market == "spot"
-            and [one.market for one in others] == ["on-demand"]
+            and {one.market for one in others} == {"on-demand"}
+            and len({one.client_token for one in others}) == 1
         )
 
     def on_change(self, instance: Instance) -> None:
@@ -199,7 +211,8 @@ class Checks:
             attempt = job.attempt_of(instance_id)
             if (
                 attempt is not None
-                and attempt.warned_at is None
+                and attempt.first_warned_at is None
+                and attempt.broken_at is None
                 and world.scheduler.now < world.seconds(attempt.plan.deadline_at) + 60.0
                 and job.state is job.ending.state
             ):
@@ -213,8 +226,8 @@ class Checks:
             and not box.marked
             and world.scheduler.now < box.warned_s + box.plan.notice_s
         ):
-            attempt = job.attempt_of(instance_id)
-            if attempt is not None and attempt.warned_at is not None and world.clock() < attempt.plan.deadline_at:
+            found = job.found(instance_id)
+            if found is not None and found[1].warned_at is not None and world.clock() < found[0].plan.deadline_at:
                 world.fail("H2", f"{instance_id} was terminated in its notice, while it saved")
         if job.ended or job.ending is not None or not box.healthy or box.warned_s is not None or box.marked:
             return
@@ -229,9 +242,10 @@ class Checks:
         steps = [step for key in s3.keys(world.outputs_bucket, prefix) if (step := keys.checkpoint_step(key)) is not None]
         if max(steps, default=0) > box.first_step:
             world.fail("I12", f"{box.instance.instance_id} starts at step {box.first_step}; a checkpoint of step {max(steps)} is published")
+        self._trains_whole(box)
         for other in world.boxes.values():
             earlier = other.ticket is not None and box.ticket is not None and other.ticket.attempt < box.ticket.attempt
-            saving = other.job_id == box.job_id and earlier and other.runs and other.leaving and other.phase.value == "saving"
+            saving = other.job_id == box.job_id and earlier and other.leads and other.runs and other.leaving and other.phase.value == "saving"
             if saving and other.warned_s is not None and world.scheduler.now < other.warned_s + other.plan.save_s - 1:
                 world.fail("I12", f"{box.instance.instance_id} starts while {other.instance.instance_id} still saves")
 
@@ -243,7 +257,7 @@ class Checks:
     def on_done(self, one: "Invocation") -> None:
         """I14: the work of a tick is bounded by the jobs at hand."""
         if one.function == "reconcile":
-            open_jobs = len(self._world.plans)
+            open_jobs = sum(plan.nodes for plan in self._world.plans.values())
             if one.calls > TICK_CALLS + JOB_CALLS * open_jobs:
                 self._world.fail("I14", f"a tick made {one.calls} calls for {open_jobs} job(s)")
 
@@ -290,11 +304,51 @@ class Checks:
             kin.stands_in_nobodys_way(world, self.jobs, job, self._behind_since, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
-            # Of these very instances: between two looks one pair may end and another begin.
-            since = self._twice_since.setdefault(tuple(one.instance_id for one in live), now)
+            # Of these very launches: between two looks one pair may end and another begin.
+            launches = tuple(dict.fromkeys(one.client_token for one in live))
+            since = self._twice_since.setdefault((job_id, *launches), now)
             allowed_s = PLANNED_HANDOVER_S if len({one.market for one in live}) > 1 else HANDOVER_S
-            if len(live) > 1 and now - since > allowed_s + slack_s:
-                world.fail("I1", f"{job_id} has {len(live)} live instances for {now - since:.0f} s")
+            if len(launches) > 1 and now - since > allowed_s + slack_s:
+                world.fail("I1", f"{job_id} has the instances of {len(launches)} launches for {now - since:.0f} s")
+            self._no_part_lives(live, slack_s)
+
+    def on_ticket(self, box: "Box", ticket: Ticket) -> None:
+        """I17: the tickets of a gang name the same members, on record for one attempt, at their true addresses, each with its own rank."""
+        world, job = self._world, self.jobs[box.job_id]
+        if ticket.gang is None:
+            if world.plan_of(box.job_id).nodes > 1:
+                world.fail("I17", f"{box.instance.instance_id} was told to train alone")
+            return
+        attempt = job.attempt_of(box.instance.instance_id)
+        members = [keys.instance_of(member) for member in ticket.gang.members]
+        if attempt is None or members != [one.instance_id for one in attempt.instances] or members[ticket.gang.rank] != box.instance.instance_id:
+            world.fail("I17", f"the ticket of {box.instance.instance_id} names {members} and rank {ticket.gang.rank}")
+        if list(ticket.gang.addresses) != [address_of(world.account.ec2.instances[member]) for member in members]:
+            world.fail("I17", f"the ticket of {box.instance.instance_id} names wrong addresses")
+
+    def _trains_whole(self, box: "Box") -> None:
+        """I17: a gang trains with all its members, of one pool, and no other gang of the job trains beside it."""
+        world, members = self._world, [box, *box.others]
+        if len(members) != world.plan_of(box.job_id).nodes or not all(one.runs and one.ticket is not None for one in members):
+            world.fail("I17", f"{box.instance.instance_id} trains with {len(members) - 1} others, and not all of its gang are there")
+        if len({(one.instance.instance_type, one.instance.zone, one.instance.client_token) for one in members}) != 1:
+            world.fail("I17", f"the gang of {box.instance.instance_id} is not of one launch and pool")
+        for other in world.boxes.values():
+            trains = other.job_id == box.job_id and other not in members and other.started_s is not None and other.froze_s is None
+            # One under notice may be one that nobody could tell: neither the bus nor its metadata has told of it.
+            works = trains and other.runs and not (other.leaving or other.marked or other.silent or self._leaves(other.instance))
+            if works and len(members) > 1:
+                world.fail("I17", f"the gangs of {box.instance.instance_id} and {other.instance.instance_id} train at one time")
+
+    def _no_part_lives(self, live: list[Instance], slack_s: float) -> None:
+        """I17: what is left of a gang is ended, after the time that its leader may need to hand over."""
+        world, now = self._world, self._world.scheduler.now
+        for one in live:
+            gang = world.boxes[one.instance_id].gang
+            lost = [box for box in gang if not box.runs and box.phase.value != "finished" and box.instance.instance_id not in self._extra]
+            since = self._gang_lost_s.setdefault(one.instance_id, now) if lost else now
+            if now - since > HANDOVER_S + slack_s and world.boxes[one.instance_id].warned_s is None:
+                world.fail("I17", f"{one.instance_id} lives on, {now - since:.0f} s after {lost[0].instance.instance_id} of its gang was lost")
 
     # The end.
 
@@ -344,8 +398,9 @@ class Checks:
         """Under notice, told to hand over, or one of those that EC2 started too many."""
         job = self.jobs.get(one.tags.get(tags.JOB, ""))
         attempt = job.attempt_of(one.instance_id) if job is not None else None
-        is_relieved = attempt is not None and attempt.relieved_at is not None
-        return is_relieved or self._world.boxes[one.instance_id].warned_s is not None or one.instance_id in self._extra
+        is_told = attempt is not None and (attempt.relieved_at is not None or attempt.broken_at is not None)
+        is_warned = any(box.warned_s is not None for box in self._world.boxes[one.instance_id].gang)
+        return is_told or is_warned or one.instance_id in self._extra
 
     def _slack_s(self) -> float:
         """What the run's own faults excuse: a call that fails costs a tick, an outage its length."""
@@ -377,7 +432,8 @@ class Checks:
         if attempt is None or box.warned_s is not None:
             return
         age_s = now - world.seconds(attempt.launched_at)
-        if attempt.is_open and age_s > 4 * TICK_S + slack_s and world.account.s3.read(world.data_bucket, keys.ticket_key(attempt.writer)) is None:
+        owed = attempt.is_open and attempt.broken_at is None and age_s > 4 * TICK_S + slack_s
+        if owed and world.account.s3.read(world.data_bucket, keys.ticket_key(box.writer)) is None:
             world.fail("H3", f"{one.instance_id} is on record for {age_s:.0f} s and has no ticket")
         wants_it = job is not None and job.manifest is not None and job.manifest.limits.idle_gpu.action == "stop"
         if wants_it and box.idle_told_s is not None and not box.leaving and now - box.idle_told_s > 4 * TICK_S + slack_s:
@@ -389,7 +445,9 @@ class Checks:
     def _was_idle(self, job: Job) -> None:
         """G2: a job is stopped for idle GPUs only where its manifest wants it, and an instance of it told that every one was, for the window."""
         assert job.manifest is not None
-        if job.manifest.limits.idle_gpu.action != "stop" or all(self._world.boxes[a.instance_id].idle_told_s is None for a in job.attempts):
+        if job.manifest.limits.idle_gpu.action != "stop" or all(
+            self._world.boxes[i.instance_id].idle_told_s is None for a in job.attempts for i in a.instances
+        ):
             self._world.fail("G2", f"{job.job_id} was stopped for idle GPUs, and they were not")
 
     def _names_what_it_waits_for(self, job: Job) -> None:
@@ -454,8 +512,12 @@ class Checks:
         """I10: max_runtime is the job's, over all its attempts."""
         assert job.manifest is not None
         world = self._world
-        ran_s = sum(self._ran_s(one) for one in ours)
-        warned = sum(world.boxes[one.instance_id].warned_s is not None for one in ours)
+        # A gang's time counts once.
+        longest: dict[str, float] = {}
+        for one in ours:
+            longest[one.client_token] = max(self._ran_s(one), longest.get(one.client_token, 0.0))
+        ran_s = sum(longest.values())
+        warned = len({one.client_token for one in ours if world.boxes[one.instance_id].warned_s is not None or job.manifest.compute.nodes > 1})
         # Each attempt's timer is set at its launch, when nobody knows yet how long two will live side by side.
         beside_s = PLANNED_HANDOVER_S if len({one.market for one in ours}) > 1 else 0.0
         if ran_s > job.manifest.limits.max_runtime + warned * 300.0 + beside_s + 60.0 + 3 * TICK_S + self._slack_s():
@@ -514,8 +576,9 @@ class Checks:
         paid = [one for one in ours if not (one.state_reason == "Server.SpotInstanceTermination" and self._ran_s(one) < 3600.0)]
         spent = sum(one.usd_per_h * self._ran_s(one) / 3600 for one in paid)
         # A tick or two; and a hand-over has two instances for a while.
-        overlap_s = 300.0 if any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
-        allowance = max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + overlap_s + self._slack_s()) / 3600
+        nodes = job.manifest.compute.nodes
+        overlap_s = 300.0 if nodes > 1 or any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
+        allowance = nodes * max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + overlap_s + self._slack_s()) / 3600
         self._within_runtime(job, ours)
         if spent > job.manifest.limits.budget_usd + allowance:
             world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
@@ -524,7 +587,7 @@ class Checks:
         """M1: nothing is counted twice, whoever raced whom; a function that dies may leave a thing uncounted."""
         jobs, counts = self.jobs.values(), self._world.counts
         attempts = [attempt for job in jobs for attempt in job.attempts]
-        interrupted = sum(a.warned_at is not None or a.end is AttemptEnd.INTERRUPTED for a in attempts)
+        interrupted = sum(a.first_warned_at is not None or a.end is AttemptEnd.INTERRUPTED for a in attempts)
         ends = sum(count for name, count in counts.items() if name.startswith("Jobs"))
         for name, counted, true in (
             ("attempts", counts["AttemptsStarted"], len(attempts)),

@@ -85,7 +85,21 @@ def random_scenario(seed: int) -> Scenario:
     if rng.random() < 0.015:
         return _with_gpus(rng, scenario)
     relatives = random.Random(f"kin {seed}")
-    return _chained(relatives, scenario) if relatives.random() < 0.02 else scenario
+    if relatives.random() < 0.02:
+        return _chained(relatives, scenario)
+    rng = random.Random(f"gangs {seed}")
+    return _with_gangs(rng, scenario) if rng.random() < 0.06 else scenario
+
+
+def _with_gangs(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, with jobs of several instances. One unlucky box spoils a gang, so each stands among ordinary ones."""
+    jobs = tuple(replace(job, nodes=rng.choice((2, 2, 3))) for job in scenario.jobs)
+    boxes = []
+    for box in scenario.boxes:
+        some = [box, *(BoxPlan(boot_s=rng.uniform(5, 60), save_s=rng.uniform(2, 60)) for _ in range(rng.choice((1, 2))))]
+        rng.shuffle(some)
+        boxes += some
+    return replace(scenario, jobs=jobs, boxes=tuple(boxes), too_few=(0,) if rng.random() < 0.1 else ())
 
 
 def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:

@@ -43,6 +43,8 @@ class JobPlan:
     use: str = "adapter"
     #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
     stops_idle: bool = False
+    #: Instances that train together.
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Scenario:
     outages: tuple[Outage, ...] = ()
     #: Launches (from 0) at which EC2 starts one instance too many.
     too_many: tuple[int, ...] = ()
+    #: The same for gangs, with one too few: the reference says that it does not.
+    too_few: tuple[int, ...] = ()
     max_concurrent_jobs: int = 5
     #: Longest latency of an ordinary call, in seconds.
     latency_s: float = 0.05
@@ -184,7 +188,7 @@ def load(text: str) -> Scenario:
         raise ValueError(f"a scenario has no {', '.join(sorted(unknown))}")
     for name, kind in _PARTS.items():
         found[name] = tuple(kind(**{key: _tuples(value) for key, value in one.items()}) for one in found.get(name, ()))
-    found["too_many"] = tuple(found.get("too_many", ()))
+    found |= {name: tuple(found.get(name, ())) for name in ("too_many", "too_few")}
     found["hints"] = tuple(found["hints"]) if found.get("hints") is not None else None
     return Scenario(**found)
 
@@ -200,7 +204,7 @@ def _changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
 def without(scenario: Scenario) -> list[Scenario]:
     """Every scenario that has one part less: what shrinking tries, largest parts first."""
     smaller: list[Scenario] = []
-    for name in ("jobs", "storms", "droughts", "outages", "calls", "events", "boxes", "too_many"):
+    for name in ("jobs", "storms", "droughts", "outages", "calls", "events", "boxes", "too_many", "too_few"):
         parts = getattr(scenario, name)
         if name == "jobs" and len(parts) == 1:
             continue
@@ -214,7 +218,7 @@ def without(scenario: Scenario) -> list[Scenario]:
         if getattr(scenario, name) != getattr(plain, name):
             smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):
-        for change in ({"after": -1}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}):
+        for change in ({"after": -1}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}, {"nodes": 1}):
             if any(getattr(job, key) != value for key, value in change.items()):
                 smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))
     return smaller

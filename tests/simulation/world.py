@@ -160,7 +160,9 @@ class World:
         return plan if plan is not None else self.scenario.jobs[int(job_id.split("-")[1])]
 
     def on_ticket(self, box: Box, ticket: Ticket) -> None:
-        self.note(box.instance.instance_id, f"takes its ticket, attempt {ticket.attempt}")
+        rank = f", rank {ticket.gang.rank} of {ticket.gang.size}" if ticket.gang is not None else ""
+        self.note(box.instance.instance_id, f"takes its ticket, attempt {ticket.attempt}{rank}")
+        self.checks.on_ticket(box, ticket)
 
     def on_resumed(self, box: Box) -> None:
         self.note(box.instance.instance_id, f"trains from step {box.first_step}")
@@ -199,7 +201,7 @@ class World:
             # Of a hub model that nobody knows nothing can be planned: planning is a tenth of a small world's time.
             "model": {"s3": "models/m/"} if self.seed % _PLANNED == 0 else {"hub": "somebody/unheard-of", "revision": "0" * 40},
             "data": {"train": f"data/train{salt}.jsonl"},
-            "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"], "market": plan.market},
+            "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"], "market": plan.market} | ({"nodes": plan.nodes} if plan.nodes > 1 else {}),
             "limits": limits,
             "notify": {"on": list(plan.notify)},
             "priority": plan.priority,
@@ -271,13 +273,16 @@ class World:
 
     def _changed(self, instance: Instance) -> None:
         self.checks.on_change(instance)
+        if not instance.is_live and instance.instance_id in self.boxes:
+            self.boxes[instance.instance_id].lost()
         if instance.state == "terminated":
             self.scheduler.later(self.scenario.forgotten_s, lambda: setattr(instance, "forgotten", True))
 
     def _is_extra(self, instance: Instance) -> bool:
-        """EC2 started more for one call than was asked for: the second of that very moment."""
+        """EC2 started more for one call than was asked for: beyond that number of that very moment."""
         others = (box.instance for box in self.boxes.values() if box.instance is not instance)
-        return any(one.client_token == instance.client_token and one.launched_at == instance.launched_at for one in others)
+        same = sum(one.client_token == instance.client_token and one.launched_at == instance.launched_at for one in others)
+        return same >= self.plan_of(instance.tags.get(tags.JOB, "")).nodes
 
     def _dry(self) -> None:
         """The market's mood of this moment."""
@@ -423,6 +428,10 @@ class World:
         if operation == "ec2.create_fleet":
             self.checks.on_fleet_call(subject, self.account.ec2.fleet_requests[-1].get("ClientToken", ""))
             self.account.ec2.extra_instances = int(self.launches in self.scenario.too_many)
+            is_gang = self.account.ec2.fleet_requests[-1]["TargetCapacitySpecification"]["TotalTargetCapacity"] > 1
+            if is_gang and self.launches in self.scenario.too_few:
+                self.account.ec2.missing_instances = 1
+                self.checks.short.add(self.account.ec2.fleet_requests[-1]["ClientToken"])
         who = f"{one.function} {one.number}"
         fault = self._fault(operation)
         self._pause(one, self.scenario.latency_s * self.rng.random())

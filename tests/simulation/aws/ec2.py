@@ -2,7 +2,9 @@
 
 Harsher readings, where AWS's behaviour is not established (shared facts: "Not established"):
 * a client token is zonal, so a request that moved to other zones under its old token starts a second instance;
-* a token whose instance has ended is spent (IdempotentInstanceTerminated), unless ``spent_after_end`` is off.
+* a token whose instance has ended is spent (IdempotentInstanceTerminated), unless ``spent_after_end`` is off;
+* without ``MinTargetCapacity`` a fleet starts what it can get, and without the ``Single...`` options wherever it gets it;
+* ``missing_instances``: an answer with fewer instances than the smallest number asked for, which the reference rules out.
 """
 
 import json
@@ -62,7 +64,8 @@ class Ec2:
 
     ``capacity`` counts the launches that a pool (type, zone, market) still takes; a pool not named takes any number.
     ``quota_vcpus`` limits the vCPUs of a market at one time. ``pool_errors`` makes a pool (type, zone) answer with a code, such
-    as RequestLimitExceeded inside Errors[]. ``extra_instances`` is how many too many the next launch starts.
+    as RequestLimitExceeded inside Errors[]. ``extra_instances`` is how many too many the next launch starts, ``missing_instances`` how
+    many too few.
     """
 
     account: "Account"
@@ -79,6 +82,7 @@ class Ec2:
     spot_share: float = 0.35
     spent_after_end: bool = True
     extra_instances: int = 0
+    missing_instances: int = 0
     terminated_after_s: Callable[[str], float] = lambda instance_id: 0.0
     hidden_for_s: Callable[[], float] = lambda: 0.0
     on_launch: Callable[[Instance], None] = lambda instance: None
@@ -230,26 +234,34 @@ class Ec2:
         return one is None or one.state == "terminated"
 
     def _start(self, request: dict[str, Any], token: str) -> dict[str, Any]:
-        market = request["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
+        target = request["TargetCapacitySpecification"]
+        market, wanted = target["DefaultTargetCapacityType"], target["TotalTargetCapacity"]
+        least, one_pool = _together(request, market)
         pools = [(override["InstanceType"], self.subnets[override["SubnetId"]], override) for override in _overrides(request)]
-        errors = [(override, code) for kind, zone, override in pools if (code := self._pool_error(market, kind, zone))]
+        errors = [(override, code) for kind, zone, override in pools if (code := self._pool_error(market, kind, zone, least or 1))]
         rows = [
             {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market, "ErrorCode": code, "ErrorMessage": f"{code} in this pool."}
             for override, code in errors
         ]
         refused = [override for override, _ in errors]
-        open_pools = [pool for pool in pools if pool[2] not in refused]
-        if not open_pools:
-            return {"Instances": [], "Errors": rows}
-        # min() keeps the request's order among pools of one price.
-        kind, zone, override = min(open_pools, key=lambda pool: self.usd_per_h(market, pool[0], pool[1]))
-        count, self.extra_instances = 1 + self.extra_instances, 0
+        # sorted() keeps the request's order among pools of one price.
+        open_pools = sorted((pool for pool in pools if pool[2] not in refused), key=lambda pool: self.usd_per_h(market, pool[0], pool[1]))
+        entries = []
         version = request["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]["Version"]
-        started = [self._boot(request, market, kind, zone, self.template_version if version.startswith("$") else version, token) for _ in range(count)]
-        entry = {"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market, "InstanceIds": started, "InstanceType": kind}
-        return {"Instances": [entry], "Errors": rows}
+        for kind, zone, override in open_pools:
+            room = self.capacity.get((kind, zone, market), wanted)
+            count = min(wanted, room) + self.extra_instances - self.missing_instances
+            self.extra_instances = self.missing_instances = 0
+            started = [self._boot(request, market, kind, zone, self.template_version if version.startswith("$") else version, token) for _ in range(count)]
+            if started:
+                entries.append({"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market, "InstanceIds": started, "InstanceType": kind})
+            wanted -= count
+            if wanted <= 0 or one_pool:
+                break
+        return {"Instances": entries, "Errors": rows}
 
-    def _pool_error(self, market: str, instance_type: str, zone: str) -> str | None:
+    def _pool_error(self, market: str, instance_type: str, zone: str, least: int) -> str | None:
+        """Why the pool has not the least number of instances that the fleet starts with; None: it has."""
         scripted = self.pool_errors.get((instance_type, zone))
         for closed, where, code in self.closed:
             if not scripted and closed == market and where in ("", instance_type, zone):
@@ -257,9 +269,9 @@ class Ec2:
         if scripted:
             return scripted
         quota = self.quota_vcpus.get(market)
-        if quota is not None and self._used_vcpus(market) + GPU_INSTANCES[instance_type].vcpus > quota:
+        if quota is not None and self._used_vcpus(market) + least * GPU_INSTANCES[instance_type].vcpus > quota:
             return "MaxSpotInstanceCountExceeded" if market == "spot" else "VcpuLimitExceeded"
-        if self.capacity.get((instance_type, zone, market), 1) < 1:
+        if self.capacity.get((instance_type, zone, market), least) < least:
             return "InsufficientInstanceCapacity"
         return None
 
@@ -284,6 +296,15 @@ class Ec2:
         return instance_id
 
 
+def _together(request: dict[str, Any], market: str) -> tuple[int, bool]:
+    """The least number of instances that the market's options ask for (0: none), and whether all are to be of one pool."""
+    options = request.get("SpotOptions" if market == "spot" else "OnDemandOptions", {})
+    singles = [bool(options.get(name)) for name in ("SingleInstanceType", "SingleAvailabilityZone")]
+    if options.get("MinTargetCapacity") and not any(singles):
+        raise aws_error("InvalidParameterCombination", "MinTargetCapacity needs SingleInstanceType or SingleAvailabilityZone.", "CreateFleet")
+    return options.get("MinTargetCapacity", 0), all(singles)
+
+
 def _overrides(request: dict[str, Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = request["LaunchTemplateConfigs"][0]["Overrides"]
     return rows
@@ -300,6 +321,12 @@ def _tag(request: dict[str, Any], key: str) -> str:
     return _tags(request).get(key, "untagged")
 
 
+def address_of(one: Instance) -> str:
+    """Its private address, which it keeps to its end."""
+    number = int(one.instance_id[2:], 16)
+    return f"10.0.{number // 250 % 250}.{number % 250 + 4}"
+
+
 def _described(one: Instance) -> dict[str, Any]:
     described: dict[str, Any] = {
         "InstanceId": one.instance_id,
@@ -309,6 +336,8 @@ def _described(one: Instance) -> dict[str, Any]:
         "InstanceType": one.instance_type,
         "Placement": {"AvailabilityZone": one.zone},
     }
+    if one.is_live:
+        described["PrivateIpAddress"] = address_of(one)
     if one.market == "spot":
         described["InstanceLifecycle"] = "spot"
     if one.state_reason:
