@@ -164,6 +164,8 @@ class Checks:
         started = self._tokens.setdefault(token, [])
         if len(started) >= world.plan_of(job_id).nodes:
             world.fail("I2", f"one plan of {job_id} started {', '.join(started)} and {instance.instance_id}")
+        if started and (pool := world.account.ec2.instances[started[0]]).is_live and (pool.instance_type, pool.zone) != (instance.instance_type, instance.zone):
+            world.fail("I17", f"{instance.instance_id} and {started[0]} of one launch are not of one pool")
         started.append(instance.instance_id)
         # I14 is about refusals: a job that is interrupted four times in a minute may be launched four times.
         self._fleet_calls.get(job_id, {}).pop(token, None)
@@ -229,11 +231,22 @@ class Checks:
             found = job.found(instance_id)
             if found is not None and found[1].warned_at is not None and world.clock() < found[0].plan.deadline_at:
                 world.fail("H2", f"{instance_id} was terminated in its notice, while it saved")
+        self._leader_had_its_time(box, job)
         if job.ended or job.ending is not None or not box.healthy or box.warned_s is not None or box.marked:
             return
         attempt = job.attempt_of(instance_id)
         if attempt is not None and attempt.is_open and world.clock() < attempt.plan.deadline_at:
             world.fail("H1", f"{instance_id} works for {job.job_id} and was terminated")
+
+    def _leader_had_its_time(self, box: "Box", job: Job) -> None:
+        """H2: a leader that can still save is given the time for it when another of its gang is lost or under notice."""
+        world, attempt = self._world, job.attempt_of(box.instance.instance_id)
+        if attempt is None or attempt.broken_at is None or not attempt.is_open or job.ended or job.ending is not None:
+            return
+        saves = box.leads and box.started_s is not None and box.froze_s is None and not (box.marked or box.silent or box.phase.value == "handed_over")
+        told = world.seconds(attempt.broken_at)
+        if saves and box.runs and box.warned_s is None and world.scheduler.now < told + 120.0 and world.clock() < attempt.plan.deadline_at:
+            world.fail("H2", f"{box.instance.instance_id} was terminated {world.scheduler.now - told:.0f} s after its gang broke up, before it had saved")
 
     def on_resumed(self, box: "Box") -> None:
         """I12: an attempt starts at the newest durable checkpoint of its job, and waits for a predecessor that still saves."""
@@ -577,7 +590,8 @@ class Checks:
         spent = sum(one.usd_per_h * self._ran_s(one) / 3600 for one in paid)
         # A tick or two; and a hand-over has two instances for a while.
         nodes = job.manifest.compute.nodes
-        overlap_s = 300.0 if nodes > 1 or any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
+        replaced = nodes > 1 and len({one.client_token for one in ours}) > 1
+        overlap_s = 300.0 if replaced or any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
         allowance = nodes * max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + overlap_s + self._slack_s()) / 3600
         self._within_runtime(job, ours)
         if spent > job.manifest.limits.budget_usd + allowance:

@@ -29,7 +29,7 @@ from control_plane.core.records import Market
 from control_plane.core.state import Job, JobState
 from control_plane.handlers import reconcile
 from control_plane.ports import OutcomeUnknown, StaleVersion
-from tests.simulation import mutants_kin  # noqa: F401 - planted by being read
+from tests.simulation import mutants_gangs, mutants_kin  # noqa: F401 - planted by being read
 from tests.simulation.checks import Violation
 from tests.simulation.generator import random_scenario
 from tests.simulation.planting import EVERY, Mutant, Patch, mutant, planted

@@ -1,4 +1,4 @@
-"""How a bug is planted, and taken out again. The bugs themselves: ``mutants`` and ``mutants_kin``."""
+"""How a bug is planted, and taken out again. The bugs themselves: ``mutants``, ``mutants_kin``, ``mutants_gangs``."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

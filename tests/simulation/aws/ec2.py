@@ -3,7 +3,7 @@
 Harsher readings, where AWS's behaviour is not established (shared facts: "Not established"):
 * a client token is zonal, so a request that moved to other zones under its old token starts a second instance;
 * a token whose instance has ended is spent (IdempotentInstanceTerminated), unless ``spent_after_end`` is off;
-* without ``MinTargetCapacity`` a fleet starts what it can get, and without the ``Single...`` options wherever it gets it;
+* without ``MinTargetCapacity`` a fleet starts what it can get, and without the ``Single...`` options one here and one there;
 * ``missing_instances``: an answer with fewer instances than the smallest number asked for, which the reference rules out.
 """
 
@@ -248,17 +248,25 @@ class Ec2:
         open_pools = sorted((pool for pool in pools if pool[2] not in refused), key=lambda pool: self.usd_per_h(market, pool[0], pool[1]))
         entries = []
         version = request["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]["Version"]
-        for kind, zone, override in open_pools:
-            room = self.capacity.get((kind, zone, market), wanted)
-            count = min(wanted, room) + self.extra_instances - self.missing_instances
-            self.extra_instances = self.missing_instances = 0
+        for (kind, zone, override), count in zip(open_pools, self._shares(market, open_pools, wanted, one_pool=one_pool), strict=True):
             started = [self._boot(request, market, kind, zone, self.template_version if version.startswith("$") else version, token) for _ in range(count)]
             if started:
                 entries.append({"LaunchTemplateAndOverrides": {"Overrides": override}, "Lifecycle": market, "InstanceIds": started, "InstanceType": kind})
-            wanted -= count
-            if wanted <= 0 or one_pool:
-                break
         return {"Instances": entries, "Errors": rows}
+
+    def _shares(self, market: str, pools: list[tuple[str, str, Any]], wanted: int, *, one_pool: bool) -> list[int]:
+        """How many are started in each pool: all in the first, or, unless they are to stay together, one here and one there."""
+        rooms = [self.capacity.get((kind, zone, market), wanted) for kind, zone, _ in pools]
+        if one_pool or wanted == 1:
+            rooms[1:] = [0] * len(rooms[1:])
+        shares = [0] * len(pools)
+        while sum(shares) < min(wanted, sum(rooms)):
+            n = min((n for n in range(len(pools)) if shares[n] < rooms[n]), key=lambda n: shares[n])
+            shares[n] += 1
+        if shares:
+            shares[0] += self.extra_instances - self.missing_instances
+            self.extra_instances = self.missing_instances = 0
+        return shares
 
     def _pool_error(self, market: str, instance_type: str, zone: str, least: int) -> str | None:
         """Why the pool has not the least number of instances that the fleet starts with; None: it has."""
