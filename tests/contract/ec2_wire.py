@@ -86,6 +86,22 @@ def close_pools(ec2: Any, codes: Callable[[str, str], str | None], *, instances:
     ec2.meta.events.register("before-call.ec2.CreateFleet", hook)
 
 
+def limit_pools(ec2: Any, room: int) -> None:
+    """Answer CreateFleet as the reference says of MinTargetCapacity: no instance where fewer than that are to be had."""
+
+    def hook(model: Any, params: Any, **_: Any) -> Any:
+        asked = params["body"]
+        options = "SpotOptions" if asked["TargetCapacitySpecification.DefaultTargetCapacityType"] == "spot" else "OnDemandOptions"
+        together = all(asked.get(f"{options}.{name}") == "true" for name in ("SingleInstanceType", "SingleAvailabilityZone"))
+        least = int(asked.get(f"{options}.MinTargetCapacity", 0)) if together else 0
+        pools = _requested_pools(asked)
+        if least > room:
+            return _answer(model, 200, fleet_xml(errors=tuple(("InsufficientInstanceCapacity", pool) for pool in pools)))
+        return _answer(model, 200, fleet_xml(instances=tuple((f"i-{n:017x}", pools[0]) for n in range(1, room + 1))))
+
+    ec2.meta.events.register("before-call.ec2.CreateFleet", hook)
+
+
 def _requested_pools(request: dict[str, str]) -> list[Pool]:
     pools: list[Pool] = []
     while (field := f"LaunchTemplateConfigs.1.Overrides.{len(pools) + 1}") + ".InstanceType" in request:

@@ -42,6 +42,9 @@ class FleetWorld(Protocol):
         """These pools answer with an error code from now on."""
 
     def start_too_many(self, extra: int) -> None: ...
+    def make_room(self, instances: int) -> None:
+        """Every pool has so many instances to give, and no more."""
+
     def throttle(self) -> None: ...
     def lose_answer(self, *, effect: bool) -> None: ...
     def refuse_token(self) -> None:
@@ -75,6 +78,9 @@ class InMemoryWorld:
 
     def start_too_many(self, extra: int) -> None:
         self.ec2.extra_instances = extra
+
+    def make_room(self, instances: int) -> None:
+        self.ec2.capacity = {(pool.instance_type, pool.zone, market): instances for pool in self.pools for market in ("spot", "on-demand")}
 
     def throttle(self) -> None:
         self._meet(aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet"), after=False)
@@ -129,6 +135,9 @@ class AwsWorld:
 
     def start_too_many(self, extra: int) -> None:
         ec2_wire.close_pools(self.ec2, lambda instance_type, subnet_id: None, instances=1 + extra)
+
+    def make_room(self, instances: int) -> None:
+        ec2_wire.limit_pools(self.ec2, instances)
 
     def throttle(self) -> None:
         ec2_wire.fail_with(self.ec2, "CreateFleet", "RequestLimitExceeded", "Request limit exceeded.", status=503)

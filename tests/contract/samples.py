@@ -43,10 +43,11 @@ def plan(pools: tuple[Pool, ...] = (), **changes: Any) -> LaunchPlan:
     return LaunchPlan(**(values | changes))
 
 
-def attempt(number: int, of: LaunchPlan | None = None) -> Attempt:
+def attempt(number: int, of: LaunchPlan | None = None, **changes: Any) -> Attempt:
     return Attempt(
         plan=of or plan(attempt=number),
         instance_id=instance_id(number),
+        **changes,
         instance_type="g5.xlarge",
         zone="us-east-1a",
         usd_per_h=0.4,

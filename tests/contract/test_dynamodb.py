@@ -2,15 +2,18 @@
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore
+from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore, _item_of, _job_of
 from control_plane.adapters.errors import JobTooLarge
+from control_plane.core.records import Instance
 from control_plane.core.state import JobState
 from control_plane.ports import Held, StaleVersion
+from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.operator import Hold
 from tests.contract.samples import NOW, attempt, changed, instance_id, job, plan, pool
 from tests.contract.sides import TABLE, MotoSide
@@ -171,6 +174,36 @@ def test_a_hundred_attempts_over_every_pool_fit_one_item(dynamodb: Any, store: D
     loaded = store.load("demo-1")
     assert loaded is not None
     assert loaded.attempts == full.attempts
+
+
+def test_a_hundred_attempts_of_the_largest_gang_fit_one_item() -> None:
+    lots = random.Random(1)
+
+    def member(attempt_number: int) -> Instance:
+        # The newest two still speak; what the others said is forgotten with their end (``attempts.absorbed``).
+        beat = Heartbeat(
+            job_id="demo-1",
+            attempt=attempt_number,
+            instance_id=f"i-{lots.getrandbits(68):017x}",
+            seq=lots.randrange(10**4),
+            at=NOW + timedelta(seconds=lots.random() * 10**6),
+            phase=Phase.TRAINING,
+            gpus=tuple(GpuUse(index=n, percent=100 * lots.random(), memory_mib=10**5 * lots.random(), memory_total_mib=81920, window_s=1800) for n in range(8)),
+            stages_s={name: 100 * lots.random() for name in ("stage_model", "stage_data", "load")},
+        )
+        times = {name: NOW + timedelta(seconds=lots.random() * 10**6) for name in ("ticket_at", "heartbeat_seen_at", "terminate_at", "gone_at")}
+        address = f"10.0.{lots.randrange(256)}.{lots.randrange(256)}"
+        return Instance(instance_id=beat.instance_id, address=address, heartbeat=beat if attempt_number > 98 else None, **times)
+
+    attempts = tuple(
+        attempt(n, plan(attempt=n, nodes=16, client_token=f"demo-{n}"), others=tuple(member(n) for _ in range(15)), heartbeat=member(100).heartbeat)
+        for n in range(1, 101)
+    )
+    full = job(attempts=attempts)
+    item = _item_of(full)
+    # An item ends at 400 KB; the list of instances is beside the document.
+    assert len(item["packed"]["B"]) + 30 * len(item["instances"]["L"]) < 400_000
+    assert _job_of(item) == full
 
 
 def test_a_job_beyond_an_items_limit_says_so_and_is_not_saved(store: DynamoStore) -> None:

@@ -65,6 +65,22 @@ def test_on_demand_is_asked_for_as_on_demand(world: AwsWorld) -> None:
     assert "SpotOptions.AllocationStrategy" not in requests[0]
 
 
+@pytest.mark.parametrize(("market", "options"), [(Market.SPOT, "SpotOptions"), (Market.ON_DEMAND, "OnDemandOptions")])
+def test_a_gang_is_asked_for_whole_and_side_by_side_in_its_own_market(world: AwsWorld, market: Market, options: str) -> None:
+    requests = ec2_wire.requests_of(world.ec2, "CreateFleet")
+    launched(world, market=market, nodes=4)
+    (sent,) = requests
+    assert sent["TargetCapacitySpecification.TotalTargetCapacity"] == 4
+    told = {key.removeprefix(f"{options}."): value for key, value in sent.items() if "Options." in key and "Allocation" not in key}
+    assert told == {"MinTargetCapacity": 4, "SingleInstanceType": "true", "SingleAvailabilityZone": "true"}
+
+
+def test_one_instance_is_asked_for_without_the_options_of_a_gang(world: AwsWorld) -> None:
+    requests = ec2_wire.requests_of(world.ec2, "CreateFleet")
+    launched(world)
+    assert {key for key in requests[0] if "Options." in key} == {"SpotOptions.AllocationStrategy"}
+
+
 def test_the_same_plan_is_the_same_request(world: AwsWorld) -> None:
     requests = ec2_wire.requests_of(world.ec2, "CreateFleet")
     launched(world)

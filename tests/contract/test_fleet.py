@@ -1,5 +1,6 @@
 """Fleet: the same on both sides."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from control_plane.core.records import Market
 from control_plane.ports import OutcomeUnknown, Throttled
 from jobspec import tags
 from jobspec.instances import GPU_INSTANCES
+from jobspec.ticket import ADDRESS_PATTERN
 from tests.contract.fleets import AwsWorld, FleetWorld, InMemoryWorld, LiveWorld, plan_in, tags_of
 from tests.contract.samples import NOW, ROLE_ID, instance_id
 from tests.contract.sides import InMemorySide, Side
@@ -149,6 +151,29 @@ def test_every_instance_that_was_started_too_many_is_reported(world: FleetWorld)
     answer = world.fleet.launch(plan, tags_of(plan))
     assert isinstance(answer, LaunchSucceeded)
     assert len({started.instance_id for started in answer.instances}) == 3
+
+
+@pytest.mark.parametrize("market", list(Market))
+def test_a_gang_is_started_whole_in_one_pool_and_every_instance_has_its_address(world: FleetWorld, market: Market) -> None:
+    plan = plan_in(world, market=market, nodes=3)
+    answer = world.fleet.launch(plan, tags_of(plan))
+    assert isinstance(answer, LaunchSucceeded)
+    assert len({started.instance_id for started in answer.instances}) == 3
+    assert len({started.pool for started in answer.instances}) == 1
+    sights = world.fleet.instances()
+    assert {sight.instance_id for sight in sights} == {started.instance_id for started in answer.instances}
+    assert all(re.fullmatch(ADDRESS_PATTERN, sight.address) for sight in sights)
+    assert len({sight.address for sight in sights}) == 3
+
+
+def test_a_gang_that_no_pool_can_hold_whole_is_not_started_at_all(world: FleetWorld) -> None:
+    world.make_room(2)
+    plan = plan_in(world, nodes=3)
+    answer = world.fleet.launch(plan, tags_of(plan))
+    assert isinstance(answer, LaunchRefused)
+    assert answer.kind is RefusalKind.CAPACITY
+    assert answer.pools == world.pools
+    assert world.fleet.instances() == ()
 
 
 @pytest.mark.parametrize(

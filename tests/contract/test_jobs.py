@@ -8,6 +8,7 @@ import pytest
 
 from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.errors import InstanceTaken
+from control_plane.core.records import Instance
 from control_plane.core.state import Job, JobState, Wait, WaitKind
 from control_plane.ports import Held, HoldStore, JobStore, NoTurn, PublishLedger, StaleVersion
 from jobspec.operator import Hold
@@ -136,6 +137,14 @@ def test_a_new_instance_is_found_from_the_save_on_that_names_it(store: JobStore)
     store.save(changed(one, attempts=(attempt(1), attempt(2))))
     assert store.find(instance_id=instance_id(1)) == "demo-1"
     assert store.find(instance_id=instance_id(2)) == "demo-1"
+
+
+def test_every_instance_of_a_gang_is_found_from_the_save_on_that_names_it(store: JobStore) -> None:
+    store.create(job())
+    gang = attempt(1, plan(nodes=3), others=(Instance(instance_id=instance_id(0xA)), Instance(instance_id=instance_id(0xB))))
+    saved = store.save(changed(job(), attempts=(gang,)))
+    assert [store.find(instance_id=instance_id(n)) for n in (1, 0xA, 0xB)] == ["demo-1"] * 3
+    assert store.load("demo-1") == saved
 
 
 def test_a_stale_save_leaves_no_instance_behind(store: JobStore) -> None:

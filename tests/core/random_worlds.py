@@ -109,7 +109,7 @@ class RandomWorld:
                     else:
                         self.born += 1
                         instance_id = f"i-{self.born:017x}"
-                        answer = self.story.launch(now_s, instance_id, self.spot_usd_per_h)
+                        answer = self.story.launch(now_s, instance_id, usd_per_h=self.spot_usd_per_h)
                         self.live[instance_id] = Instance(plan, now_s, 0)
                     self._perform(answer, now_s, has_spot, depth)
                 case WriteTicket(instance_id=instance_id):

@@ -122,24 +122,26 @@ class Story:
                 plan.pools[0].zone,
                 "spot",
                 reason,
+                f"10.0.0.{int(instance_id[2:], 16) + 3}",
             )
             for instance_id, (state, plan, reason) in self.states.items()
         )
         known: dict[str, Any] = {
             "instances": instances,
-            "heartbeats": {a.instance_id: None for a in self.job.open_attempts()} | facts.pop("heartbeats", {}),
+            "heartbeats": {one.instance_id: None for a in self.job.open_attempts() for one in a.instances} | facts.pop("heartbeats", {}),
             "markers": {a.instance_id: None for a in self.job.open_attempts()} | facts.pop("markers", {}),
             "manifest_present": True,
             "offers": OFFERS,
         }
         return self.tell(Looked(**(known | facts)), seconds)
 
-    def launch(self, seconds: float, instance_id: str, usd_per_h: float = 0.4) -> tuple[Action, ...]:
-        """Answers the pending plan with an instance, running at once."""
+    def launch(self, seconds: float, *instance_ids: str, usd_per_h: float = 0.4) -> tuple[Action, ...]:
+        """Answers the pending plan with instances, running at once."""
         plan = self.job.plan
         assert plan is not None, f"no plan is pending: {self.job.state} {self.job.reason}"
-        self.states[instance_id] = ("running", plan, "")
-        return self.tell(LaunchSucceeded(plan, (LaunchedInstance(instance_id, plan.pools[0], usd_per_h),)), seconds)
+        for instance_id in instance_ids:
+            self.states[instance_id] = ("running", plan, "")
+        return self.tell(LaunchSucceeded(plan, tuple(LaunchedInstance(one, plan.pools[0], usd_per_h) for one in instance_ids)), seconds)
 
     def gone(self, instance_id: str, reason: str = "") -> None:
         self.states[instance_id] = ("terminated", self.states[instance_id][1], reason)

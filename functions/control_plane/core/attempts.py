@@ -58,7 +58,16 @@ def absorbed(job: Job, look: Looked, now: datetime) -> Job:
             job = _seen(job, attempt.number, instance, shown.get(instance.instance_id), look, now)
             job = _heard(job, instance.instance_id, look, now)
         job = _priced(job, attempt.instance_id, look, now)
+        job = _forgotten(job, attempt.number)
     return job
+
+
+def _forgotten(job: Job, number: int) -> Job:
+    """Drops what the others of a gang last said once all of it is over: nobody asks for it, and a job's document has an end (``dynamodb``)."""
+    attempt = next(one for one in job.attempts if one.number == number)
+    if attempt.is_open or attempt.over_at is None or all(one.heartbeat is None for one in attempt.others):
+        return job
+    return job.with_attempt(attempt.model_copy(update={"others": tuple(one.model_copy(update={"heartbeat": None}) for one in attempt.others)}))
 
 
 def _seen(job: Job, number: int, instance: Instance, sight: InstanceSight | None, look: Looked, now: datetime) -> Job:
