@@ -4,10 +4,10 @@ Errors that a caller must tell apart are named here; anything else that an adapt
 event that led to it is delivered again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
 from control_plane.core.records import LaunchPlan, PriceChange
@@ -212,8 +212,18 @@ class Bus(Protocol):
     def put(self, *, source: str, detail_type: str, detail: dict[str, object]) -> None: ...
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Each(Protocol):
+    """``map``, or the like of it by several threads: the answers in the order of the things."""
+
+    def __call__(self, work: Callable[[A], B], things: Iterable[A], /) -> Iterator[B]: ...
+
+
 class Counted(Protocol):
-    """Takes what has happened, for the project's metrics. Never raises, and calls nobody."""
+    """Takes what has happened, for the project's metrics, from any thread. Never raises, and calls nobody."""
 
     def __call__(self, name: str, count: int) -> None: ...
 

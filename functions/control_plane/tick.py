@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from control_plane.core import ledger, measures
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
@@ -14,10 +15,14 @@ from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
-from control_plane.ports import Bus, SpendStore
+from control_plane.ports import Bus, Each, SpendStore
 from jobspec import tags
 
 logger = logging.getLogger(__name__)
+
+
+#: Ticks after which each of many jobs has stood first: where one tick has not time for all, no job waits behind the same others for ever.
+ROUND = 16
 
 
 @dataclass(slots=True)
@@ -28,31 +33,52 @@ class TickResult:
     failures: list[str] = field(default_factory=list)
 
 
-def tick(driver: Driver, bus: Bus, spend: SpendStore, *, stray_grace_s: float, monthly_cap_usd: float, has_time: Callable[[], bool]) -> TickResult:
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What became of one job: how it now is where that is known, what failed, or that there was no time for it."""
+
+    job: Job | None = None
+    failure: str = ""
+    left: bool = False
+
+
+def tick(driver: Driver, bus: Bus, spend: SpendStore, each: Each, *, stray_grace_s: float, monthly_cap_usd: float, has_time: Callable[[], bool]) -> TickResult:
     """One tick. One job's failure does not keep the next from being driven; the caller raises for the failures at the end."""
     result = TickResult()
     instances = driver.fleet.instances()
     by_job: dict[str, list[InstanceSight]] = defaultdict(list)
     for sight in instances:
         by_job[sight.tags.get(tags.JOB, "")].append(sight)
+
+    def one(job_id: str) -> Driven:
+        # Without time it is left for the next tick.
+        return _driven(driver, bus, job_id, tuple(by_job.get(job_id, ()))) if has_time() else Driven(left=True)
+
     seen: list[Job] = []
-    for job_id in driver.store.unsettled():
-        if not has_time():
-            # Left for the next tick, because this one's time is over.
-            result.counts["JobsLeft"] += 1
-            continue
-        try:
-            seen += _drive(driver, bus, job_id, tuple(by_job.get(job_id, ())))
-            result.counts["JobsDriven"] += 1
-        except Exception as error:
-            logger.warning("job not driven", extra={"job_id": job_id}, exc_info=True)
-            result.failures.append(f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
-            seen += [error.job] if isinstance(error, ActionsFailed) and error.job is not None else []
+    for driven in each(one, _in_turn(list(driver.store.unsettled()), driver.clock())):
+        result.counts["JobsLeft"] += driven.left
+        result.counts["JobsDriven"] += not driven.left and not driven.failure
+        result.failures += [driven.failure] if driven.failure else []
+        seen += [driven.job] if driven.job is not None else []
     result.counts |= measures.by_state(seen)
     if seen:
         _watch_the_month(driver, bus, spend, seen, monthly_cap_usd, result)
-    _sweep(driver, instances, stray_grace_s, result)
+    _sweep(driver, each, instances, {job.job_id: job for job in seen}, stray_grace_s, result)
     return result
+
+
+def _in_turn(job_ids: list[str], now: datetime) -> list[str]:
+    """Begun a sixteenth further at each minute. The clock is all the state this needs; few jobs keep their order."""
+    first = int(now.timestamp()) // 60 * (len(job_ids) // ROUND) % max(len(job_ids), 1)
+    return job_ids[first:] + job_ids[:first]
+
+
+def _driven(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> Driven:
+    try:
+        return Driven(_drive(driver, bus, job_id, instances))
+    except Exception as error:
+        logger.warning("job not driven", extra={"job_id": job_id}, exc_info=True)
+        return Driven(error.job if isinstance(error, ActionsFailed) else None, f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
 
 
 def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job], cap_usd: float, result: TickResult) -> None:
@@ -76,8 +102,8 @@ def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job
         result.failures.append(f"{month}: {type(error).__name__}: {str(error)[:200]}")
 
 
-def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> list[Job]:
-    """The job as it now is; nothing where no such job is known."""
+def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> Job | None:
+    """The job as it now is; None where no such job is known."""
     job = driver.drive(job_id, instances=instances)
     now = driver.clock()
     if job is not None and ledger.budget_alert_due(job, now):
@@ -91,21 +117,25 @@ def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight
             budgeted_usd=job.manifest.limits.budget_usd,
         )
         bus.put(source=SOURCE, detail_type=DETAIL_TYPE, detail=alert.model_dump())
-    return [job] if job is not None else []
+    return job
 
 
-def _sweep(driver: Driver, instances: tuple[InstanceSight, ...], grace_s: float, result: TickResult) -> None:
-    """The jobs are read after the instances were: whoever launched in between is on record by now.
+def _sweep(driver: Driver, each: Each, instances: tuple[InstanceSight, ...], seen: dict[str, Job], grace_s: float, result: TickResult) -> None:
+    """Every job was read after the instances were, ``seen`` by being driven: whoever launched in between is on record by now.
 
     A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
     """
-    jobs: dict[str, Job | None] = {"": None}
-    for job_id in sorted({sight.tags.get(tags.JOB, "") for sight in standing(driver.project, instances)} - {""}):
+    jobs: dict[str, Job | None] = {"": None, **seen}
+
+    def load(job_id: str) -> str:
         try:
             jobs[job_id] = driver.store.load(job_id)
         except Exception as error:
             logger.warning("job not read for the sweep", extra={"job_id": job_id}, exc_info=True)
-            result.failures.append(f"sweep, {job_id}: {type(error).__name__}: {str(error)[:200]}")
+            return f"sweep, {job_id}: {type(error).__name__}: {str(error)[:200]}"
+        return ""
+
+    result.failures += filter(None, each(load, sorted({sight.tags.get(tags.JOB, "") for sight in standing(driver.project, instances)} - set(jobs))))
     # Before anything is ended: how things stand is told also where ending fails.
     result.counts |= measures.of_instances(instances, jobs, driver.watcher.rules, driver.clock())
     for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):

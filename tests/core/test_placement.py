@@ -8,7 +8,7 @@ from control_plane.core import placement
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop
 from control_plane.core.events import InterruptionWarned, LaunchRefused, StopWritten, TicketWritten
 from control_plane.core.failures import RefusalKind
-from control_plane.core.history import PRIOR_DELAY_S, history_of
+from control_plane.core.history import BREAKER_LONGEST, PRIOR_DELAY_S, history_of
 from control_plane.core.records import AttemptEnd, LaunchPlan, Market
 from control_plane.core.state import Job, JobState
 from jobspec.heartbeat import Heartbeat, Phase, Saving
@@ -101,6 +101,18 @@ def test_a_pool_that_takes_back_one_instance_after_the_other_rests_and_is_asked_
     tired = history_of(story.job, at(740)).tired[Market.SPOT]
     assert tired == {("g5.xlarge", "us-east-1a")}
     assert not history_of(story.job, at(720 + 301)).tired[Market.SPOT]
+
+
+def test_a_pool_that_took_back_a_hundred_instances_rests_no_longer_than_the_longest() -> None:
+    story = Story(new_job())
+    plan = planned(story.look(0))
+    story.launch(1, FIRST)
+    story.tell(InterruptionWarned(FIRST), 120)
+    (lost,) = story.job.attempts
+    job = story.job.model_copy(update={"attempts": tuple(lost.model_copy(update={"warned_at": at(20 * number)}) for number in range(100))})
+    key = (plan.pools[0].instance_type, plan.pools[0].zone)
+    assert key in history_of(job, at(20 * 99) + BREAKER_LONGEST - timedelta(seconds=1)).tired[Market.SPOT]
+    assert key not in history_of(job, at(20 * 99) + BREAKER_LONGEST).tired[Market.SPOT]
 
 
 def test_a_delay_is_learnt_from_the_jobs_own_starts_and_work_from_its_own_steps() -> None:

@@ -1,4 +1,4 @@
-"""The simulator's command line: seeds, replay, shrink, mutants, exhaustive."""
+"""The simulator's command line: seeds, replay, shrink, repin, mutants, exhaustive."""
 
 import gc
 import logging
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import click
 
-from tests.simulation import exhaustive, mutants
+from tests.simulation import exhaustive, kept, mutants
 from tests.simulation.checks import Violation
 from tests.simulation.generator import random_scenario
 from tests.simulation.scenario import Scenario, load
 from tests.simulation.shrink import shrunk
 from tests.simulation.world import World
 
-PINNED = Path(__file__).parent / "pinned"
 #: Seeds that one process takes at a time.
 _CHUNK = 25
 
@@ -71,6 +70,13 @@ def plant(seeds: int, jobs: int, only: str) -> None:
 def every_fault(pairs: bool, jobs: int) -> None:
     """Try every fault at every AWS call of the named scenarios. Exit status 1 if a promise was broken."""
     sys.exit(exhaustive.run(pairs, jobs))
+
+
+@cli.command()
+def repin() -> None:
+    """Find new seeds for the pinned scenarios that changed calls have put out of step. Exit status 1 if one finds none."""
+    found = [kept.repin(path, click.echo) for path in kept.paths()]
+    sys.exit(0 if all(found) else 1)
 
 
 def _violation(scenario: Scenario, seed: int) -> Violation | None:

@@ -1,21 +1,19 @@
 """The simulator itself: it repeats itself exactly, sees what it must see, and tells it well. Long runs: docs/reliability.md."""
 
 import itertools
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from tests.simulation import exhaustive, mutants, named
-from tests.simulation.checks import Violation
-from tests.simulation.commands import PINNED, cli
+from tests.simulation import exhaustive, kept, mutants, named
+from tests.simulation.commands import cli
 from tests.simulation.generator import random_scenario
+from tests.simulation.planting import EVERY, planted
 from tests.simulation.scenario import BoxPlan, CallFault, JobPlan, Scenario, load
 from tests.simulation.shrink import shrunk
 from tests.simulation.world import World
@@ -34,35 +32,16 @@ def test_random_seeds_keep_the_promises(first: int) -> None:
         World(random_scenario(seed), seed).run()
 
 
-#: Timings in which a pinned scenario is run: one call more or less in the product must not unpin it.
-TIMINGS = 25
-
-
-def kept_worlds(path: Path) -> tuple[dict[str, Any], list[World]]:
-    kept = json.loads(path.read_text())
-    return kept, [World(load(json.dumps(kept["scenario"])), kept["seed"] + n) for n in range(TIMINGS)]
-
-
-@pytest.mark.parametrize("path", sorted(PINNED.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", kept.paths(), ids=lambda path: path.stem)
 def test_what_failed_once_is_kept_for_ever(path: Path) -> None:
-    for world in kept_worlds(path)[1]:
+    for world in kept.worlds(path):
         world.run()
 
 
-@pytest.mark.parametrize("path", sorted(PINNED.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", kept.paths(), ids=lambda path: path.stem)
 def test_what_is_kept_would_fail_again(path: Path) -> None:
     """Each pinned scenario catches the bug that it was found by: otherwise it pins nothing."""
-    kept, worlds = kept_worlds(path)
-    with mutants.planted(mutants.named(kept["bug"])):
-        assert any(_breaks(world, kept["rule"]) for world in worlds)
-
-
-def _breaks(world: World, rule: str) -> bool:
-    try:
-        world.run()
-    except Violation as violation:
-        return violation.rule == rule
-    return False
+    assert kept.still_fails(path), "run `python -m tests.simulation repin`, and say in the commit which calls have changed"
 
 
 def test_the_same_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
@@ -120,8 +99,8 @@ def test_a_planted_bug_is_caught(bug: str) -> None:
 
 def test_a_planted_bug_leaves_no_trace() -> None:
     before = World(random_scenario(3), 3).run().digest()
-    for one in mutants.EVERY:
-        with mutants.planted(one):
+    for one in EVERY:
+        with planted(one):
             pass
     assert World(random_scenario(3), 3).run().digest() == before
 
@@ -133,14 +112,14 @@ def test_a_failing_scenario_is_shrunk_to_what_the_failure_needs() -> None:
         calls=(CallFault("s3.put_object", 3, "throttled"),),
         latency_s=0.5,
     )
-    with mutants.planted(mutants.named("no tags at birth")):
+    with planted(mutants.named("no tags at birth")):
         small = shrunk(busy, 0, "I4")
     assert len(small.jobs) == 1
     assert (small.calls, small.boxes[1], small.latency_s) == ((), BoxPlan(), Scenario().latency_s)
 
 
 def test_a_failure_is_told_with_its_time_line_and_the_command_that_repeats_it() -> None:
-    with mutants.planted(mutants.named("no tags at birth")):
+    with planted(mutants.named("no tags at birth")):
         answer = CliRunner().invoke(cli, ["--seeds", "2", "--jobs", "1"])
     assert answer.exit_code == 1
     assert "python -m tests.simulation replay 0" in answer.output

@@ -17,6 +17,8 @@ _CONNECT_TIMEOUT_S = 3
 #: All attempts together stay below a function's timeout of 60 s, so that a lost call ends as an error that is logged and not with the function.
 _LIMITS = {"ec2": (20, 2), "sns": (8, 1)}
 _USUAL_LIMITS = (8, 3)
+#: Calls that a tick has under way at one time, each on a connection of its own.
+AT_ONCE = 32
 
 
 def client(service: str) -> Any:
@@ -26,6 +28,7 @@ def client(service: str) -> Any:
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=AT_ONCE,
     )
     # boto3-stubs knows client() only for literal names of services whose stubs are installed.
     make: Any = boto3.client

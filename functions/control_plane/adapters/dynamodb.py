@@ -39,7 +39,7 @@ MAX_PLAIN_BYTES = 32_000
 LEDGER_KEEPS = timedelta(days=400)
 #: Rounds of a create that others outrun; each round someone made progress.
 _MAX_ROUNDS = 5
-#: Jobs whose last version is kept in memory: those of a tick or two.
+#: Jobs whose last version is kept in memory: those that are driven side by side, and some ticks of a small project.
 _MOST_NOTED = 100
 
 Item = dict[str, Any]

@@ -42,7 +42,6 @@ from jobspec.heartbeat import Phase
 from jobspec.manifest import Limits
 from jobspec.marker import RETRYABLE, Outcome
 
-HOLD_WAIT_S = 60
 #: Attempts in a row that end without one step of progress, interruptions apart, before the job is given up.
 MAX_FRUITLESS_ATTEMPTS = 3
 #: Longest lead of a stop order before its limit: a last save, and its upload.
@@ -232,14 +231,12 @@ def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
     if job.wait is not None and job.wait.kind not in QUEUED and now - job.wait.since >= timedelta(seconds=limits.max_wait):
         return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
     if look.hold is not None:
-        held = job.wait if job.wait is not None and job.wait.kind is WaitKind.HELD and job.wait.reason == look.hold and job.wait.until > now else None
-        return job if held else launching.wait(job, WaitKind.HELD, look.hold, now, HOLD_WAIT_S)
+        return launching.queued(job, WaitKind.HELD, look.hold, now)
     waiting = placement.is_waiting(job, now)
     if look.offers is None or (waiting and not placement.may_press(job)):
         return job
     if look.turn is not None:
-        queued = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.until > now
-        return job if queued else launching.wait(job, WaitKind.TURN, look.turn, now, HOLD_WAIT_S)
+        return launching.queued(job, WaitKind.TURN, look.turn, now)
     placed = placement.place(job, look.offers, history_of(job, now), now)
     if placed is None:
         zones = ", ".join(sorted(look.offers.subnets)) or "none"

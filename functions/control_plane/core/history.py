@@ -143,8 +143,16 @@ def _tired(job: Job, market: Market, now: datetime) -> frozenset[PoolKey]:
         lost_at = _lost_at(attempt)
         if attempt.market is market and lost_at is not None and now - lost_at < BREAKER_MEMORY:
             losses.setdefault(key_of(attempt), []).append(lost_at)
-    broken = {key for key, times in losses.items() if len(times) > 1 and now - max(times) < min(BREAKER_LONGEST, BREAKER_REST * 2 ** (len(times) - 2))}
+    broken = {key for key, times in losses.items() if len(times) > 1 and now - max(times) < _rest(len(times))}
     return frozenset(refused | broken)
+
+
+def _rest(losses: int) -> timedelta:
+    """Doubled at each loss after the second, up to the longest; a job may have lost hundreds of instances."""
+    rest = BREAKER_REST
+    for _ in range(losses - 2):
+        rest = min(BREAKER_LONGEST, 2 * rest)
+    return rest
 
 
 def _out_s(job: Job, spot: list[Attempt], now: datetime) -> float:

@@ -122,6 +122,12 @@ def wait(job: Job, kind: WaitKind, reason: str, now: datetime, seconds: int | No
     return moved(job, JobState.WAITING, f"{kind}: {reason}", now)
 
 
+def queued(job: Job, kind: WaitKind, reason: str, now: datetime) -> Job:
+    """The job under a hold, or waiting for its turn. Noted once: a thousand jobs in the queue are no thousand writes a minute."""
+    noted = job.wait is not None and (job.wait.kind, job.wait.reason) == (kind, reason[:500])
+    return job if noted else wait(job, kind, reason, now, 0)
+
+
 def _without_instance_since(wait: Wait | None, now: datetime) -> datetime:
     """From when max_wait counts: it is for capacity, so the time in the queue or under a hold moves it on."""
     if wait is None:

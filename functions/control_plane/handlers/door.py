@@ -6,9 +6,11 @@ dead-letter queue. Nothing is swallowed.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, wraps
+from threading import Lock
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -16,10 +18,11 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
-from control_plane.adapters.clients import client
+from control_plane.adapters.clients import AT_ONCE, client
 from control_plane.core.events import Ignored
 from control_plane.core.state import Job
 from control_plane.handlers.rooms import Rooms
+from control_plane.ports import A, B
 from control_plane.settings import settings_from
 
 logger = Logger()
@@ -28,6 +31,7 @@ logging.getLogger("control_plane")
 copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"})
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
 tracer = Tracer(auto_patch=False)
+_counting = Lock()
 #: CloudWatch knows no unit of money.
 _UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit, "SpendUsdThisMonth": MetricUnit.NoUnit}
 
@@ -37,14 +41,21 @@ def _now() -> datetime:
 
 
 def _counted(name: str, count: int) -> None:
-    # Kept by Powertools until the invocation is over, and sent then even if it raises.
-    metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    # Kept by Powertools until the invocation is over, and sent then even if it raises. It knows of no threads.
+    with _counting:
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+
+
+def _each(work: Callable[[A], B], things: Iterable[A]) -> Iterator[B]:
+    """Most of a job's time is waiting for answers: several wait side by side."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(work, things)
 
 
 @cache
 def rooms() -> Rooms:
     """The rooms over AWS; its clients live as long as the container."""
-    return Rooms(settings_from(), client, _now, _counted)
+    return Rooms(settings_from(), client, _now, _counted, _each)
 
 
 class PartlyDone(Exception):

@@ -25,6 +25,7 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         rooms.driver,
         rooms.bus,
         rooms.spend,
+        rooms.each,
         stray_grace_s=rooms.settings.stray_grace_s,
         monthly_cap_usd=rooms.settings.monthly_cap_usd,
         has_time=has_time,

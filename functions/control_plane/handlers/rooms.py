@@ -14,16 +14,17 @@ from control_plane.adapters.spend import DynamoSpend
 from control_plane.adapters.webhook import SsmWebhook
 from control_plane.driver import Driver
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Counted
+from control_plane.ports import Clock, Counted, Each
 from control_plane.settings import Settings
 
 
 class Rooms:
-    """Everything a door may call. ``client`` gives a boto3 client by its service's name; the simulator gives its own."""
+    """Everything a door may call. ``client`` gives a boto3 client by its service's name; the simulator gives its own, and one thread."""
 
-    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock, counted: Counted) -> None:
+    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock, counted: Counted, each: Each = map) -> None:
         self.settings = settings
         self.now = now
+        self.each = each
         self._client = client
         self._counted = counted
 

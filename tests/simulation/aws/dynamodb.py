@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tests.simulation.aws.account import Account
 
 Item = dict[str, Any]
-_PAGE = 3
 #: TransactWriteItems takes so many (API reference), and no item twice.
 _MAX_WRITES = 100
 _OPEN = "#open = :yes"
@@ -25,6 +24,8 @@ class DynamoDb:
         self._account = account
         self.items: dict[str, Item] = {}
         self._index: dict[str, str] = {}
+        #: Rows in a page of answers; see Ec2.
+        self.page_rows = 3
         self.index_lag_s: Callable[[], float] = lambda: 0.0
         #: Called with every item written, before anybody can read it.
         self.on_write: Callable[[str, Item], None] = lambda pk, item: None
@@ -95,13 +96,13 @@ class DynamoDb:
         last = ""
         while True:
             rows = self._call("query", "open", partial(self._rows_after, last))["rows"]
-            yield {"Items": [{"pk": {"S": pk}} for _, pk in rows[:_PAGE]]}
-            if len(rows) <= _PAGE:
+            yield {"Items": [{"pk": {"S": pk}} for _, pk in rows[: self.page_rows]]}
+            if len(rows) <= self.page_rows:
                 return
-            last = rows[_PAGE - 1][0]
+            last = rows[self.page_rows - 1][0]
 
     def _rows_after(self, last: str) -> dict[str, Any]:
-        return {"rows": sorted((place, pk) for pk, place in self._index.items() if place > last)[: _PAGE + 1]}
+        return {"rows": sorted((place, pk) for pk, place in self._index.items() if place > last)[: self.page_rows + 1]}
 
     def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Item:
         answer: Item = self._account.call(f"dynamodb.{operation}", subject, effect)

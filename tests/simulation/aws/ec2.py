@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: States in which an instance counts against the vCPU quota; EC2 is slow to forget one that is going.
 _COUNTED = frozenset({"pending", "running", "stopping", "shutting-down"})
-_PAGE = 2
 
 
 @dataclass(slots=True)
@@ -81,6 +80,8 @@ class Ec2:
     spot_usd_per_h: dict[tuple[str, str], float] = field(default_factory=dict)
     spot_share: float = 0.35
     spent_after_end: bool = True
+    #: Instances in a page of answers: so few that a fault can fall between two pages of any scenario.
+    page_rows: int = 2
     extra_instances: int = 0
     missing_instances: int = 0
     terminated_after_s: Callable[[str], float] = lambda instance_id: 0.0
@@ -112,8 +113,8 @@ class Ec2:
                 for one in self.instances.values()
                 if not (one.hidden or one.forgotten) and all(one.tags.get(key) in values for key, values in wanted.items())
             ]
-            page = [_described(one) for one in seen[_start : _start + _PAGE]]
-            return {"Reservations": [{"Instances": page}] if page else [], "_next": _start + _PAGE if len(seen) > _start + _PAGE else None}
+            page = [_described(one) for one in seen[_start : _start + self.page_rows]]
+            return {"Reservations": [{"Instances": page}] if page else [], "_next": _start + self.page_rows if len(seen) > _start + self.page_rows else None}
 
         return self._call("describe_instances", (wanted.get(tag_keys.JOB) or ["every job"])[0], read)
 

@@ -15,8 +15,6 @@ from tests.simulation.aws.pages import Paginator
 if TYPE_CHECKING:
     from tests.simulation.aws.account import Account
 
-_PAGE = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -51,6 +49,8 @@ class S3:
         self._account = account
         self._buckets: dict[str, dict[str, list[Version]]] = {}
         self._count = 0
+        #: Keys in a page of answers; see Ec2.
+        self.page_rows = 3
 
     def make_bucket(self, bucket: str) -> None:
         self._buckets[bucket] = {}
@@ -104,8 +104,8 @@ class S3:
     def list_objects_v2(self, *, Bucket: str, Prefix: str = "", _start: int = 0) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             found = self.keys(Bucket, Prefix)
-            rows = [{"Key": key, "LastModified": self._buckets[Bucket][key][-1].modified_at} for key in found[_start : _start + _PAGE]]
-            return {"Contents": rows, "_next": _start + _PAGE if len(found) > _start + _PAGE else None}
+            rows = [{"Key": key, "LastModified": self._buckets[Bucket][key][-1].modified_at} for key in found[_start : _start + self.page_rows]]
+            return {"Contents": rows, "_next": _start + self.page_rows if len(found) > _start + self.page_rows else None}
 
         return self._call("list_objects_v2", Bucket, Prefix, read)
 

@@ -1,0 +1,101 @@
+"""A tick over many jobs: side by side, nobody left out for ever, and nothing written for those who only wait."""
+
+from collections import Counter
+from collections.abc import Callable
+from threading import Barrier, Lock
+from types import SimpleNamespace
+from typing import Any
+
+from control_plane.adapters.clients import AT_ONCE
+from control_plane.handlers import door, reconcile
+from control_plane.tick import ROUND
+from tests.driver.house import CONTEXT, House
+
+
+def house_of(jobs: int, running: int) -> House:
+    house = House(max_concurrent_jobs=running)
+    for number in range(jobs):
+        house.put(f"jobs/n{number:02}.yaml", name=f"n{number:02}")
+    for instance_id in house.live():
+        house.ec2.change(instance_id, "running")
+    return house
+
+
+def beat(house: House) -> None:
+    for job in house.jobs:
+        if job.attempts:
+            house.beat(job=job)
+
+
+class Heard:
+    """Counts the calls, one at a time, and says of which job each was."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self._lock = Lock()
+
+    def __call__(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        with self._lock:
+            self.calls[operation, subject] += 1
+            return effect()
+
+
+def test_who_waits_for_a_turn_is_noted_once_and_not_written_again() -> None:
+    house = house_of(3, running=1)
+    beat(house)
+    house.tick()
+    versions = {job.name: job.version for job in house.jobs if not job.attempts}
+    assert len(versions) == 2
+    for _ in range(5):
+        beat(house)
+        house.tick()
+    assert {job.name: job.version for job in house.jobs if not job.attempts} == versions
+
+
+def test_jobs_side_by_side_come_out_as_one_after_the_other() -> None:
+    house = house_of(40, running=40)
+    house.account.gate = heard = Heard()
+    house.rooms.each = door._each
+    beat(house)
+    counts = house.tick()
+    assert (counts["JobsDriven"], counts["JobsLeft"], counts["JobsRunning"]) == (40, 0, 40)
+    assert all(job.attempts[0].heartbeat is not None for job in house.jobs)
+    reads = [count for (operation, subject), count in heard.calls.items() if operation == "dynamodb.get_item" and subject.startswith("JOB#")]
+    assert len(reads) == 40
+
+
+def test_as_many_are_under_way_at_a_time_as_there_are_connections() -> None:
+    together = Barrier(AT_ONCE, timeout=20)
+
+    def work(number: int) -> int:
+        together.wait()
+        return 2 * number
+
+    assert list(door._each(work, range(2 * AT_ONCE))) == [2 * number for number in range(2 * AT_ONCE)]
+
+
+def test_where_a_tick_has_time_for_few_each_job_has_its_turn_within_a_round() -> None:
+    jobs = 2 * ROUND
+    house = house_of(jobs, running=jobs)
+    beat(house)
+    seen: Counter[str] = Counter()
+    for _ in range(ROUND):
+        house.wait(60)
+        left = [3]
+
+        def has_ms(left: list[int] = left) -> int:
+            left[0] -= 1
+            return 60_000 if left[0] >= 0 else 0
+
+        house.account.gate = heard = Heard()
+        reconcile.handle({}, SimpleNamespace(get_remaining_time_in_millis=has_ms), house.rooms)
+        seen += Counter({subject for operation, subject in heard.calls if operation == "s3.head_object"})
+    assert len(seen) == jobs
+
+
+def test_the_sweep_asks_again_only_for_jobs_that_were_not_driven() -> None:
+    house = house_of(4, running=4)
+    beat(house)
+    house.account.gate = heard = Heard()
+    reconcile.handle({}, CONTEXT, house.rooms)
+    assert {count for (operation, subject), count in heard.calls.items() if operation == "dynamodb.get_item" and subject.startswith("JOB#")} == {1}
