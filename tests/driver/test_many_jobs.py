@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from threading import Barrier, Lock
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
 from control_plane.adapters.clients import AT_ONCE
 from control_plane.handlers import door, reconcile
 from control_plane.tick import ROUND
+from jobspec.operator import Hold
 from tests.driver.house import CONTEXT, House
 
 
@@ -28,13 +30,14 @@ def beat(house: House) -> None:
 
 
 class Heard:
-    """Counts the calls, one at a time, and says of which job each was."""
+    """Counts the calls, each of which lasts a while, and says of which job each was."""
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
         self._lock = Lock()
 
     def __call__(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        sleep(0.002)
         with self._lock:
             self.calls[operation, subject] += 1
             return effect()
@@ -99,3 +102,20 @@ def test_the_sweep_asks_again_only_for_jobs_that_were_not_driven() -> None:
     house.account.gate = heard = Heard()
     reconcile.handle({}, CONTEXT, house.rooms)
     assert {count for (operation, subject), count in heard.calls.items() if operation == "dynamodb.get_item" and subject.startswith("JOB#")} == {1}
+
+
+def test_many_launches_side_by_side_ask_once_for_what_serves_all_and_start_one_instance_each() -> None:
+    house = House(max_concurrent_jobs=40)
+    house.rooms.holds.put(Hold(reason="paused", since=house.now))
+    for number in range(40):
+        house.put(f"jobs/n{number:02}.yaml", name=f"n{number:02}")
+    house.rooms.holds.put(Hold(reason="resumed", since=house.now, until=house.now))
+    house.forget()
+    house.rooms.each = door._each
+    house.account.gate = heard = Heard()
+    for _ in range(3):
+        house.tick()
+    asked = Counter(operation for operation, _ in heard.calls.elements())
+    assert (asked["ec2.describe_subnets"], asked["ec2.create_fleet"]) == (1, 40)
+    assert len(house.live()) == 40
+    assert all(len(job.attempts) == 1 for job in house.jobs)

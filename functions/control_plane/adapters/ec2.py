@@ -6,6 +6,7 @@ is overlooked is a leak. HTTP 200 with no instance is a refusal. No answer is Ou
 
 from collections.abc import Sequence
 from datetime import datetime
+from threading import RLock
 from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError  # noqa: A004 - botocore's name; the builtin is not used here
@@ -37,9 +38,17 @@ class Ec2Fleet:
         self._now = now
         self._subnets: dict[str, str] = {}
         self._prices = SpotPrices(ec2, now)
+        self._asking = RLock()
 
     def offers(self) -> Offers:
-        """Subnets do not change zones: asked once and kept for the life of the function's process."""
+        """Subnets do not change zones: asked once and kept for the life of the function's process.
+
+        A tick drives jobs on several threads: one of them asks, and the others wait for its answer.
+        """
+        with self._asking:
+            return self._offers()
+
+    def _offers(self) -> Offers:
         if not self._subnets:
             answer = self._ec2.describe_subnets(SubnetIds=self._subnet_ids)
             zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in answer["Subnets"]}
