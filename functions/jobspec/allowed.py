@@ -10,6 +10,7 @@ from jobspec.manifest import INSTANCE_TYPE_PATTERN, ZONE_PATTERN, Manifest
 from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
 from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOCATION_PATTERN
 from jobspec.problems import Path
+from jobspec.sweep import METRIC_PATTERN
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
 
 Node = dict[str, Any]
@@ -27,6 +28,7 @@ PATTERN_WORDS = {
     MODULE_PATTERN: "a module name such as q_proj",
     COLUMN_PATTERN: "the name of a row's column, such as answer: a letter, then letters, digits and _",
     REGEX_PATTERN: "a regular expression of 1 to 500 characters",
+    METRIC_PATTERN: "a metric's name such as eval_loss",
     DURATION_PATTERN: f"{DURATION_HELP}, from 1s to 90d",
 }
 _TIME_WORDS = "a time with its zone, such as 2026-12-24T18:00:00+01:00"
@@ -84,7 +86,7 @@ def kinds_at(path: Path) -> set[str]:
 
 
 def _child(node: Node, part: str | int) -> Node | None:
-    found = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+    found = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part, node.get("additionalProperties"))
     return found if isinstance(found, dict) else None
 
 
@@ -102,6 +104,8 @@ def _words_of_one(node: Node) -> str:
         return ("a whole number" if kind == "integer" else "a number") + _range(node)
     if kind == "array":
         return f"a list{_length(node)}, each {words(node['items'])}"
+    if kind == "object" and isinstance(node.get("additionalProperties"), dict):
+        return f"a section, its values each {words(node['additionalProperties'])}"
     if kind == "object":
         return "the keys " + ", ".join(node.get("properties", {}))
     if node.get("format") == "date-time":
@@ -113,7 +117,7 @@ def _range(node: Node) -> str:
     above, least, most = node.get("exclusiveMinimum"), node.get("minimum"), node.get("maximum")
     if above is not None:
         return f" above {above}, {most} at most"
-    return f" from {least} to {most}"
+    return f" from {least} to {most}" if least is not None else ""
 
 
 def _length(node: Node) -> str:

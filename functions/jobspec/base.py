@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 #: Job names: lower-case letters, digits and hyphens; 48 leaves room for the id's suffix in a 63-character label.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
+MAX_NAME = 48
 JOB_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 #: EC2 ids have 8 hexadecimal digits (old) or 17 (since 2016).
 INSTANCE_ID_PATTERN = r"^i-[0-9a-f]{8,17}$"

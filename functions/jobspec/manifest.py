@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from jobspec.base import Document, JobName, UtcTime
+from jobspec.base import MAX_NAME, Document, JobName, UtcTime
 from jobspec.chain import After, by_name
 from jobspec.data import FORMATS_OF, Data, methods_for
 from jobspec.instances import GPU_INSTANCES
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method, Orpo, Reward, check_method
 from jobspec.places import Commit, HubId, Location, one_of
 from jobspec.saves import ASSUMED_S
+from jobspec.sweep import SUFFIX_CHARACTERS, Sweep
 from jobspec.units import Duration
 
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
@@ -225,6 +226,7 @@ class Manifest(Document):
     after: Annotated[After | None, BeforeValidator(by_name, json_schema_input_type=JobName | After | None)] = Field(
         None, description="Start when that job has succeeded, with its adapter: a job's name, or a section that says more."
     )
+    sweep: Sweep | None = None
     method: Method = Field(
         "sft",
         description="sft: supervised fine-tuning; dpo, kto, orpo (experimental in TRL): learning from preferences; reward: a reward model; "
@@ -255,7 +257,16 @@ class Manifest(Document):
             raise Located(("data", "format"), f"does not go with method {self.method}, which learns from {' or '.join(fitting)} rows; {wanted} is for {others}")
         if self.after is not None:
             self._can_follow(self.after)
+        if self.sweep is not None:
+            self._can_be_many(self.sweep)
         return self
+
+    def _can_be_many(self, sweep: Sweep) -> None:
+        most = MAX_NAME - SUFFIX_CHARACTERS
+        if len(self.name) > most:
+            raise Located(("name",), f"is too long for a sweep, whose jobs are called NAME-001 and so on: {most} characters at most")
+        if Limits().budget_usd != self.limits.budget_usd > sweep.budget_usd:
+            raise Located(("limits", "budget_usd"), f"({self.limits.budget_usd:g}) is one job's, and more than sweep.budget_usd ({sweep.budget_usd:g}) for all of them")
 
     def _can_follow(self, before: After) -> None:
         if before.job == self.name:

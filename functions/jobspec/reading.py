@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from jobspec.base import NAME_PATTERN
+from jobspec.children import WrongChild, child_of
 from jobspec.complaints import complaints
 from jobspec.manifest import Manifest
 from jobspec.problems import Value, in_order, problem
 from jobspec.status import ProblemLine
+from jobspec.sweep import told
 from jobspec.tree import Tree, odd_character, read_tree
 from jobspec.units import WRITTEN_BY_A_PERSON
 
@@ -48,10 +50,26 @@ def read_manifest(body: bytes, *, key: str = "") -> Manifest | Refusal:
     if not isinstance(tree.value, dict):
         return Refusal(in_order([*tree.problems, _no_mapping(tree, key)]), name)
     answer = _validate(tree)
-    if isinstance(answer, Manifest) and not tree.problems:
+    more = _of_the_jobs(answer, tree) if isinstance(answer, Manifest) else complaints(answer, tree)
+    if isinstance(answer, Manifest) and not tree.problems and not more:
         return answer
-    more = () if isinstance(answer, Manifest) else complaints(answer, tree)
     return Refusal(in_order([*tree.problems, *more]), name)
+
+
+def _of_the_jobs(manifest: Manifest, tree: Tree) -> list[ProblemLine]:
+    """What is wrong with single jobs of a sweep: one wrong one refuses them all."""
+    found: list[ProblemLine] = []
+    if manifest.sweep is None:
+        return found
+    for number, choice in enumerate(manifest.sweep.choices(), start=1):
+        try:
+            child_of(manifest, number, choice)
+        except WrongChild as wrong:
+            at = tree.lines.get(("sweep", "cases", number - 1), tree.lines.get(("sweep",)))
+            written = {tuple[str | int, ...](key.split(".")): str(value) for key, value in choice.items()}
+            for each in complaints(wrong.error, Tree(value=wrong.document, written=written)):
+                found.append(problem(("sweep",), f"makes {wrong.name} ({told(choice)}): {each.path} {each.message}", line=at, found=each.found, allowed=each.allowed))
+    return found
 
 
 def _decode(body: bytes) -> str | ProblemLine:
