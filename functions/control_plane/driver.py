@@ -10,16 +10,18 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from control_plane.core import measures
-from control_plane.core.actions import Action, CallLaunch, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core.actions import Action, CallLaunch, DriveChild, LookAgain, Publish, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import CLAIM_SERVES
 from control_plane.core.decide import decide
 from control_plane.core.events import (
     Answer,
     Event,
+    FamilyLooked,
     Hint,
     InstanceSight,
     LastStatusWritten,
     Looked,
+    ManifestDeleted,
     NoticePublished,
     NoticeRefused,
     StopWritten,
@@ -30,7 +32,7 @@ from control_plane.core.letters import letter_of
 from control_plane.core.report import StackFacts, status_of
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Counted, Fleet, JobStore, Letter, NoTurn, Objects, Post, Refused, StaleVersion
+from control_plane.ports import Clock, Counted, Fleet, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.status import Status
@@ -78,15 +80,28 @@ class Driver:
         return StackFacts(self.project, self.data_bucket, self.outputs_bucket, self.volume_gib)
 
     def drive(self, job_id: str, hint: Hint | None = None, instances: tuple[InstanceSight, ...] | None = None) -> Job | None:
-        """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed."""
+        """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed.
+
+        A job of a sweep that has just ended leaves its place to the next: its parent is driven, too.
+        """
+        before = self.store.load(job_id)
+        job = self._driven(job_id, before, hint, instances)
+        if job is not None and job.parent is not None and job.ended and before is not None and not before.ended:
+            try:
+                self.drive(job.parent.job_id)
+            except Exception:
+                logger.warning("parent not driven", extra={"job_id": job.parent.job_id}, exc_info=True)
+        return job
+
+    def _driven(self, job_id: str, job: Job | None, hint: Hint | None, instances: tuple[InstanceSight, ...] | None) -> Job | None:
         failures: list[str] = []
-        job = self.store.load(job_id)
         if job is not None and hint is not None:
             job, _ = self._round(job, hint, failures)
         for _ in range(MAX_LOOKS):
             if job is None or job.settled:
                 break
-            job, again = self._round(job, self.watcher.look(job, self.clock(), instances), failures)
+            look = self.watcher.family(job) if job.is_parent else self.watcher.look(job, self.clock(), instances)
+            job, again = self._round(job, look, failures)
             instances = None
             if not again:
                 break
@@ -119,10 +134,10 @@ class Driver:
             if decision.job == job:
                 return job, decision.actions
             try:
-                saved = self.store.save(decision.job)
+                saved = self.store.save(decision.job, decision.births)
             except StaleVersion:
                 job = self.store.load(job.job_id) or job
-                if isinstance(event, Looked):
+                if isinstance(event, Looked | FamilyLooked):
                     # What was seen belongs to the version it was looked for: a newer one may know an instance gone whose marker
                     # appeared after this look had searched for it.
                     return job, (LookAgain(),)
@@ -130,6 +145,10 @@ class Driver:
             except NoTurn as taken:
                 assert isinstance(event, Looked), "only a look plans a launch"
                 event = replace(event, turn=str(taken))
+                continue
+            except NameTaken as taken:
+                assert isinstance(event, FamilyLooked), "only a look at a parent's jobs creates more"
+                event = replace(event, taken={**event.taken, taken.name: taken.holder})
                 continue
             for name, count in measures.happened(job, saved).items():
                 self.counted(name, count)
@@ -186,6 +205,10 @@ class Driver:
                     # The status object is the name's; this stays when a later job of that name takes it over.
                     self.objects.put(self.data_bucket, keys.receipt_key(job.accepted_at, job.job_id), wire.dump(status))
                 return LastStatusWritten() if last else None
+            case DriveChild(job_id=child_id, cancel=cancel):
+                # Not ``drive``: this is its parent, which looks by itself.
+                self._driven(child_id, self.store.load(child_id), ManifestDeleted() if cancel else None, None)
+                return None
             case LookAgain():
                 return None
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from control_plane.core import placement
-from control_plane.core.events import Before, InstanceSight, Looked, MarkerSight, Rules
+from control_plane.core import placement, sweeps
+from control_plane.core.events import Before, FamilyLooked, InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
 from control_plane.core.records import Attempt, Instance
 from control_plane.core.state import Job, JobState
@@ -66,22 +66,33 @@ class Watcher:
         served = job.ended or job.plan is not None or job.awaits_another or _is_served(job, instances or (), heartbeats, markers)
         hold = None if served else _known("hold", partial(self._hold, now))
         turn = None if served or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
-        in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
-        in_ledger = {notice_id: seen for notice_id in in_doubt if (seen := _known("publish ledger", partial(self.ledger.knows, notice_id))) is not None}
         return Looked(
             instances=instances,
             heartbeats=heartbeats,
             markers=markers,
-            manifest_present=None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None),
+            manifest_present=self._manifest_present(job),
             # Without knowing whether launches are held, or whose turn it is, none is offered.
             offers=_known("offers", self.fleet.offers) if hold is not None and (turn is not None or job.occupies) else None,
             hold=hold[0] if hold is not None else None,
             turn=turn[0] if turn is not None else None,
-            in_ledger=in_ledger,
+            in_ledger=self._in_ledger(job),
             prices=prices,
             before=_known("the job before", partial(self._before, job)) if job.awaits_another and not job.ended else None,
             rules=self.rules,
         )
+
+    def family(self, job: Job) -> FamilyLooked:
+        """A whole look at a parent's jobs."""
+        open_ids = [child.job_id for child in job.children if not child.is_final]
+        found = {job_id: child for job_id in open_ids if (child := _known("job", partial(self.jobs.load, job_id))) is not None}
+        return FamilyLooked(children=found, manifest_present=self._manifest_present(job), in_ledger=self._in_ledger(job))
+
+    def _manifest_present(self, job: Job) -> bool | None:
+        return None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None)
+
+    def _in_ledger(self, job: Job) -> dict[str, bool]:
+        in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]
+        return {notice_id: seen for notice_id in in_doubt if (seen := _known("publish ledger", partial(self.ledger.knows, notice_id))) is not None}
 
     def _before(self, job: Job) -> Before:
         """The job that ``after`` names: found by its name until it is on record, by its id from then on."""
@@ -89,7 +100,10 @@ class Watcher:
         assert job.manifest.after is not None
         job_id = job.follows.job_id if job.follows is not None else self.jobs.find(name=job.manifest.after.job)
         found = self.jobs.load(job_id) if job_id is not None else None
-        return Before(found, found if found is not None and found.state is JobState.SUCCEEDED else None)
+        if found is None or found.state is not JobState.SUCCEEDED:
+            return Before(found)
+        winner = sweeps.best(found) if found.is_parent else None
+        return Before(found, self.jobs.load(winner.job_id) if winner is not None else found)
 
     def _hold(self, now: datetime) -> tuple[str | None]:
         hold = self.holds.current()

@@ -35,6 +35,14 @@ class Throttled(Refused):
     """AWS asked for patience; the call had no effect."""
 
 
+class NameTaken(Exception):
+    """A job that is to be created has the name of an active one. Nothing was written."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"{name} is {holder}'s name")
+        self.name, self.holder = name, holder
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """The name or the key of a new job is taken by an active one."""
@@ -55,12 +63,13 @@ class JobStore(Protocol):
         A job that was refused beside an active one takes neither name nor key, so nothing can hold it up.
         """
 
-    def save(self, job: Job) -> Job:
+    def save(self, job: Job, births: tuple[Job, ...] = ()) -> Job:
         """Write ``job`` if the stored version is still ``job.version``; the answer has the next version.
 
         Instances that the job newly names are findable by ``find`` from the same moment on. A job that comes to hold a
         plan or an instance takes one of the turns in the same write, and gives it back in the write that ends this.
-        Raises StaleVersion, and NoTurn where every turn is taken.
+        ``births`` are created in the same write, and take their names. Raises StaleVersion, NoTurn where every turn is taken,
+        and NameTaken.
         """
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:

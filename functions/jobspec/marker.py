@@ -56,6 +56,8 @@ class Results(Document):
     eval_loss_before: Finite | None = None
     eval_loss_after: Finite | None = None
     tokens: Annotated[int, Field(ge=0)] = 0
+    #: What the method counts besides its loss on the held-out rows, after training: reward, accuracy, margin.
+    eval_metrics_after: Annotated[dict[str, Finite], Field(max_length=64)] = Field(default_factory=dict)
 
 
 class CompletionMarker(Document):

@@ -144,9 +144,8 @@ class TrainerResults(Results):
     model_sha256: Sha256
     #: Of the adapter's file, or of the whole model's.
     weights_sha256: Sha256
-    #: What the method counts besides its loss on the held-out rows: reward, accuracy, margin.
+    #: What the method counts besides its loss on the held-out rows, before training.
     eval_metrics_before: dict[str, Finite] = Field(default_factory=dict)
-    eval_metrics_after: dict[str, Finite] = Field(default_factory=dict)
     #: The step whose weights were taken, where the best ones were asked for.
     best_step: Step | None = None
     stopped_early: bool = False

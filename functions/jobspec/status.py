@@ -77,6 +77,32 @@ class TransitionLine(Document):
     reason: Text
 
 
+class SweptJob(Document):
+    """One job of a sweep. ``state``: None where it was not started."""
+
+    number: int
+    name: Annotated[str, StringConstraints(max_length=64)]
+    job_id: JobId | None = None
+    choice: dict[str, bool | int | float | str]
+    state: State | None = None
+    reason: Text = ""
+    cost_usd: Usd = 0.0
+    #: Of the sweep's metric.
+    value: Finite | None = None
+
+
+class SweepStatus(Document):
+    """How a sweep stands: the table of its jobs, and the best of those that have succeeded, by name."""
+
+    metric: Text
+    goal: Literal["min", "max"]
+    concurrency: int
+    budget_usd: Usd
+    cost_usd: Usd
+    best: Text | None = None
+    jobs: Annotated[tuple[SweptJob, ...], Field(max_length=64)]
+
+
 class Status(Document):
     version: Literal[1] = 1
     job_id: JobId
@@ -90,6 +116,9 @@ class Status(Document):
     manifest: Text  # s3://bucket/key
     manifest_version: Text = ""
     problems: tuple[ProblemLine, ...] = ()
+    #: The name of the sweep that the job is one of; and a sweep's own table.
+    parent: Annotated[str, StringConstraints(max_length=64)] | None = None
+    sweep: SweepStatus | None = None
     step: Step = 0
     total_steps: Step | None = None
     loss: Finite | None = None

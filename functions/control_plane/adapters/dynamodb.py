@@ -28,7 +28,7 @@ from control_plane.adapters.errors import InstanceTaken, JobTooLarge
 from control_plane.adapters.spend import DynamoSpend
 from control_plane.core.state import Job
 from control_plane.core.turns import WAITING, place_of, turn_of
-from control_plane.ports import Held, NoTurn, StaleVersion
+from control_plane.ports import Held, NameTaken, NoTurn, StaleVersion
 from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
 
 OPEN_INDEX = "open"
@@ -78,7 +78,7 @@ class DynamoStore:
                 return None
         raise StaleVersion(f"job {job.job_id}: others took its name or key {_MAX_ROUNDS} times in a row while it was created")
 
-    def save(self, job: Job) -> Job:
+    def save(self, job: Job, births: tuple[Job, ...] = ()) -> Job:
         saved = job.model_copy(update={"version": job.version + 1})
         put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
         mine = {":mine": {"S": job.job_id}}
@@ -89,12 +89,21 @@ class DynamoStore:
         turn = [] if before.occupies is job.occupies else [self._turn(job)]
         # A settled job is saved for the last time: every instance is gone, so its cost is what it will ever be.
         shared = [*turn, *(self._spend.settling(job, job.updated_at) if job.settled else ())]
-        outrun = self._outrun_at([put, *shared, *pointers])
+        outrun = self._outrun_at([put, *shared, *pointers, *(write for birth in births for write in self._birth(birth))])
         if outrun is None:
             return self._noted(saved)
-        if outrun > len(shared):
+        if len(shared) < outrun <= len(shared) + len(pointers):
             raise InstanceTaken(job.job_id, [new[outrun - 1 - len(shared)]])
         raise StaleVersion(f"job {job.job_id}: version {job.version}, or what it shares with other jobs, is not the stored one any more")
+
+    def _birth(self, job: Job) -> list[Item]:
+        """The writes that create a job with its parent. The manifest's key stays the parent's."""
+        pk = f"NAME#{job.name}"
+        old_id = self._pointed(pk)
+        holder = self.load(old_id) if old_id else None
+        if holder is not None and not holder.ended:
+            raise NameTaken(job.name, holder.job_id)
+        return [self._put(_item_of(job), "attribute_not_exists(pk)"), self._take(pk, job.job_id, old_id)]
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
         if instance_id:

@@ -4,9 +4,12 @@ import hashlib
 from datetime import datetime
 
 from control_plane.core.closing import owe
+from control_plane.core.kin import Parent
 from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
+from jobspec.children import Child
 from jobspec.manifest import Manifest
 from jobspec.status import ProblemLine
+from jobspec.sweep import told
 
 
 def job_id_of(name: str, ref: ManifestRef) -> str:
@@ -19,6 +22,23 @@ def accepted(manifest: Manifest, ref: ManifestRef, now: datetime, remark: str = 
     """A job that begins. ``remark``: what its plan expects."""
     reason = f"the manifest is valid. {remark}" if remark else "the manifest is valid"
     job = _born(manifest.name, ref, manifest, JobState.ACCEPTED, reason[:500], now)
+    return owe(job, NoticeKind.ACCEPTED, now)
+
+
+def born_of(parent: Job, child: Child, limit_usd: float, now: datetime) -> Job:
+    """A job of a sweep, accepted with it: its manifest lies where the sweep's does, and is deleted with it."""
+    assert parent.manifest is not None
+    assert parent.manifest.sweep is not None
+    limits = child.manifest.limits.model_copy(update={"budget_usd": limit_usd})
+    job = _born(
+        child.name,
+        parent.manifest_ref,
+        child.manifest.model_copy(update={"limits": limits}),
+        JobState.ACCEPTED,
+        f"of sweep {parent.name}: {told(child.choice)}"[:500],
+        now,
+    )
+    job = job.model_copy(update={"parent": Parent(job_id=parent.job_id, name=parent.name, mails=parent.manifest.sweep.mails == "each")})
     return owe(job, NoticeKind.ACCEPTED, now)
 
 

@@ -51,17 +51,26 @@ class WriteStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DriveChild:
+    """Look at a job of the parent's now, rather than at the next tick. ``cancel``: its manifest was deleted."""
+
+    job_id: str
+    cancel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LookAgain:
     """What was just learnt may allow the next step at once; the tick would find it too."""
 
 
-Action = CallLaunch | WriteTicket | WriteStop | Terminate | Publish | WriteStatus | LookAgain
+Action = CallLaunch | WriteTicket | WriteStop | Terminate | Publish | WriteStatus | DriveChild | LookAgain
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The job as it shall be saved, what to do once it is, and why."""
+    """The job as it shall be saved, what to do once it is, and why. ``births``: jobs to create in the same write, or not at all."""
 
     job: Job
     actions: tuple[Action, ...]
     reason: str
+    births: tuple[Job, ...] = ()

@@ -25,7 +25,9 @@ def end(job: Job, state: JobState, reason: str, now: datetime) -> Job:
 
 
 def owe(job: Job, kind: NoticeKind, now: datetime, *, attempt: int | None = None) -> Job:
-    """The job with that notice owed, once; kinds that the manifest does not ask for are not."""
+    """The job with that notice owed, once; kinds that the manifest does not ask for are not, and a sweep's jobs may be silent."""
+    if job.parent is not None and not job.parent.mails:
+        return job
     wanted = kind in ALWAYS or (job.manifest is not None and kind.value in job.manifest.notify.on)
     notice_id = f"{job.job_id}#{kind}" + (f"#{attempt}" if attempt is not None else "")
     if not wanted or any(notice.notice_id == notice_id for notice in job.notices):

@@ -15,12 +15,13 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement
+from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, sweeps
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
     BudgetAlerted,
     Event,
+    FamilyLooked,
     InstanceChanged,
     InterruptionWarned,
     LastStatusWritten,
@@ -55,9 +56,12 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
     if job.settled:
         return Decision(job, (), "already settled")
     actions: list[Action] = []
+    births: tuple[Job, ...] = ()
     match event:
         case Looked():
             after, actions = _look(job, event, now)
+        case FamilyLooked():
+            after, births, actions = sweeps.looked(closing.reckoned(job, event.in_ledger, now), event, now)
         case ManifestDeleted():
             after = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
         case InterruptionWarned(instance_id=instance_id):
@@ -94,7 +98,7 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
         actions.append(WriteStatus())
     if closing.is_clear(after):
         actions = [action for action in actions if not isinstance(action, WriteStatus)] + [WriteStatus(last=True)]
-    return Decision(after, tuple(actions), after.reason)
+    return Decision(after, tuple(actions), after.reason, births)
 
 
 def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:

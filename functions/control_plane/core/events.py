@@ -103,6 +103,18 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyLooked:
+    """One whole look at the jobs of a parent. What could not be read is missing, or None, and decides nothing."""
+
+    #: By job id, of those that the parent's ledger is not done with.
+    children: dict[str, Job]
+    manifest_present: bool | None = None
+    in_ledger: dict[str, bool] = field(default_factory=dict)
+    #: By the name of a job to be created: the active job that has it.
+    taken: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestDeleted:
     pass
 
@@ -192,7 +204,7 @@ class LastStatusWritten:
 
 Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
 Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | NoticeRefused | LastStatusWritten
-Event = Hint | Answer | Looked
+Event = Hint | Answer | Looked | FamilyLooked
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ a line break too, and an instance's words come from whoever turned it. What can 
 
 from datetime import datetime
 
-from control_plane.core import gpus, ledger
+from control_plane.core import gpus, ledger, sweep_letters
 from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.report import StackFacts, model_location
 from control_plane.core.state import Job, JobState, Notice, NoticeKind
@@ -52,7 +52,7 @@ def letter_of(job: Job, notice: Notice, stack: StackFacts, now: datetime) -> tup
     if notice.kind is NoticeKind.IDLE or (notice.kind is NoticeKind.END and job.failure is FailureCode.GPU_IDLE):
         lines += IDLE_HELP
     if notice.kind is NoticeKind.END:
-        lines += _end_lines(job, stack, now)
+        lines += sweep_letters.end_lines(job, stack) if job.is_parent else _end_lines(job, stack, now)
     else:
         lines += ["Look:", f"  dropforge status {job.name} --watch --stack {stack.project}", ""]
     lines += [f"Manifest: s3://{job.manifest_ref.bucket}/{job.manifest_ref.key}", f"Job: {job.job_id}", f"Notification: {notice.notice_id}"]
@@ -61,14 +61,15 @@ def letter_of(job: Job, notice: Notice, stack: StackFacts, now: datetime) -> tup
 
 def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
     """The subject without its mark, and the first sentence."""
-    cost = f"${ledger.job_cost_usd(job, now):.2f}"
+    cost = f"${sweep_letters.cost_usd(job) if job.is_parent else ledger.job_cost_usd(job, now):.2f}"
     attempt = next((a for a in job.attempts if a.number == notice.attempt), None)
     match notice.kind:
         case NoticeKind.END:
             words = _END_WORDS[job.state]
-            return f"{job.name} {words}" + (f", {cost}" if job.attempts else ""), f"{job.name} {words}. {_sentence(job.reason)}"
+            return f"{job.name} {words}" + (f", {cost}" if job.attempts or job.children else ""), f"{job.name} {words}. {_sentence(job.reason)}"
         case NoticeKind.ACCEPTED:
-            return f"{job.name} accepted", f"{job.name} is accepted; an instance is being asked for."
+            what = f"a sweep of {job.manifest.sweep.size} jobs" if job.manifest is not None and job.manifest.sweep is not None else "an instance is being asked for"
+            return f"{job.name} accepted", f"{job.name} is accepted; {what}."
         case NoticeKind.INTERRUPTED:
             where = f"{attempt.instance_type} in {attempt.zone}" if attempt else "its instance"
             sentence = f"EC2 takes back the spot capacity of attempt {notice.attempt} ({where}). It saves now; a replacement is being asked for."
@@ -81,7 +82,8 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
         case NoticeKind.WAITING:
             return f"{job.name} waits for capacity", f"{job.name} waits: {_sentence(job.wait.reason if job.wait else job.reason)} It asks again by itself."
         case NoticeKind.QUOTA:
-            return f"{job.name} needs a quota", f"{job.name} waits for an EC2 quota: {_sentence(job.wait.reason if job.wait else job.reason)}"
+            why = next((child.reason for child in job.children if child.needs_quota), job.wait.reason if job.wait else job.reason)
+            return f"{job.name} needs a quota", f"{job.name} waits for an EC2 quota: {_sentence(why)}"
         case NoticeKind.BUDGET:
             budget = job.manifest.limits.budget_usd if job.manifest else 0.0
             sentence = f"{job.name} has spent {cost} of its budget_usd of ${budget:g}. At the cap it saves and stops (STOPPED_BUDGET)."

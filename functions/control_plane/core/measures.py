@@ -36,7 +36,7 @@ def happened(before: Job | None, after: Job) -> dict[str, int]:
             "Interruptions": sum(_interrupted(attempt) and not _interrupted(known.get(attempt.instance_id)) for attempt in after.attempts),
         }
     )
-    if after.ended and (before is None or not before.ended):
+    if after.ended and not after.is_parent and (before is None or not before.ended):
         counts[ENDS[after.state]] += 1
     return {name: count for name, count in counts.items() if count}
 
@@ -47,8 +47,8 @@ def _interrupted(attempt: Attempt | None) -> bool:
 
 
 def by_state(jobs: Iterable[Job]) -> dict[str, int]:
-    """How many of the open jobs stand where. Ended ones that still have an instance or an e-mail to see off are ending."""
-    counts = Counter("ENDING" if job.ended else job.state.value for job in jobs)
+    """How many of the open jobs stand where; a sweep is none itself. Ended ones that still have an instance or an e-mail to see off are ending."""
+    counts = Counter("ENDING" if job.ended else job.state.value for job in jobs if not job.is_parent)
     return {
         "JobsWaiting": counts["WAITING"] + counts["ACCEPTED"],
         "JobsStarting": counts["PLANNED"] + counts["LAUNCHED"],

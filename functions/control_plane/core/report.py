@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.core import gpus, ledger
+from control_plane.core import gpus, ledger, sweeps
 from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.state import Job, JobState
 from jobspec import keys
-from jobspec.status import AttemptStatus, Status, TransitionLine
+from jobspec.children import child_name
+from jobspec.status import AttemptStatus, Status, SweepStatus, SweptJob, TransitionLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,47 @@ def status_of(job: Job, stack: StackFacts, now: datetime) -> Status:
         manifest=f"s3://{job.manifest_ref.bucket}/{job.manifest_ref.key}",
         manifest_version=job.manifest_ref.version_id,
         problems=job.problems,
+        parent=job.parent.name if job.parent is not None else None,
+        sweep=_sweep_status(job) if job.is_parent else None,
         step=beat.step if beat else 0,
         total_steps=beat.total_steps if beat else None,
         loss=beat.loss if beat else None,
         attempts=tuple(_attempt_status(job, attempt, now) for attempt in job.attempts),
         receipt=ledger.receipt(job, now, stack.volume_gib) if job.attempts else None,
-        budget_usd=job.manifest.limits.budget_usd if job.manifest is not None else None,
+        budget_usd=_budget_usd(job),
         model=model_location(job, stack.outputs_bucket),
         checkpoint=f"s3://{stack.outputs_bucket}/{saved.key}" if saved else None,
         page=f"s3://{stack.data_bucket}/{keys.report_key(job.name)}" if job.refused_beside is None else None,
         history=tuple(TransitionLine(at=line.at, state=line.state.value, reason=line.reason) for line in job.history),
+    )
+
+
+def _sweep_status(job: Job) -> SweepStatus:
+    assert job.manifest is not None
+    sweep = job.manifest.sweep
+    assert sweep is not None
+    started, winner = {child.number: child for child in job.children}, sweeps.best(job)
+    jobs = [
+        SweptJob(
+            number=number,
+            name=child_name(job.name, number),
+            choice=choice,
+            **(
+                {"job_id": child.job_id, "state": child.state, "reason": child.reason, "cost_usd": round(child.cost_usd, 4), "value": child.value}
+                if (child := started.get(number)) is not None
+                else {}
+            ),
+        )
+        for number, choice in enumerate(sweep.choices(), start=1)
+    ]
+    return SweepStatus(
+        metric=sweep.metric,
+        goal=sweep.goal,
+        concurrency=sweep.concurrency,
+        budget_usd=sweep.budget_usd,
+        cost_usd=round(sum(child.cost_usd for child in job.children), 4),
+        best=winner.name if winner is not None else None,
+        jobs=tuple(jobs),
     )
 
 
@@ -80,3 +112,9 @@ def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
         cost_usd=round(ledger.cost_usd(attempt, now), 4),
         lost_s=round(ledger.lost_s(job, attempt), 1),
     )
+
+
+def _budget_usd(job: Job) -> float | None:
+    if job.manifest is None:
+        return None
+    return job.manifest.sweep.budget_usd if job.manifest.sweep is not None else job.manifest.limits.budget_usd

@@ -7,7 +7,7 @@ Facts only: whatever can be derived (cost, who may launch, what to say) is deriv
 from datetime import datetime
 from enum import StrEnum
 
-from control_plane.core.kin import Followed
+from control_plane.core.kin import Child, Followed, Parent
 from control_plane.core.records import Attempt, Instance, LaunchPlan, Market
 from jobspec.base import Document, JobId, UtcTime
 from jobspec.manifest import Manifest
@@ -36,7 +36,7 @@ _STOPS = (S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET)
 
 #: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {
-    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held, or another job comes first"} | dict.fromkeys(_STOPS, ""),
+    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held, or another job comes first", S.RUNNING: "a sweep: its first job is created"} | dict.fromkeys(_STOPS, ""),
     S.PLANNED: {
         S.LAUNCHED: "an instance answers the plan",
         S.RUNNING: "found alive already",
@@ -174,6 +174,9 @@ class Job(Document):
     history: tuple[Transition, ...] = ()
     failure: FailureCode | None = None
     follows: Followed | None = None
+    #: For a job of a sweep; and a sweep's own ledger of its jobs.
+    parent: Parent | None = None
+    children: tuple[Child, ...] = ()
     #: Nothing is left to do: instances gone, e-mails published, last status written.
     settled: bool = False
 
@@ -185,6 +188,11 @@ class Job(Document):
     def occupies(self) -> bool:
         """It holds one of the project's turns: a launch is on its way, or an instance is not known to be gone."""
         return self.plan is not None or any(attempt.over_at is None for attempt in self.attempts)
+
+    @property
+    def is_parent(self) -> bool:
+        """It starts no instance, but jobs."""
+        return self.manifest is not None and self.manifest.sweep is not None
 
     @property
     def awaits_another(self) -> bool:

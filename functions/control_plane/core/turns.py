@@ -21,6 +21,7 @@ def place_of(job: Job) -> str:
         not job.ended
         and not job.occupies
         and not job.awaits_another
+        and not job.is_parent
         and (job.state is JobState.ACCEPTED or (job.wait is not None and job.wait.kind is WaitKind.TURN))
     )
     return turn_of(job) if waits else f"{_BUSY}{job.job_id}"

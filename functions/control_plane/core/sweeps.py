@@ -1,0 +1,165 @@
+"""A sweep: which of its jobs is started when, when it is over, and which job is the best. Pure, like ``decide``.
+
+Rules of this file:
+* The parent's record is the ledger. A job of it is created in the transaction that writes its line, so that none is created twice, none
+  after the parent's end, and none that the parent does not know, whatever dies when.
+* The jobs are jobs like any other: the tick drives them, and their manifest is the parent's, so that its deletion cancels them all. The
+  parent reads how they stand, and starts the next.
+* Money is set aside, not watched: a job is started only while what is left of ``budget_usd`` covers its own limit, which holds it by itself.
+* The parent ends when each of its jobs has, and no instance of theirs is left: the sum that it tells is then the whole.
+"""
+
+from datetime import datetime
+
+from control_plane.core import ledger
+from control_plane.core.accept import born_of
+from control_plane.core.actions import Action, DriveChild, LookAgain
+from control_plane.core.closing import end, owe
+from control_plane.core.events import FamilyLooked
+from control_plane.core.kin import Child
+from control_plane.core.records import AttemptEnd
+from control_plane.core.state import Job, JobState, NoticeKind, WaitKind, moved
+from jobspec.children import child_of, limit_usd
+from jobspec.marker import Results
+from jobspec.sweep import Sweep
+
+#: Created in one write: a transaction holds a hundred items at most, and a function's time so many first looks.
+MOST_BIRTHS = 4
+#: So many jobs at the beginning that fail, and none that succeeds: then it is the manifest or the stack, not the values.
+FRUITLESS = 3
+#: What is left may be a job's limit when nothing else runs, down to this part of it.
+LAST_PART = 0.5
+_FAILED = ("FAILED", "REJECTED")
+
+Looked = tuple[Job, tuple[Job, ...], list[Action]]
+
+
+def looked(job: Job, look: FamilyLooked, now: datetime) -> Looked:
+    """The parent after a look, the jobs to create with it, and what to do once that is saved."""
+    job = _absorbed(job, look, now)
+    if job.ended:
+        return job, (), []
+    if look.manifest_present is False:
+        job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
+    if job.cancel_asked_at is not None:
+        return _cancelled(job, now)
+    born: tuple[Job, ...] = ()
+    if look.manifest_present is not None:
+        job, born = _with_births(job, look, now)
+    job = _owing(_named(job, now), now)
+    actions: list[Action] = [DriveChild(child.job_id) for child in born]
+    return job, born, [*actions, LookAgain()] if born else actions
+
+
+def best(job: Job) -> Child | None:
+    """The best of the jobs that have succeeded, the first of several as good; None while there is none with the metric."""
+    sweep = _sweep(job)
+    found = [child for child in job.children if child.state == "SUCCEEDED" and child.value is not None]
+    return min(found, key=lambda child: ((child.value or 0.0) * (1 if sweep.goal == "min" else -1), child.number), default=None)
+
+
+def measured(results: Results | None, metric: str) -> float | None:
+    """A metric by the name that the manifest gives it."""
+    if results is None:
+        return None
+    named = {"eval_loss": results.eval_loss_after, "train_loss": results.train_loss}
+    return named[metric] if metric in named else results.eval_metrics_after.get(metric)
+
+
+def committed_usd(job: Job) -> float:
+    """What the jobs have cost, and what those that are not done with may yet cost."""
+    return sum(child.cost_usd if child.is_final else max(child.limit_usd, child.cost_usd) for child in job.children)
+
+
+def _absorbed(job: Job, look: FamilyLooked, now: datetime) -> Job:
+    sweep = _sweep(job)
+    return job.model_copy(update={"children": tuple(_seen(child, look.children.get(child.job_id), sweep, now) for child in job.children)})
+
+
+def _seen(child: Child, found: Job | None, sweep: Sweep, now: datetime) -> Child:
+    if found is None or child.is_final:
+        return child
+    done = next((attempt for attempt in found.attempts if attempt.end is AttemptEnd.COMPLETED), None)
+    return child.model_copy(
+        update={
+            "state": found.state.value,
+            "reason": found.reason,
+            "cost_usd": round(ledger.job_cost_usd(found, now), 6),
+            "value": measured(done.results, sweep.metric) if done is not None else None,
+            "needs_quota": found.wait is not None and found.wait.kind is WaitKind.QUOTA and not found.ended,
+            "is_final": found.ended and not found.occupies,
+        }
+    )
+
+
+def _cancelled(job: Job, now: datetime) -> Looked:
+    """The jobs see by themselves that the manifest is gone; they are told all the same, for it may be put again meanwhile."""
+    left = [child for child in job.children if not child.ended]
+    if not left:
+        return end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []
+    job = job.model_copy(update={"reason": f"cancelling: {len(left)} job(s) are not over yet"})
+    return job, (), [*(DriveChild(child.job_id, cancel=True) for child in left), LookAgain()]
+
+
+def _with_births(job: Job, look: FamilyLooked, now: datetime) -> tuple[Job, tuple[Job, ...]]:
+    assert job.manifest is not None
+    choices, born = _sweep(job).choices(), list[Job]()
+    while len(born) < MOST_BIRTHS and (limit := _next_limit_usd(job)) is not None:
+        number = len(job.children) + 1
+        made = child_of(job.manifest, number, choices[number - 1])
+        child = born_of(job, made, limit, now)
+        line = Child(number=number, name=child.name, job_id=child.job_id, choice=made.choice, limit_usd=limit)
+        if (holder := look.taken.get(child.name)) is not None:
+            # Never created: the name is an active job's, and this one is not worth waiting for it.
+            line = line.model_copy(update={"state": "REJECTED", "reason": f"job {holder} of that name is active", "is_final": True})
+        else:
+            born.append(child)
+        job = job.model_copy(update={"children": (*job.children, line)})
+    return job, tuple(born)
+
+
+def _next_limit_usd(job: Job) -> float | None:
+    """The limit of the next job to be created now, or None: all are, as many as may are at work, or nothing more is to be."""
+    sweep = _sweep(job)
+    at_work = sum(not child.is_final for child in job.children)
+    if len(job.children) >= sweep.size or at_work >= sweep.concurrency or _is_fruitless(job):
+        return None
+    assert job.manifest is not None
+    own, left = limit_usd(job.manifest), sweep.budget_usd - committed_usd(job)
+    if left >= own * (1 - 1e-9):
+        return own
+    return left if not at_work and left >= LAST_PART * own else None
+
+
+def _is_fruitless(job: Job) -> bool:
+    ended = [child for child in job.children if child.ended]
+    return len(ended) >= FRUITLESS and all(child.state in _FAILED for child in ended)
+
+
+def _named(job: Job, now: datetime) -> Job:
+    """The state that the jobs amount to."""
+    sweep, total = _sweep(job), _sweep(job).size
+    over = [child for child in job.children if child.ended]
+    if not all(child.is_final for child in job.children) or _next_limit_usd(job) is not None:
+        return moved(job, JobState.RUNNING, f"{len(over)} of {total} jobs are over, {len(job.children) - len(over)} are at work", now)
+    succeeded = sum(child.state == "SUCCEEDED" for child in job.children)
+    left = total - len(job.children)
+    winner = best(job)
+    told = f"{succeeded} of {total} jobs succeeded" + (f"; the best is {winner.name}: {sweep.metric} {winner.value:.6g}" if winner is not None else "")
+    if left and _is_fruitless(job):
+        return end(job, JobState.FAILED, f"the first {len(over)} jobs failed, so the other {left} were not started; the last: {over[-1].reason}", now)
+    if left:
+        return end(job, JobState.STOPPED_BUDGET, f"sweep.budget_usd ({sweep.budget_usd:g}) leaves no more for the other {left} job(s); {told}", now)
+    if succeeded:
+        return end(job, JobState.SUCCEEDED, told, now)
+    return end(job, JobState.FAILED, f"none of {total} jobs succeeded; the last ended as {over[-1].state}: {over[-1].reason}", now)
+
+
+def _owing(job: Job, now: datetime) -> Job:
+    return owe(job, NoticeKind.QUOTA, now) if any(child.needs_quota for child in job.children) else job
+
+
+def _sweep(job: Job) -> Sweep:
+    assert job.manifest is not None
+    assert job.manifest.sweep is not None
+    return job.manifest.sweep

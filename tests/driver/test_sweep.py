@@ -1,0 +1,261 @@
+"""A sweep behind the real doors: its jobs created once, so many at a time, within its money; ended with one e-mail and a table."""
+
+from typing import Any
+
+import pytest
+
+from control_plane.core.state import Job, JobState
+from jobspec.marker import FailureCode, Results
+from tests.driver.faults import Crash, crash_after, crash_before, meanwhile, slow
+from tests.driver.house import House
+
+RATES = [1e-4, 3e-4, 1e-3, 3e-3]
+
+
+def put(house: House, **changes: Any) -> Job:
+    sweep = {"grid": {"training.learning_rate": RATES}, **changes.pop("sweep", {})}
+    house.put("jobs/many.yaml", name="many", sweep=sweep, **changes)
+    return house.named("many")
+
+
+def children(house: House) -> list[Job]:
+    return [job for job in house.jobs if job.parent is not None]
+
+
+def at_work(house: House) -> list[str]:
+    return [job.name for job in children(house) if not job.ended]
+
+
+def complete(house: House, name: str, loss: float = 1.5) -> None:
+    house.finish(job=house.named(name), results=Results(steps=100, eval_loss_before=3.5, eval_loss_after=loss))
+    house.tick()
+
+
+def to_the_end(house: House, losses: dict[str, float]) -> None:
+    for _ in range(40):
+        for name in at_work(house):
+            if house.named(name).attempts:
+                house.finish(job=house.named(name), results=Results(steps=100, eval_loss_after=losses.get(name, 2.0)))
+        house.tick()
+
+
+def test_a_sweep_starts_as_many_jobs_as_may_be_at_work_and_no_more(house: House) -> None:
+    parent = put(house, sweep={"concurrency": 2})
+    assert at_work(house) == ["many-001", "many-002"]
+    assert [job.state for job in children(house)] == [JobState.LAUNCHED, JobState.LAUNCHED], "at once, not at the next tick"
+    assert parent.state is JobState.RUNNING
+    assert [job.manifest.training.learning_rate for job in children(house) if job.manifest is not None] == RATES[:2]
+    for _ in range(3):
+        house.tick()
+    assert len(house.live()) == 2
+
+
+def test_the_next_job_starts_when_one_is_over_and_its_instance_gone(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    complete(house, "many-001")
+    house.tick()
+    assert at_work(house) == ["many-002"]
+
+
+def test_the_best_is_named_in_one_e_mail_with_the_table_of_all(house: House) -> None:
+    put(house, sweep={"concurrency": 4})
+    to_the_end(house, {"many-003": 0.5, "many-001": 1.0})
+    parent = house.named("many")
+    assert parent.state is JobState.SUCCEEDED
+    assert parent.reason == "4 of 4 jobs succeeded; the best is many-003: eval_loss 0.5"
+    assert parent.settled
+    (mail,) = house.mails
+    assert mail.subject.startswith("[Dropforge] many finished, $")
+    assert "dropforge download many-003" in mail.body
+    assert [line.split(" (")[0].strip() for line in mail.body.splitlines() if line.startswith("  many-0") and "): " in line][-4:] == [f"many-00{n}" for n in (1, 2, 3, 4)]
+    status = house.status("many")
+    assert status is not None
+    assert status.sweep is not None
+    assert (status.sweep.best, [job.value for job in status.sweep.jobs]) == ("many-003", [1.0, 2.0, 0.5, 2.0])
+    assert status.sweep.cost_usd > 0
+    assert status.receipt is None, "its jobs have theirs: the same dollars must not be counted twice"
+    child = house.status("many-002")
+    assert child is not None
+    assert child.parent == "many"
+
+
+def test_more_may_be_better(house: House) -> None:
+    put(house, sweep={"concurrency": 4, "goal": "max"})
+    to_the_end(house, {"many-002": 3.0})
+    assert "the best is many-002" in house.named("many").reason
+
+
+def test_each_job_sends_its_own_mails_where_that_is_asked_for(house: House) -> None:
+    put(house, sweep={"concurrency": 4, "mails": "each"})
+    to_the_end(house, {})
+    assert len(house.mails) == 5
+
+
+def test_deleting_the_manifest_cancels_every_job_and_starts_no_other(house: House) -> None:
+    put(house, sweep={"concurrency": 2})
+    house.delete("jobs/many.yaml")
+    parent = house.named("many")
+    assert parent.state is JobState.CANCELLED
+    assert {job.state for job in children(house)} == {JobState.CANCELLED}
+    for _ in range(4):
+        house.tick()
+    assert house.live() == []
+    assert len(children(house)) == 2
+
+
+def test_a_sweep_whose_deletion_was_not_told_is_cancelled_by_the_tick_though_put_again_since(house: House) -> None:
+    put(house, sweep={"concurrency": 2})
+    house.s3.remove("data-bucket", "jobs/many.yaml")
+    house.tick()
+    assert house.named("many").state is JobState.CANCELLED
+    assert {job.state for job in children(house)} == {JobState.CANCELLED}
+
+
+def test_one_wrong_job_refuses_the_whole_sweep_and_says_which(house: House) -> None:
+    house.put("jobs/many.yaml", name="many", sweep={"cases": [{"adapter.r": 4}, {"adapter.r": 1000}]})
+    (job,) = house.jobs
+    assert job.state is JobState.REJECTED
+    assert job.problems[0].message == "makes many-002 (r 1000): adapter.r is out of range"
+    assert not house.live()
+
+
+def test_a_job_that_cannot_be_done_in_its_time_refuses_the_sweep_before_anything_is_paid(house: House) -> None:
+    reads: list[str] = []
+    house.faults.once("s3.get_object", slow(lambda: reads.append("config")), about="models/m/config.json")
+    house.put("jobs/many.yaml", name="many", sweep={"grid": {"training.max_steps": [1, 10**7]}}, limits={"max_runtime": "1h"})
+    (job,) = house.jobs
+    assert job.state is JobState.REJECTED
+    assert job.problems[0].message.startswith("makes many-002 (max_steps 10000000): limits.max_runtime is shorter than the job")
+    assert reads == ["config"]
+
+
+def test_the_material_of_a_sweep_is_looked_at_once_for_all_its_jobs(house: House) -> None:
+    seen: list[str] = []
+
+    def gate(operation: str, subject: str, effect: Any) -> Any:
+        seen.append(f"{operation} {subject}")
+        return effect()
+
+    house.account.gate = gate
+    put(house, sweep={"concurrency": 1})
+    assert seen.count("s3.get_object models/m/config.json") == 1
+
+
+def test_a_name_that_is_taken_costs_that_one_job_only(house: House) -> None:
+    house.put("jobs/other.yaml", name="many-002")
+    put(house, sweep={"concurrency": 4})
+    ledger = {child.name: child for child in house.named("many").children}
+    assert ledger["many-002"].state == "REJECTED"
+    assert f"job {house.named('many-002').job_id} of that name is active" in ledger["many-002"].reason
+    assert {"many-001", "many-003", "many-004"} <= set(at_work(house))
+    to_the_end(house, {})
+    assert house.named("many").reason.startswith("3 of 4 jobs succeeded")
+
+
+def test_only_so_many_jobs_start_as_the_money_covers(house: House) -> None:
+    put(house, sweep={"concurrency": 2, "budget_usd": 3.0}, limits={"budget_usd": 1.0})
+    ledger = house.named("many").children
+    assert [child.limit_usd for child in ledger] == [1.0, 1.0]
+    assert [job.manifest.limits.budget_usd for job in children(house) if job.manifest is not None] == [1.0, 1.0]
+
+
+def test_each_jobs_limit_is_at_most_its_part_of_the_whole(house: House) -> None:
+    put(house, sweep={"concurrency": 4, "budget_usd": 2.0})
+    assert [child.limit_usd for child in house.named("many").children] == [0.5] * 4
+
+
+def test_what_the_jobs_left_over_starts_the_last_and_then_the_money_is_up(house: House) -> None:
+    put(house, sweep={"concurrency": 1, "budget_usd": 0.1, "cases": [{"training.seed": n} for n in range(8)], "grid": None})
+    for _ in range(30):
+        for name in at_work(house):
+            if house.named(name).attempts:
+                house.wait(240)
+                house.finish(job=house.named(name))
+        house.tick()
+    parent = house.named("many")
+    assert parent.state is JobState.STOPPED_BUDGET
+    assert 1 < len(parent.children) < 8
+    assert sum(child.cost_usd for child in parent.children) <= 0.1
+    assert f"leaves no more for the other {8 - len(parent.children)} job(s)" in parent.reason
+    assert "the best is" in parent.reason
+    (mail,) = house.mails
+    assert "not started" in mail.body
+
+
+def test_three_failures_at_the_beginning_spare_the_rest(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    for _ in range(12):
+        for name in at_work(house):
+            if house.named(name).attempts:
+                house.fail(FailureCode.DATA_INVALID, "row 7 is no chat", job=house.named(name))
+        house.tick()
+    parent = house.named("many")
+    assert parent.state is JobState.FAILED
+    assert len(parent.children) == 3
+    assert parent.reason.endswith("the other 1 were not started; the last: row 7 is no chat")
+
+
+def test_a_sweep_put_again_while_it_runs_is_refused_beside_it(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    house.put("jobs/many.yaml", name="many", sweep={"grid": {"training.seed": [1, 2]}})
+    assert house.named("many").state is JobState.RUNNING
+    assert house.status("many", refused=True) is not None
+
+
+def test_the_same_event_five_times_makes_the_same_jobs(house: House) -> None:
+    put(house, sweep={"concurrency": 2})
+    for _ in range(5):
+        house.touch("jobs/many.yaml")
+    assert len(children(house)) == 2
+    assert len(house.ec2.fleet_requests) == 2
+
+
+@pytest.mark.parametrize("fault", [crash_before, crash_after])
+@pytest.mark.parametrize("skip", range(14))
+def test_a_death_at_any_write_doubles_no_job_and_loses_none(house: House, fault: Any, skip: int) -> None:
+    house.faults.once("dynamodb.transact_write_items", fault, skip=skip)
+    try:
+        put(house, sweep={"concurrency": 2})
+    except Crash:
+        house.forget()
+    for _ in range(60):
+        try:
+            for name in at_work(house):
+                if house.named(name).attempts:
+                    house.finish(job=house.named(name))
+            house.tick()
+            house.touch("jobs/many.yaml")
+        except Crash:
+            house.forget()
+    parent = house.named("many")
+    assert (parent.state, parent.settled) == (JobState.SUCCEEDED, True)
+    assert sorted(job.name for job in children(house)) == [f"many-00{n}" for n in (1, 2, 3, 4)]
+    assert len(house.mails) == 1
+
+
+def test_two_drivers_of_one_sweep_create_each_job_once(house: House) -> None:
+    house.leave("jobs/many.yaml", name="many", sweep={"grid": {"training.learning_rate": RATES}, "concurrency": 2})
+    house.faults.once("dynamodb.transact_write_items", meanwhile(lambda: house.touch("jobs/many.yaml")), skip=1)
+    house.touch("jobs/many.yaml")
+    for _ in range(3):
+        house.tick()
+    assert len(children(house)) == 2
+    assert len(house.live()) == 2
+
+
+def test_a_job_may_follow_the_best_of_a_sweep(house: House) -> None:
+    put(house, sweep={"concurrency": 4})
+    house.put("jobs/next.yaml", name="next", after="many")
+    to_the_end(house, {"many-002": 0.1})
+    follows = house.named("next").follows
+    assert follows is not None
+    assert follows.start is not None
+    assert follows.start.job_id == house.named("many-002").job_id
+
+
+def test_the_metrics_count_jobs_and_no_sweep(house: House) -> None:
+    put(house, sweep={"concurrency": 2})
+    counts = house.tick()
+    assert counts["JobsStarting"] + counts["JobsRunning"] == 2
+    to_the_end(house, {})
+    assert house.counts["JobsSucceeded"] == 4
