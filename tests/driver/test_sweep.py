@@ -1,13 +1,15 @@
 """A sweep behind the real doors: its jobs created once, so many at a time, within its money; ended with one e-mail and a table."""
 
+import json
 from typing import Any
 
 import pytest
 
 from control_plane.core.state import Job, JobState
 from jobspec.marker import FailureCode, Results
-from tests.driver.faults import Crash, crash_after, crash_before, meanwhile, slow
-from tests.driver.house import House
+from tests.driver.faults import Crash, crash_after, crash_before, meanwhile
+from tests.driver.house import DATA, House
+from tests.planning.architectures import LLAMA_8B
 
 RATES = [1e-4, 3e-4, 1e-3, 3e-3]
 
@@ -105,7 +107,7 @@ def test_deleting_the_manifest_cancels_every_job_and_starts_no_other(house: Hous
 
 def test_a_sweep_whose_deletion_was_not_told_is_cancelled_by_the_tick_though_put_again_since(house: House) -> None:
     put(house, sweep={"concurrency": 2})
-    house.s3.remove("data-bucket", "jobs/many.yaml")
+    house.s3.remove(DATA, "jobs/many.yaml")
     house.tick()
     assert house.named("many").state is JobState.CANCELLED
     assert {job.state for job in children(house)} == {JobState.CANCELLED}
@@ -119,14 +121,12 @@ def test_one_wrong_job_refuses_the_whole_sweep_and_says_which(house: House) -> N
     assert not house.live()
 
 
-def test_a_job_that_cannot_be_done_in_its_time_refuses_the_sweep_before_anything_is_paid(house: House) -> None:
-    reads: list[str] = []
-    house.faults.once("s3.get_object", slow(lambda: reads.append("config")), about="models/m/config.json")
-    house.put("jobs/many.yaml", name="many", sweep={"grid": {"training.max_steps": [1, 10**7]}}, limits={"max_runtime": "1h"})
+def test_a_job_that_would_not_fit_its_gpu_refuses_the_sweep_before_anything_is_paid(house: House) -> None:
+    house.s3.write(DATA, "models/m/config.json", json.dumps(LLAMA_8B).encode())
+    house.put("jobs/many.yaml", name="many", sweep={"grid": {"adapter.type": ["qlora", "full"]}}, compute={"instance_types": ["g5.xlarge"]})
     (job,) = house.jobs
     assert job.state is JobState.REJECTED
-    assert job.problems[0].message.startswith("makes many-002 (max_steps 10000000): limits.max_runtime is shorter than the job")
-    assert reads == ["config"]
+    assert job.problems[0].message.startswith("makes many-002 (type full): compute.instance_types lets the job start where it cannot fit")
 
 
 def test_the_material_of_a_sweep_is_looked_at_once_for_all_its_jobs(house: House) -> None:

@@ -114,7 +114,7 @@ class Checks:
             if before.settled:
                 self._world.fail("I5", f"{job.job_id} was settled and is written again")
         if before is None:
-            twin = next((one for one in self.jobs.values() if one.manifest_ref == job.manifest_ref), None)
+            twin = next((one for one in self.jobs.values() if (one.manifest_ref, one.name) == (job.manifest_ref, job.name) or kin.are_twins(one, job)), None)
             if twin is not None:
                 self._world.fail("I5", f"{twin.job_id} and {job.job_id} came of one version of a manifest")
         if job.manifest is not None and any(len(attempt.instances) != job.manifest.compute.nodes for attempt in job.attempts):
@@ -123,6 +123,8 @@ class Checks:
             self._plans[job.plan.client_token] = job.job_id
         if before is None and job.state is JobState.REJECTED and job.refused_beside is None:
             self._stands_beside_nobody(job)
+        kin.born_in_order(world=self._world, jobs=self.jobs, job=job, is_new=before is None)
+        kin.ended_with_its_jobs(self._world, self.jobs, job, has_ended=job.ended and (before is None or not before.ended))
         self._names_what_it_waits_for(job)
         self._heard_every_marker(job)
         self._waited_for_capacity(job, before)
@@ -134,7 +136,7 @@ class Checks:
                 self._world.fail("L2", f"{job.job_id} is settled while {', '.join(alive)} lives")
         if job.ended and (before is None or not before.ended):
             self._ended_s[job.job_id] = self._world.scheduler.now
-            if job.state is JobState.SUCCEEDED:
+            if job.state is JobState.SUCCEEDED and not job.is_parent:
                 self._holds_its_model(job)
             if job.state is JobState.STOPPED_DEADLINE and job.failure is None:
                 self._had_its_time(job)
@@ -270,7 +272,7 @@ class Checks:
     def on_done(self, one: "Invocation") -> None:
         """I14: the work of a tick is bounded by the jobs at hand."""
         if one.function == "reconcile":
-            open_jobs = sum(plan.nodes for plan in self._world.plans.values())
+            open_jobs = max(sum(plan.nodes for plan in self._world.plans.values()), len(self.jobs))
             if one.calls > TICK_CALLS + JOB_CALLS * open_jobs:
                 self._world.fail("I14", f"a tick made {one.calls} calls for {open_jobs} job(s)")
 
@@ -314,6 +316,7 @@ class Checks:
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
         for job in self.jobs.values():
             kin.starts_soon(world, self.jobs, job, self._ended_s, 4 * TICK_S + slack_s)
+            kin.cancelled_soon(world, self.jobs, job, 4 * TICK_S + slack_s)
             kin.stands_in_nobodys_way(world, self.jobs, job, self._behind_since, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]
@@ -390,11 +393,13 @@ class Checks:
             for notice in job.notices:
                 if self._letters.get(notice.notice_id, 0) != 1 and not (self.doubled and self._letters.get(notice.notice_id)):
                     world.fail("I7", f"{notice.notice_id} was published {self._letters.get(notice.notice_id, 0)} times")
-            if not any(notice.kind.value == "end" for notice in job.notices):
-                world.fail("I7", f"{job.job_id} ended without an e-mail owed")
+            is_silent = kin.is_silent(self.jobs, job)
+            if is_silent is any(notice.kind.value == "end" for notice in job.notices):
+                world.fail("I7", f"{job.job_id} ended, and its e-mail is {'owed' if is_silent else 'not owed'}")
             self._within_budget(job)
             self._cancelled_in_time(job)
             kin.failed_for_a_reason(world, self.jobs, job)
+            kin.within_the_sweeps_money(world, self.jobs, job, self.spent_usd)
         self._status_is_true()
         self._counted_once()
 
@@ -583,19 +588,26 @@ class Checks:
         """I11: all instances of a job together cost no more than its budget and what a few ticks may cost."""
         if job.manifest is None:
             return
-        world = self._world
-        ours = [one for one in world.account.ec2.instances.values() if one.tags.get(tags.JOB) == job.job_id and one.instance_id not in self._extra]
+        self._within_runtime(job, self._ours(job))
+        spent, allowance = self.spent_usd(job)
+        if spent > job.manifest.limits.budget_usd + allowance:
+            self._world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
+
+    def _ours(self, job: Job) -> list[Instance]:
+        return [one for one in self._world.account.ec2.instances.values() if one.tags.get(tags.JOB) == job.job_id and one.instance_id not in self._extra]
+
+    def spent_usd(self, job: Job) -> tuple[float, float]:
+        """What the job's instances have cost, and by how much that may pass its limit."""
+        world, ours = self._world, self._ours(job)
         # What EC2 takes back within its first hour is free.
         paid = [one for one in ours if not (one.state_reason == "Server.SpotInstanceTermination" and self._ran_s(one) < 3600.0)]
         spent = sum(one.usd_per_h * self._ran_s(one) / 3600 for one in paid)
         # A tick or two; and a hand-over has two instances for a while.
-        nodes = job.manifest.compute.nodes
+        nodes = job.manifest.compute.nodes if job.manifest is not None else 1
         replaced = nodes > 1 and len({one.client_token for one in ours}) > 1
         overlap_s = 300.0 if replaced or any(world.boxes[one.instance_id].warned_s is not None for one in paid) else 0.0
         allowance = nodes * max((one.usd_per_h for one in ours), default=0.0) * (2 * TICK_S + overlap_s + self._slack_s()) / 3600
-        self._within_runtime(job, ours)
-        if spent > job.manifest.limits.budget_usd + allowance:
-            world.fail("I11", f"{job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.limits.budget_usd:.3f}")
+        return spent, allowance
 
     def _counted_once(self) -> None:
         """M1: nothing is counted twice, whoever raced whom; a function that dies may leave a thing uncounted."""

@@ -85,8 +85,9 @@ def random_scenario(seed: int) -> Scenario:
     if rng.random() < 0.015:
         return _with_gpus(rng, scenario)
     relatives = random.Random(f"kin {seed}")
-    if relatives.random() < 0.02:
-        return _chained(relatives, scenario)
+    kind = relatives.random()
+    if kind < 0.04:
+        return _chained(relatives, scenario) if kind < 0.02 else _swept(relatives, scenario)
     rng = random.Random(f"gangs {seed}")
     return _with_gangs(rng, scenario) if rng.random() < 0.06 else scenario
 
@@ -122,6 +123,22 @@ def _chained(rng: random.Random, scenario: Scenario) -> Scenario:
         for n, job in enumerate(jobs)
     )
     return replace(scenario, jobs=chained)
+
+
+def _swept(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, its first job a sweep of some, with money for all of them or for a few."""
+    first, at_s = scenario.jobs[0], rng.uniform(1, 200)
+    again = ((at_s, "delete"), (at_s + rng.uniform(0.1, 60), "put again")) if rng.random() < 0.25 else first.actions
+    sweep = replace(
+        first,
+        actions=again,
+        sweep=rng.randint(2, 5),
+        concurrency=rng.randint(1, 3),
+        sweep_usd=rng.choice((50.0, 0.05, 0.12)),
+        mails=rng.choice(("sweep", "sweep", "each")),
+        budget_usd=20.0,
+    )
+    return replace(scenario, jobs=(sweep, *scenario.jobs[1:]), max_concurrent_jobs=rng.choice((1, 2, 5)))
 
 
 def _scenario(seed: int) -> Scenario:

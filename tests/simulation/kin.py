@@ -1,11 +1,13 @@
-"""The promises about jobs that are related, K1 to K4: those that follow another. Numbers as in docs/reliability.md."""
+"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps. Numbers as in docs/reliability.md."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from control_plane.core.chain import ABSENT_GRACE
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import Job, JobState, WaitKind
 from jobspec import keys
+from tests.simulation.box import loss_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -65,8 +67,83 @@ def starts_soon(world: "World", jobs: Jobs, job: Job, ended_s: dict[str, float],
 def stands_in_nobodys_way(world: "World", jobs: Jobs, job: Job, since_s: dict[str, float], within_s: float) -> None:
     """K4: nobody waits for a turn behind jobs that could not take it, for they wait for another job."""
     behind = job.wait is not None and job.wait.kind is WaitKind.TURN and job.wait.reason.startswith("others wait") and not job.ended
-    able = any(not one.ended and not one.occupies and not one.awaits_another for one in jobs.values() if one.job_id != job.job_id)
+    able = any(not one.ended and not one.occupies and not one.awaits_another and not one.is_parent for one in jobs.values() if one.job_id != job.job_id)
     if not behind or able:
         since_s.pop(job.job_id, None)
     elif world.scheduler.now - max(since_s.setdefault(job.job_id, world.scheduler.now), world.scenario.healed_s) > within_s:
         world.fail("K4", f"{job.job_id} waits for a turn that nobody else could take")
+
+
+def are_twins(one: Job, other: Job) -> bool:
+    """Both came of one version of a manifest, and neither is a job of a sweep."""
+    return one.manifest_ref == other.manifest_ref and one.parent is None and other.parent is None
+
+
+def _children(jobs: Jobs, parent_id: str) -> list[Job]:
+    return [one for one in jobs.values() if one.parent is not None and one.parent.job_id == parent_id]
+
+
+def born_in_order(world: "World", jobs: Jobs, job: Job, is_new: bool) -> None:
+    """S1 to S4, of a job of a sweep at its birth: its parent knows it, has not ended and is not cancelled, has place for it, and money."""
+    if job.parent is None or not is_new:
+        return
+    parent, others = jobs.get(job.parent.job_id), _children(jobs, job.parent.job_id)
+    if parent is None or job.job_id not in {child.job_id for child in parent.children}:
+        world.fail("S1", f"{job.job_id} was created, and its parent's ledger does not know it")
+        return
+    if parent.ended or parent.cancel_asked_at is not None:
+        world.fail("S2", f"{job.job_id} was created when its sweep had ended or was cancelled: {parent.state}, {parent.reason}")
+    assert parent.manifest is not None
+    assert parent.manifest.sweep is not None
+    at_work = [one.job_id for one in others if not one.ended or one.occupies]
+    if len(at_work) >= parent.manifest.sweep.concurrency:
+        world.fail("S3", f"{job.job_id} was created beside {', '.join(at_work)}; {parent.manifest.sweep.concurrency} may be at work")
+    promised = sum(one.manifest.limits.budget_usd for one in [*others, job] if one.manifest is not None and (not one.ended or one.occupies or one is job))
+    spent = sum(world.checks.spent_usd(one)[0] for one in others if one.ended and not one.occupies)
+    late = sum(world.checks.spent_usd(one)[1] for one in others)
+    if promised + spent > parent.manifest.sweep.budget_usd + late + 1e-6:
+        world.fail("S4", f"with {job.job_id} the sweep may cost ${promised + spent:.3f}; its budget is ${parent.manifest.sweep.budget_usd:.3f}")
+
+
+def ended_with_its_jobs(world: "World", jobs: Jobs, job: Job, has_ended: bool) -> None:
+    """S5, S6: a sweep ends when each of its jobs has; SUCCEEDED means that all were started, and the best is the best."""
+    if not job.is_parent or not has_ended:
+        return
+    children = _children(jobs, job.job_id)
+    if left := [one.job_id for one in children if not one.ended]:
+        world.fail("S5", f"{job.job_id} ended as {job.state} while {', '.join(left)} had not")
+    assert job.manifest is not None
+    assert job.manifest.sweep is not None
+    if job.state is not JobState.SUCCEEDED:
+        return
+    if len(job.children) != job.manifest.sweep.size:
+        world.fail("S6", f"{job.job_id} SUCCEEDED with {len(job.children)} of {job.manifest.sweep.size} jobs")
+    losses = {one.name: loss_of(one.job_id) for one in children if one.state is JobState.SUCCEEDED}
+    least = min(losses, key=lambda name: (losses[name], name), default="nobody")
+    if f"{len(losses)} of {len(job.children)} jobs succeeded; the best is {least}:" not in job.reason:
+        world.fail("S6", f"{job.job_id} says {job.reason!r}; {losses} succeeded")
+
+
+def is_silent(jobs: Jobs, job: Job) -> bool:
+    """A job of a sweep that asks for the sweep's own e-mails only."""
+    parent = jobs[job.parent.job_id].manifest if job.parent is not None else None
+    return parent is not None and parent.sweep is not None and parent.sweep.mails == "sweep"
+
+
+def cancelled_soon(world: "World", jobs: Jobs, job: Job, within_s: float) -> None:
+    """S7: once a sweep is cancelled its jobs end soon, though the manifest lies there again."""
+    if not job.is_parent or job.cancel_asked_at is None:
+        return
+    since_s = world.scheduler.now - max(world.seconds(job.cancel_asked_at), world.scenario.healed_s)
+    if since_s > within_s and (left := [one.job_id for one in _children(jobs, job.job_id) if not one.ended]):
+        world.fail("S7", f"{job.job_id} was cancelled {since_s:.0f} s ago, and {', '.join(left)} goes on")
+
+
+def within_the_sweeps_money(world: "World", jobs: Jobs, job: Job, spent_usd: Callable[[Job], tuple[float, float]]) -> None:
+    """S4: all jobs together cost no more than the sweep's budget, and what each may pass its own limit by."""
+    if not job.is_parent or job.manifest is None or job.manifest.sweep is None:
+        return
+    sums = [spent_usd(one) for one in _children(jobs, job.job_id)]
+    spent, allowance = sum(one for one, _ in sums), sum(other for _, other in sums)
+    if spent > job.manifest.sweep.budget_usd + allowance:
+        world.fail("S4", f"the jobs of {job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.sweep.budget_usd:.3f}")

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from control_plane.adapters import dynamodb
-from control_plane.core import chain, turns
+from control_plane.core import accept, chain, sweeps, turns
 from control_plane.core.events import Before
 from control_plane.core.state import ENDS, Job, JobState
 from tests.simulation.planting import Patch, mutant
@@ -58,3 +58,114 @@ def _in_line_while_it_waits(patch: Patch) -> None:
         return turns.turn_of(job) if job.awaits_another and job.state not in ENDS else old(job)
 
     patch.set(dynamodb, "place_of", place_of)
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+@mutant("the jobs of a sweep are created in a write after their parent's")
+def _births_in_a_second_write(patch: Patch) -> None:
+    old = dynamodb.DynamoStore.save
+
+    def save(self: Any, job: Job, births: tuple[Job, ...] = ()) -> Job:
+        saved = old(self, job)
+        if births:
+            self._outrun_at([write for birth in births for write in self._birth(birth)])
+        return saved
+
+    patch.set(dynamodb.DynamoStore, "save", save)
+
+
+@mutant("the jobs of a sweep are created before their parent knows of them")
+def _births_in_a_first_write(patch: Patch) -> None:
+    old = dynamodb.DynamoStore.save
+
+    def save(self: Any, job: Job, births: tuple[Job, ...] = ()) -> Job:
+        if births:
+            self._outrun_at([write for birth in births for write in self._birth(birth)])
+        return old(self, job)
+
+    patch.set(dynamodb.DynamoStore, "save", save)
+
+
+@mutant("a job of a sweep that has ended makes room for the next while its instance still lives")
+def _room_while_the_instance_goes(patch: Patch) -> None:
+    old = sweeps._seen
+    patch.set(sweeps, "_seen", lambda *arguments: _final_where(old(*arguments), lambda child: child.ended))
+
+
+@mutant("money that a job at work may still cost is not set aside")
+def _nothing_set_aside(patch: Patch) -> None:
+    patch.set(sweeps, "committed_usd", lambda job: sum(child.cost_usd for child in job.children))
+
+
+@mutant("a cancelled sweep ends at once, whatever its jobs do")
+def _ends_before_its_jobs(patch: Patch) -> None:
+    patch.set(sweeps, "_cancelled", lambda job, now: (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+
+
+@mutant("a cancelled sweep starts its next jobs before it looks whether it is cancelled")
+def _starts_before_it_looks(patch: Patch) -> None:
+    old = sweeps.looked
+
+    def looked(job: Job, look: Any, now: Any) -> Any:
+        found = sweeps._absorbed(job, look, now)
+        if found.ended or found.cancel_asked_at is None:
+            return old(job, look, now)
+        found, born = sweeps._with_births(found, look, now)
+        after, _, actions = sweeps._cancelled(found, now)
+        return after, born, actions
+
+    patch.set(sweeps, "looked", looked)
+
+
+@mutant("a sweep's jobs are not told of its cancellation, and a manifest put again hides it from them")
+def _cancels_nobody(patch: Patch) -> None:
+    old = sweeps._cancelled
+    patch.set(sweeps, "_cancelled", lambda job, now: (*old(job, now)[:2], []))
+
+
+@mutant("a job that could not be read is taken for one that is over")
+def _unread_is_over(patch: Patch) -> None:
+    old = sweeps._absorbed
+
+    def absorbed(job: Job, look: Any, now: Any) -> Job:
+        found = old(job, look, now)
+        lost = {child.job_id for child in found.children if child.job_id not in look.children and not child.is_final}
+        over = {"state": "FAILED", "is_final": True}
+        return found.model_copy(update={"children": tuple(child.model_copy(update=over) if child.job_id in lost else child for child in found.children)})
+
+    patch.set(sweeps, "_absorbed", absorbed)
+
+
+@mutant("more of the metric is better, whatever the manifest says")
+def _best_is_worst(patch: Patch) -> None:
+    old = sweeps.best
+
+    def best(job: Job) -> Any:
+        found = [child for child in job.children if child.state == "SUCCEEDED" and child.value is not None]
+        return max(found, key=lambda child: child.value, default=None) if found else old(job)
+
+    patch.set(sweeps, "best", best)
+
+
+@mutant("every job of a sweep sends its e-mails")
+def _no_silence(patch: Patch) -> None:
+    old = accept.born_of
+
+    def born_of(*arguments: Any) -> Job:
+        job = old(*arguments)
+        assert job.parent is not None
+        return job.model_copy(update={"parent": job.parent.model_copy(update={"mails": True})})
+
+    patch.set(sweeps, "born_of", born_of)
+
+
+@mutant("a sweep stands in the line for a turn that it never takes")
+def _sweep_in_line(patch: Patch) -> None:
+    old = turns.place_of
+    patch.set(dynamodb, "place_of", lambda job: turns.turn_of(job) if job.is_parent and not job.ended else old(job))
+
+
+def _final_where(child: Any, holds: Any) -> Any:
+    return child.model_copy(update={"is_final": holds(child)})

@@ -50,6 +50,9 @@ MORE: dict[str, Scenario] = {
     "one idle GPU of two": Scenario(jobs=(replace(LONG, steps=60, stops_idle=True),), boxes=(replace(QUICK, gpus=2, idle_gpus=1),)),
     "one job after another": Scenario(jobs=(SHORT, replace(SHORT, after=0)), boxes=(QUICK, QUICK)),
     "a job whose forerunner fails": Scenario(jobs=(SHORT, replace(SHORT, after=0)), boxes=(replace(QUICK, fault="fails for good", at_s=10.0),)),
+    "a sweep of three, two at a time": Scenario(jobs=(replace(SHORT, sweep=3),), boxes=(QUICK,) * 3),
+    "a sweep that is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "delete"),)),), boxes=(QUICK,) * 3),
+    "a sweep whose money is up": Scenario(jobs=(replace(SHORT, sweep=4, concurrency=1, sweep_usd=0.02),), boxes=(QUICK,) * 4),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 

@@ -41,6 +41,11 @@ class JobPlan:
     #: Index of the job that it is to follow, -1 for none; and what it takes over from it.
     after: int = -1
     use: str = "adapter"
+    #: Jobs of a sweep, so many at a time, for so much in all; 0 for an ordinary job.
+    sweep: int = 0
+    concurrency: int = 2
+    sweep_usd: float = 50.0
+    mails: str = "sweep"
     #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
     stops_idle: bool = False
     #: Instances that train together.
@@ -218,7 +223,7 @@ def without(scenario: Scenario) -> list[Scenario]:
         if getattr(scenario, name) != getattr(plain, name):
             smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):
-        for change in ({"after": -1}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}, {"nodes": 1}):
+        for change in ({"after": -1}, {"sweep": 0}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}, {"nodes": 1}):
             if any(getattr(job, key) != value for key, value in change.items()):
                 smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))
     return smaller

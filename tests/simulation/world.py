@@ -192,6 +192,10 @@ class World:
             "budget_usd": plan.budget_usd,
         }
         more: dict[str, Any] = {"after": {"job": f"tale-{plan.after}", "use": plan.use, "max_wait": "2h"}} if plan.after >= 0 else {}
+        if plan.sweep:
+            swept = {"grid": {"training.seed": list(range(plan.sweep))}, "concurrency": plan.concurrency, "budget_usd": plan.sweep_usd, "mails": plan.mails}
+            more["sweep"] = swept
+            limits["budget_usd"] = min(plan.budget_usd, plan.sweep_usd)
         if plan.deadline_s is not None:
             limits["deadline"] = (self.clock() + timedelta(seconds=plan.deadline_s)).isoformat()
         if plan.stops_idle:
