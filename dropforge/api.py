@@ -66,6 +66,7 @@ class SubmittedJob:
             found = the_status(stack, self.name)
             if found.state in ENDS:
                 raise DropforgeError(f"{self.name} is over already: {found.state} ({found.reason}).")
+            order.refuse_part(found, "cancel")
             order.delete(stack, found)
 
     def download(self, folder: str | Path) -> Path:

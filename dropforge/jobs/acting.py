@@ -65,12 +65,15 @@ def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -
     found = the_status(stack, job)
     if found.state in ENDS:
         raise click.ClickException(f"{found.name} is over already: {found.state} ({found.reason}).")
+    order.refuse_part(found, "cancel")
     if dry_run:
         say(as_json, f"Would delete {found.manifest}, which cancels {found.job_id} ({found.state}). Nothing was done.")
         print_json(as_json, {"job_id": found.job_id, "deleted": False})
         return
     if not yes:
-        click.confirm(f"Cancel {found.job_id}, {found.state}, step {found.step}? Work since its last checkpoint is lost.", abort=True, err=as_json)
+        at_work = sum(job.state not in (None, *ENDS) for job in found.sweep.jobs) if found.sweep is not None else 0
+        how_far = f"{at_work} of its jobs at work" if found.sweep is not None else f"step {found.step}"
+        click.confirm(f"Cancel {found.job_id}, {found.state}, {how_far}? Work since the last checkpoint is lost.", abort=True, err=as_json)
     order.delete(stack, found)
     say(as_json, f"{found.manifest} is deleted; waiting for the control plane.")
     over = order.wait_for_end(stack, found.name, found.job_id, CANCELLED_WITHIN_S)
@@ -97,6 +100,7 @@ def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
     found = the_status(stack, job)
     if found.state not in ENDS:
         raise click.ClickException(f"{found.name} is not over: {found.state} ({found.reason}). First: dropforge cancel {found.name}")
+    order.refuse_part(found, "retry")
     key, body = order.manifest_of(stack, found)
     parsed = order.checked(body, key, found.manifest)
     order.refuse_past_deadline(parsed, order.now())

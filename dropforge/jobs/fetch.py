@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dropforge.jobs.find import place_of, read_object
+from dropforge.jobs.find import place_of, read_object, read_status
 from dropforge.stack import Stack
 from jobspec import keys, wire
 from jobspec.base import FileDigest
@@ -31,7 +31,9 @@ class Parcel:
 
 
 def model_of(stack: Stack, status: Status) -> Parcel:
-    """What the completion marker lists below ``final/``. Raises ClickException where the job has no model."""
+    """What the completion marker lists below ``final/``; of a sweep, that of its best job. Raises ClickException where there is no model."""
+    if status.sweep is not None and status.sweep.best is not None:
+        status = read_status(stack, status.sweep.best) or status
     if status.model is None:
         raise click.ClickException(
             f"{status.name} has no model: it is {status.state} ({status.reason})." + (" Its newest checkpoint: --checkpoint." if status.checkpoint else "")

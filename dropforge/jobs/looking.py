@@ -18,15 +18,16 @@ from dropforge.output import print_json, say
 @stack_option
 @json_option
 @click.option("--state", "states", multiple=True, metavar="STATE", help="Only jobs in this state, such as RUNNING; may be repeated. `active`: not over yet.")
+@click.option("--sweep", metavar="NAME", help="Only that sweep and its jobs.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
-def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], limit: int) -> None:
-    """Every job's state, progress and cost, newest first. One row a name: its newest job."""
+def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: str | None, limit: int) -> None:
+    """Every job's state, progress and cost, newest first. One row a name: its newest job. Jobs of a sweep stand below it."""
     from dropforge.jobs.find import ENDS, all_statuses
     from dropforge.stack import find_stack
 
     wanted = {word.upper() for word in states}
     _refuse_unknown_states(wanted)
-    rows = all_statuses(find_stack(stack_name))
+    rows = [row for row in all_statuses(find_stack(stack_name)) if sweep in (None, row.status.name, row.status.parent)]
     chosen = [row for row in rows if not wanted or row.status.state in wanted or ("ACTIVE" in wanted and row.status.state not in ENDS)]
     shown = chosen[:limit]
     if as_json:

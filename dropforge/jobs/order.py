@@ -37,6 +37,12 @@ def put(stack: Stack, key: str, body: bytes) -> None:
     stack.s3.put_object(Bucket=stack.data_bucket, Key=key, Body=body)
 
 
+def refuse_part(status: Status, verb: str) -> None:
+    """A job of a sweep has no manifest of its own. Raises ClickException."""
+    if status.parent is not None:
+        raise click.ClickException(f"{status.name} is a job of sweep {status.parent}: they share a manifest. The whole sweep: dropforge {verb} {status.parent}")
+
+
 def delete(stack: Stack, status: Status) -> None:
     """Cancels the job: its manifest goes. The bucket is versioned, so ``retry`` finds it again."""
     bucket, key = place_of(status.manifest)

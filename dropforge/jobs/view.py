@@ -15,7 +15,8 @@ from dropforge.jobs.find import ENDS, Listed
 from dropforge.jobs.follow import Follower
 from dropforge.times import ago, told
 from jobspec.heartbeat import Heartbeat, Phase
-from jobspec.status import AttemptStatus, Receipt, Status
+from jobspec.status import AttemptStatus, Receipt, Status, SweepStatus
+from jobspec.sweep import told as told_choice
 from jobspec.units import duration_text
 
 _GOOD, _BAD, _BUSY = "green", "red", "yellow"
@@ -33,17 +34,42 @@ def list_table(rows: list[Listed], now: datetime) -> Table:
     table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
     table.columns[6].overflow = "ellipsis"
     table.columns[6].no_wrap = True
-    for row in rows:
+    for row in in_families(rows):
         status = row.status
+        cost = status.sweep.cost_usd if status.sweep else status.receipt.cost_usd if status.receipt else None
         table.add_row(
-            status.name + (" (refused)" if row.beside else ""),
+            ("  " if status.parent else "") + status.name + (" (refused)" if row.beside else ""),
             state_text(status.state),
             f"{status.step}/{status.total_steps}" if status.total_steps else "",
             str(len(status.attempts) or ""),
-            f"${status.receipt.cost_usd:.2f}" if status.receipt else "",
+            f"${cost:.2f}" if cost is not None else "",
             ago(status.updated_at, now),
             Text(status.reason),
         )
+    return table
+
+
+def in_families(rows: list[Listed]) -> list[Listed]:
+    """The jobs of a sweep below it, in their order; the others where they were."""
+    children: dict[str, list[Listed]] = {}
+    sweeps = {row.status.name for row in rows if row.status.sweep is not None}
+    for row in rows:
+        if row.status.parent in sweeps:
+            children.setdefault(row.status.parent or "", []).append(row)
+    tops = [row for row in rows if row.status.parent not in sweeps]
+    return [each for row in tops for each in (row, *sorted(children.pop(row.status.name, []), key=lambda child: child.status.name))]
+
+
+def sweep_table(sweep: SweepStatus) -> Table:
+    """A line for each job of a sweep; the best one stands out."""
+    table = Table("job", "values", sweep.metric, "cost", "state", "why", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for job in sweep.jobs:
+        style = "bold green" if job.name == sweep.best else None
+        value = f"{job.value:.6g}" if job.value is not None else ""
+        state = state_text(job.state) if job.state is not None else Text("not started", style="dim")
+        table.add_row(job.name, told_choice(job.choice), value, f"${job.cost_usd:.4f}" if job.job_id else "", state, Text(job.reason[:80]), style=style)
     return table
 
 
@@ -59,6 +85,11 @@ def status_view(status: Status) -> RenderableType:
     if status.attempts:
         parts.append(attempts_table(status.attempts))
         parts += [Text(line) for line in gpu_lines(status.attempts[-1])]
+    if status.sweep is not None:
+        parts.append(sweep_table(status.sweep))
+        parts.append(Text(f"cost ${status.sweep.cost_usd:.4f} of ${status.sweep.budget_usd:g}, {status.sweep.concurrency} job(s) at a time"))
+    if status.parent is not None:
+        parts.append(Text(f"of sweep {status.parent}"))
     if status.receipt is not None:
         parts.append(Text(receipt_line(status.receipt)))
     for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("page", status.page), ("manifest", status.manifest)):
@@ -111,14 +142,18 @@ def cost_table(shares: list[JobCost]) -> Table:
 
 def next_steps(status: Status) -> list[str]:
     """The commands that a person wants next, by state."""
+    if status.parent is not None and status.state not in ("SUCCEEDED", "FAILED"):
+        return [f"next: dropforge status {status.parent}"]
     match status.state:
+        case "SUCCEEDED" if status.sweep is not None and status.sweep.best is not None:
+            return [f"next: dropforge download {status.sweep.best}"]
         case "SUCCEEDED":
             return [f"next: dropforge download {status.name}"]
         case "REJECTED":
             return ["next: mend the manifest, then dropforge submit FILE; nothing was started and nothing was billed"]
         case "FAILED" | "STOPPED_DEADLINE" | "STOPPED_BUDGET" | "CANCELLED":
             logs = [f"dropforge logs {status.name}"] if status.attempts else []
-            return [f"next: {', or '.join([*logs, f'dropforge retry {status.name}'])}"]
+            return [f"next: {', or '.join([*logs, f'dropforge retry {status.parent or status.name}'])}"]
         case _:
             return [f"next: dropforge status {status.name} --watch"]
 

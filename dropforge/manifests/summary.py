@@ -1,5 +1,6 @@
 """What a manifest would run, and the most it may cost, in two lines."""
 
+from jobspec.children import limit_usd
 from jobspec.instances import GPU_INSTANCES
 from jobspec.manifest import Manifest
 from jobspec.units import duration_text
@@ -10,8 +11,18 @@ def summary(manifest: Manifest) -> str:
     cheapest = GPU_INSTANCES[types[0]].on_demand_usd_per_h
     limits = manifest.limits
     rows = " + ".join(source.called() for source in manifest.data.train_sources())
+    more = ""
+    if manifest.after is not None:
+        what = "" if manifest.after.use == "nothing" else f", from its {manifest.after.use}"
+        more += f"\nStarts when {manifest.after.job} has succeeded{what}."
+    if (sweep := manifest.sweep) is not None:
+        more += (
+            f"\nA sweep of {sweep.size} jobs, {sweep.concurrency} at a time, for ${sweep.budget_usd:g} in all and ${limit_usd(manifest):g} each; "
+            f"the best by {sweep.metric} ({sweep.goal})."
+        )
     return (
         f"{manifest.name}: {manifest.model.reference()} on {rows}, {manifest.compute.market}, {', '.join(types)}\n"
         f"At most {duration_text(limits.max_runtime)} of instance time and ${limits.budget_usd:g}; "
         f"on-demand would be ${cheapest:.2f} an hour ({types[0]}), spot is usually well under half of that."
+        + more
     )

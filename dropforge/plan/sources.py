@@ -61,6 +61,9 @@ def expected(manifest: Manifest, stack: Stack, now: datetime) -> Iterator[str]:
     if outside := tuple(out_of_reach(manifest, (stack.data_bucket, stack.outputs_bucket), stack.read_buckets)):
         raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(outside)}")
     facts = facts_of(manifest, lambda: stack)
+    if manifest.sweep is not None:
+        yield from _expected_of_sweep(manifest, facts, now)
+        return
     plan = plan_from(manifest, facts)
     if plan is None:
         yield from facts.unknown
@@ -69,6 +72,16 @@ def expected(manifest: Manifest, stack: Stack, now: datetime) -> Iterator[str]:
         raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(problems)}\nThe whole of it: dropforge plan FILE")
     yield expectation(plan, manifest)
     yield from warnings(plan, manifest, now)
+
+
+def _expected_of_sweep(manifest: Manifest, facts: Facts, now: datetime) -> Iterator[str]:
+    from dropforge.plan import sweeps
+
+    jobs = sweeps.planned_jobs(manifest, facts, now)
+    if problems := sweeps.wrong(jobs):
+        raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(problems)}\nThe whole of it: dropforge plan FILE")
+    yield sweeps.expectation(manifest, jobs)
+    yield from (*sweeps.warnings(manifest, jobs), *facts.unknown)
 
 
 def s3_look(stack: Callable[[], Stack]) -> Look:

@@ -43,8 +43,8 @@ class Chart:
     height: float = HEIGHT
 
 
-def chart(title: str, unit: str, series: dict[str, list[Point]]) -> Chart | None:
-    """A line chart over steps; ``series`` by style, each broken where another attempt took over. None where there is nothing to draw."""
+def chart(title: str, unit: str, series: dict[str, list[Point]], along: str = "step") -> Chart | None:
+    """A line chart over steps, or what else ``along`` names; ``series`` by style, each broken where another attempt took over. None where there is nothing to draw."""
     points = [point for each in series.values() for point in each if math.isfinite(point.value)]
     if not points:
         return None
@@ -57,7 +57,7 @@ def chart(title: str, unit: str, series: dict[str, list[Point]]) -> Chart | None
         for style, each in series.items()
         for run in _runs([point for point in each if math.isfinite(point.value)])
     ]
-    told = f"{title}: from {number(values[0])} at step {steps[0]} to {number(values[-1])} at step {steps[-1]}, {unit}"
+    told = f"{title}: from {number(values[0])} at {along} {steps[0]} to {number(values[-1])} at {along} {steps[-1]}, {unit}"
     return Chart(
         f"{title} ({unit})",
         told,

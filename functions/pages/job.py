@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobspec.runfile import ProgressKind
-from jobspec.status import Status
+from jobspec.status import Status, SweepStatus
+from jobspec.sweep import told
 from jobspec.units import duration_text
 from pages import charts
-from pages.story import Story
+from pages.story import Point, Story
 
 ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
 _MOODS = {"SUCCEEDED": "good", "RUNNING": "busy", "REJECTED": "bad", "FAILED": "bad", "STOPPED_DEADLINE": "bad", "STOPPED_BUDGET": "bad", "CANCELLED": "quiet"}
@@ -24,6 +25,7 @@ def environment() -> Environment:
     made.filters["utc"] = lambda moment: f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else ""
     made.filters["usd"] = lambda dollars: f"${dollars:.4f}" if abs(dollars) < 1 else f"${dollars:,.2f}"
     made.globals["mood"] = mood
+    made.filters["choice"] = told
     return made
 
 
@@ -44,6 +46,8 @@ def job_page(story: Story, now: datetime) -> str:
             over=status.state in ENDS,
             time_line=_time_line(story, now) if status.attempts else None,
             charts=[drawn for drawn in _charts(story) if drawn is not None],
+            sweep=status.sweep,
+            sweep_chart=_sweep_chart(status.sweep) if status.sweep is not None else None,
             money=_money(status),
             samples=story.of_kind(ProgressKind.SAMPLE),
             notes=story.of_kind(ProgressKind.DATA, ProgressKind.RESUMED, ProgressKind.WARNING, ProgressKind.FAILED),
@@ -59,6 +63,13 @@ def _charts(story: Story) -> list[charts.Chart | None]:
         charts.chart("Learning rate", "of AdamW", {"train": story.points(step, "learning_rate")}),
         charts.chart("Throughput", "tokens a second", {"train": story.points(step, "tokens_per_s")}),
     ]
+
+
+def _sweep_chart(sweep: SweepStatus) -> charts.Chart | None:
+    """A dot for each job that was measured; the best one in the other colour."""
+    points = [(job, Point(job.number, job.number, job.value)) for job in sweep.jobs if job.value is not None]
+    series = {"train": [point for job, point in points if job.name != sweep.best], "eval": [point for job, point in points if job.name == sweep.best]}
+    return charts.chart(sweep.metric, "by the job's number", series, along="job")
 
 
 def _time_line(story: Story, now: datetime) -> charts.TimeLine:

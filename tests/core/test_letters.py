@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.core.accept import rejected
+from control_plane.core.accept import born_of, rejected
+from control_plane.core.decide import decide
+from control_plane.core.events import FamilyLooked
+from control_plane.core.kin import Child
 from control_plane.core.letters import MAX_SUBJECT, letter_of
 from control_plane.core.state import Job, JobState, ManifestRef, Notice, NoticeKind, Wait, WaitKind
+from jobspec.children import child_of
 from jobspec.heartbeat import Notice as Warning_
 from jobspec.marker import FailureCode, Outcome
 from jobspec.status import ProblemLine
@@ -69,7 +73,23 @@ def cancelled_before_it_began() -> Job:
     return story.job
 
 
+def swept() -> Job:
+    """Two jobs of four succeeded, one failed, one found no money left."""
+    parent = new_job(sweep={"grid": {"training.learning_rate": [1e-4, 2e-4, 4e-4, 8e-4]}, "budget_usd": 4.0, "concurrency": 1})
+    ends = (("SUCCEEDED", "attempt 1 finished", 1.75, 1.5), ("SUCCEEDED", "attempt 1 finished", 1.5, 1.5), ("FAILED", "not_finite: the loss is not finite", None, 0.5))
+    assert parent.manifest is not None
+    assert parent.manifest.sweep is not None
+    for number, (state, reason, value, cost_usd) in enumerate(ends, start=1):
+        child = child_of(parent.manifest, number, parent.manifest.sweep.choices()[number - 1])
+        born = born_of(parent, child, 4.0, START)
+        line = Child(number=number, name=born.name, job_id=born.job_id, choice=child.choice, limit_usd=4.0)
+        line = line.model_copy(update={"state": state, "reason": reason, "value": value, "cost_usd": cost_usd, "is_final": True})
+        parent = parent.model_copy(update={"children": (*parent.children, line)})
+    return decide(parent, FamilyLooked(children={}, manifest_present=True), at(9000)).job
+
+
 ENDS = {
+    "swept": swept,
     "clean": clean,
     "interrupted-twice": interrupted_twice,
     "stopped-by-budget": stopped_by_budget,
@@ -112,6 +132,7 @@ def test_the_other_letters_are_as_they_were_agreed() -> None:
 def test_the_stories_end_as_their_names_say() -> None:
     ends = {name: make().state for name, make in ENDS.items()}
     assert ends == {
+        "swept": JobState.STOPPED_BUDGET,
         "clean": JobState.SUCCEEDED,
         "interrupted-twice": JobState.SUCCEEDED,
         "stopped-by-budget": JobState.STOPPED_BUDGET,
@@ -126,7 +147,7 @@ def test_a_subject_fits_and_says_job_end_and_dollars(name: str) -> None:
     subject = end_letter(name).splitlines()[0].removeprefix("Subject: ")
     assert len(subject) <= MAX_SUBJECT
     assert subject.startswith("[Dropforge] tale ")
-    assert ("$" in subject) is bool(ENDS[name]().attempts)
+    assert ("$" in subject) is bool(ENDS[name]().attempts or ENDS[name]().children)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable
 
 from control_plane.core.report import status_of
-from control_plane.core.state import Job
+from control_plane.core.accept import accepted
+from control_plane.core.kin import Child
+from control_plane.core.state import Job, JobState, ManifestRef, moved
 from jobspec.runfile import Progress, ProgressKind
 from jobspec.status import ProblemLine, Status
 from pages.story import Story
 from tests.core.test_letters import clean, interrupted_twice, stopped_by_budget
-from tests.core.worlds import STACK, at
+from tests.core.worlds import STACK, START, at, manifest
 
 MANIFEST = "name: tale\nmodel: {s3: models/m/}\ndata: {train: data/train.jsonl}\ncompute: {instance_types: [g5.xlarge]}\n"
+REF = ManifestRef(bucket="data", key="jobs/rates.yaml", version_id="v1")
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
@@ -32,6 +35,20 @@ def lines_of(first_step: int, last_step: int, begin_s: float, end_s: float) -> t
 
 def told(job: Job, runs: dict[int, tuple[int, int, float, float]], seconds: float) -> Story:
     return Story(status_of(job, STACK, at(seconds)), MANIFEST, {number: lines_of(*run) for number, run in runs.items()})
+
+
+def sweep() -> Story:
+    """Four jobs of eight are over, two are at work; the second is the best so far."""
+    rates, losses = (5e-5, 1e-4, 2e-4, 4e-4), (1.93, 1.61, 1.74, 2.4)
+    parent = accepted(manifest(name="rates", sweep={"grid": {"training.learning_rate": [*rates, 8e-4, 1e-3, 2e-3, 4e-3]}}), REF, START)
+    for number, rate in enumerate((*rates, 8e-4, 1e-3), start=1):
+        over = number <= len(losses)
+        child = Child(number=number, name=f"rates-{number:03d}", job_id=f"rates-{number:03d}-0123456789", choice={"training.learning_rate": rate}, limit_usd=25.0)
+        facts = {"state": "SUCCEEDED", "value": losses[number - 1], "is_final": True} if over else {"state": "RUNNING"}
+        line = child.model_copy(update={**facts, "reason": "attempt 1 finished" if over else "attempt 1: training", "cost_usd": 0.41 + 0.01 * number})
+        parent = parent.model_copy(update={"children": (*parent.children, line)})
+    parent = moved(parent, JobState.RUNNING, "4 of 8 jobs are over, 2 are at work", at(60))
+    return Story(status_of(parent, STACK, at(5000)), MANIFEST, {})
 
 
 STORIES: dict[str, Callable[[], Story]] = {

@@ -18,7 +18,7 @@ from pages.index import index_page
 from pages.job import job_page
 from pages.story import Story
 from tests.core.worlds import at
-from tests.pages.stories import STORIES, hostile
+from tests.pages.stories import STORIES, hostile, sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium): the pages were not laid out by a browser")
@@ -51,13 +51,13 @@ def laid_out(page: str, tmp_path: Path, width: int, *flags: str) -> dict[str, An
 
 
 def all_pages() -> dict[str, str]:
-    stories: dict[str, Story] = {name: make() for name, make in STORIES.items()} | {"hostile": hostile()}
+    stories: dict[str, Story] = {name: make() for name, make in STORIES.items()} | {"hostile": hostile(), "sweep": sweep()}
     pages = {name: job_page(story, at(10_000)) for name, story in stories.items()}
     return pages | {"index": index_page([story.status for story in stories.values()], at(10_000), {})}
 
 
 @pytest.mark.parametrize(("width", "flags"), [(1000, ()), (1000, (DARK,)), (375, ()), (375, (DARK,))], ids=["wide", "wide dark", "telephone", "telephone dark"])
-@pytest.mark.parametrize("name", [*STORIES, "hostile", "index"])
+@pytest.mark.parametrize("name", [*STORIES, "hostile", "sweep", "index"])
 def test_a_page_is_laid_out_readable_and_whole(name: str, width: int, flags: tuple[str, ...], tmp_path: Path) -> None:
     found = laid_out(all_pages()[name], tmp_path, width, *flags)
     assert found["dark"] is bool(flags)

@@ -10,7 +10,7 @@ from pages.index import index_page
 from pages.job import job_page
 from pages.story import Story, parsed, read_story
 from tests.core.worlds import FIRST, at
-from tests.pages.stories import HOSTILE, MANIFEST, STORIES, hostile, lines_of
+from tests.pages.stories import HOSTILE, MANIFEST, STORIES, hostile, lines_of, sweep
 
 NOW = at(10_000)
 
@@ -114,3 +114,20 @@ def test_the_index_links_only_pages_that_are_there_and_adds_up() -> None:
     total = sum(status.receipt.cost_usd for status in statuses if status.receipt)
     assert f"${total:,.2f}" in page.text
     assert "No job yet" in Reader(index_page([], NOW, {})).text
+
+
+def test_the_page_of_a_sweep_has_its_table_and_a_dot_for_each_job_that_was_measured() -> None:
+    page = Reader(job_page(sweep(), NOW))
+    assert "rates-002, the best" in page.text
+    assert page.text.count("not started") == 2
+    assert "learning_rate 0.0001" in page.text
+    circles = [one["class"] for one in page.all("circle")]
+    assert (circles.count("train"), circles.count("eval")) == (3, 1)
+    assert any("eval_loss: from 1.93 at job 1" in str(one.get("aria-label")) for one in page.all("svg"))
+
+
+def test_the_page_of_a_job_of_a_sweep_leads_to_it() -> None:
+    story = STORIES["clean"]()
+    status = story.status.model_copy(update={"parent": "rates"})
+    page = Reader(job_page(Story(status, story.manifest, story.lines), NOW))
+    assert "rates.html" in [one.get("href") for one in page.all("a")]

@@ -316,6 +316,7 @@ class Checks:
                 world.fail("I10", f"{one.instance_id} lives {now - world.seconds(deadline):.0f} s beyond its deadline")
         for job in self.jobs.values():
             kin.starts_soon(world, self.jobs, job, self._ended_s, 4 * TICK_S + slack_s)
+            kin.quota_is_told(world, self.jobs, job, 4 * TICK_S + slack_s)
             kin.cancelled_soon(world, self.jobs, job, 4 * TICK_S + slack_s)
             kin.stands_in_nobodys_way(world, self.jobs, job, self._behind_since, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
@@ -473,7 +474,8 @@ class Checks:
         if job.wait is None or job.manifest is None:
             return
         says_quota = "MaxSpotInstanceCountExceeded" in job.wait.reason and "on-demand next" not in job.wait.reason
-        if says_quota and (job.wait.kind is not WaitKind.QUOTA or not any(n.kind is NoticeKind.QUOTA for n in job.notices)):
+        told = kin.is_silent(self.jobs, job) or any(n.kind is NoticeKind.QUOTA for n in job.notices)
+        if says_quota and (job.wait.kind is not WaitKind.QUOTA or not told):
             self._world.fail("E1", f"{job.job_id} waits for a quota as for {job.wait.kind}, and nobody is told")
         others = ("Insufficient", "Unfulfillable", "Unsupported", "MaxSpot")
         if "RequestLimitExceeded" in job.wait.reason and not any(code in job.wait.reason for code in others) and job.wait.kind is not WaitKind.THROTTLE:

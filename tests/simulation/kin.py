@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from control_plane.core.chain import ABSENT_GRACE
 from control_plane.core.records import AttemptEnd
-from control_plane.core.state import Job, JobState, WaitKind
+from control_plane.core.state import Job, JobState, NoticeKind, WaitKind
 from jobspec import keys
 from tests.simulation.box import loss_of
 
@@ -128,6 +128,16 @@ def is_silent(jobs: Jobs, job: Job) -> bool:
     """A job of a sweep that asks for the sweep's own e-mails only."""
     parent = jobs[job.parent.job_id].manifest if job.parent is not None else None
     return parent is not None and parent.sweep is not None and parent.sweep.mails == "sweep"
+
+
+def quota_is_told(world: "World", jobs: Jobs, job: Job, within_s: float) -> None:
+    """E1, of a silent job of a sweep: the sweep tells of the quota that it waits for."""
+    if not is_silent(jobs, job) or job.ended or job.wait is None or job.wait.kind is not WaitKind.QUOTA:
+        return
+    assert job.parent is not None
+    waits_s = world.scheduler.now - max(world.seconds(job.wait.noted_at or job.wait.since), world.scenario.healed_s)
+    if waits_s > within_s and not any(notice.kind is NoticeKind.QUOTA for notice in jobs[job.parent.job_id].notices):
+        world.fail("E1", f"{job.job_id} waits for a quota for {waits_s:.0f} s, and its sweep tells nobody")
 
 
 def cancelled_soon(world: "World", jobs: Jobs, job: Job, within_s: float) -> None:

@@ -1,0 +1,166 @@
+"""Sweeps on the command line: what they will cost, how they stand, and that a part of one is not cancelled for the whole by mistake."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dropforge import stack as stacks
+from dropforge.cli import main
+from dropforge.jobs import acting
+from jobspec.status import SweepStatus, SweptJob
+from tests.cli.bucket import Bucket, a_receipt, an_attempt, new_bucket
+from tests.driver.test_feasibility import LLAMA_8B
+
+SWEEP = """name: rates
+model: {s3: models/m/}
+data: {train: data/t.jsonl}
+compute: {instance_types: [g5.xlarge]}
+sweep:
+  grid: {training.learning_rate: [1e-4, 2e-4, 4e-4]}
+  concurrency: 2
+  budget_usd: 6
+"""
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with new_bucket() as made:
+        monkeypatch.setattr(stacks, "find_stack", lambda name: made.stack)
+        monkeypatch.setattr(acting, "CANCELLED_WITHIN_S", 0.0)
+        made.put_material()
+        yield made
+
+
+def run(*words: str, answer: str = "") -> Result:
+    return CliRunner().invoke(main, list(words), input=answer)
+
+
+def said(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def file(tmp_path: Path, text: str = SWEEP) -> str:
+    (tmp_path / "rates.yaml").write_text(text)
+    return str(tmp_path / "rates.yaml")
+
+
+def put_family(bucket: Bucket, state: str = "RUNNING", **facts: Any) -> None:
+    """A sweep of three: one is over and the best so far, one is at work, one was not started; and another job."""
+    jobs = (
+        SweptJob(number=1, name="rates-001", job_id="rates-001-abc123", choice={"training.learning_rate": 1e-4}, state="SUCCEEDED", cost_usd=0.5, value=1.25),
+        SweptJob(number=2, name="rates-002", job_id="rates-002-abc123", choice={"training.learning_rate": 2e-4}, state="RUNNING", cost_usd=0.25),
+        SweptJob(number=3, name="rates-003", choice={"training.learning_rate": 4e-4}),
+    )
+    table = SweepStatus(metric="eval_loss", goal="min", concurrency=2, budget_usd=6, cost_usd=0.75, best="rates-001", jobs=jobs)
+    bucket.put_status("rates-002", parent="rates", attempts=(an_attempt(end=None, ended_at=None),), receipt=a_receipt())
+    bucket.put_status("other")
+    bucket.put_model("rates-001", {"adapter_model.safetensors": b"weights"})
+    found = bucket.put_status("rates", state, sweep=table, **facts)
+    best = bucket.stack.s3.get_object(Bucket="data", Key="status/rates-001.json")["Body"].read()
+    bucket.stack.s3.put_object(Bucket="data", Key="status/rates-001.json", Body=json.dumps(json.loads(best) | {"parent": "rates"}).encode())
+    assert found.sweep is not None
+
+
+def test_validate_says_how_many_jobs_and_for_how_much(tmp_path: Path) -> None:
+    result = run("validate", file(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "A sweep of 3 jobs, 2 at a time, for $6 in all and $3 each; the best by eval_loss (min)." in said(result)
+
+
+def test_validate_says_what_a_job_follows(tmp_path: Path) -> None:
+    result = run("validate", file(tmp_path, SWEEP + "after: first\n"))
+    assert "Starts when first has succeeded, from its adapter." in said(result)
+
+
+def test_validate_names_the_job_that_is_wrong(tmp_path: Path) -> None:
+    result = run("validate", file(tmp_path, SWEEP.replace("4e-4", "4")))
+    assert result.exit_code == 1
+    assert "sweep makes rates-003 (learning_rate 4): training.learning_rate is out of range" in said(result)
+
+
+def test_plan_has_a_line_for_each_job_and_the_dollars_of_all(bucket: Bucket, tmp_path: Path) -> None:
+    result = run("plan", file(tmp_path), "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.output)
+    assert [job["name"] for job in told["jobs"]] == ["rates-001", "rates-002", "rates-003"]
+    assert told["usd"] == pytest.approx(sum(job["usd"] for job in told["jobs"]), abs=1e-3)
+    assert (told["budget_usd"], told["limit_usd"]) == (6, 3)
+    drawn = run("plan", file(tmp_path))
+    assert "3 jobs: about $" in said(drawn)
+    assert "learning_rate 0.0004" in said(drawn)
+
+
+def test_plan_and_submit_refuse_a_sweep_of_which_one_job_cannot_be(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.stack.s3.put_object(Bucket="data", Key="models/m/config.json", Body=json.dumps(LLAMA_8B).encode())
+    text = SWEEP.replace("training.learning_rate: [1e-4, 2e-4, 4e-4]", "adapter.type: [qlora, full]")
+    planned = run("plan", file(tmp_path, text))
+    assert planned.exit_code == 1
+    assert "(rates-002)" in said(planned)
+    sent = run("submit", file(tmp_path, text))
+    assert sent.exit_code == 1
+    assert "Not sent, for it would be refused" in said(sent)
+    assert "Contents" not in bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/")
+
+
+def test_submit_says_what_the_whole_is_likely_to_cost(bucket: Bucket, tmp_path: Path) -> None:
+    result = run("submit", file(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "3 jobs: about $" in said(result)
+
+
+def test_the_jobs_of_a_sweep_stand_below_it_in_the_list(bucket: Bucket) -> None:
+    put_family(bucket)
+    lines = run("list").output.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("rates "))
+    assert [line.split()[0] for line in lines[at : at + 3]] == ["rates", "rates-001", "rates-002"]
+    assert lines[at + 1].startswith("  rates-001")
+    assert "$0.75" in lines[at]
+
+
+def test_a_sweep_can_be_listed_alone(bucket: Bucket) -> None:
+    put_family(bucket)
+    names = {row["name"] for row in json.loads(run("list", "--sweep", "rates", "--json").output)}
+    assert names == {"rates", "rates-001", "rates-002"}
+
+
+def test_the_status_of_a_sweep_is_its_table(bucket: Bucket) -> None:
+    put_family(bucket)
+    text = said(run("status", "rates"))
+    assert "rates-001 learning_rate 0.0001 1.25 $0.5000 SUCCEEDED" in text
+    assert "rates-003 learning_rate 0.0004 not started" in text
+    assert "cost $0.7500 of $6, 2 job(s) at a time" in text
+    assert "of sweep rates" in said(run("status", "rates-002"))
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_a_job_of_a_sweep_has_no_manifest_to_delete_or_put_again(bucket: Bucket, verb: str) -> None:
+    put_family(bucket)
+    name = "rates-002" if verb == "cancel" else "rates-001"
+    result = run(verb, name, *(["--yes"] if verb == "cancel" else []))
+    assert result.exit_code == 1
+    assert f"is a job of sweep rates: they share a manifest. The whole sweep: dropforge {verb} rates" in said(result)
+    assert bucket.stack.s3.head_object(Bucket="data", Key="jobs/rates.yaml")
+
+
+def test_cancelling_a_sweep_says_how_many_jobs_are_at_work(bucket: Bucket) -> None:
+    put_family(bucket)
+    result = run("cancel", "rates", answer="n\n")
+    assert "1 of its jobs at work" in said(result)
+
+
+def test_downloading_a_sweep_fetches_the_best(bucket: Bucket, tmp_path: Path) -> None:
+    put_family(bucket, "SUCCEEDED")
+    result = run("download", "rates", "--to", str(tmp_path / "best"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "best/adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_the_page_of_a_sweep_is_written_like_any_other(bucket: Bucket, tmp_path: Path) -> None:
+    put_family(bucket)
+    result = run("report", "rates", "--to", str(tmp_path / "rates.html"))
+    assert result.exit_code == 0, result.output
+    assert "Jobs of the sweep" in (tmp_path / "rates.html").read_text()
