@@ -23,6 +23,5 @@ def summary(manifest: Manifest) -> str:
     return (
         f"{manifest.name}: {manifest.model.reference()} on {rows}, {manifest.compute.market}, {', '.join(types)}\n"
         f"At most {duration_text(limits.max_runtime)} of instance time and ${limits.budget_usd:g}; "
-        f"on-demand would be ${cheapest:.2f} an hour ({types[0]}), spot is usually well under half of that."
-        + more
+        f"on-demand would be ${cheapest:.2f} an hour ({types[0]}), spot is usually well under half of that." + more
     )

@@ -76,7 +76,9 @@ def sweep_view(manifest: Manifest, jobs: tuple[PlannedJob, ...], unknown: tuple[
     table.columns[4].justify = table.columns[5].justify = "right"
     for job in jobs:
         table.add_row(job.child.name, told(job.child.choice), *_cells(job))
-    parts: list[RenderableType] = [Text(f"{manifest.name}: a sweep, {manifest.sweep.concurrency} job(s) at a time, ${manifest.sweep.budget_usd:g} at most", "bold")]
+    parts: list[RenderableType] = [
+        Text(f"{manifest.name}: a sweep, {manifest.sweep.concurrency} job(s) at a time, ${manifest.sweep.budget_usd:g} at most", "bold")
+    ]
     parts += [table, Text(expectation(manifest, jobs))]
     parts += [Text(f"! {line}", style="yellow") for line in (*warnings(manifest, jobs), *unknown)]
     if problems := wrong(jobs):

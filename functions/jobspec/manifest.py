@@ -266,7 +266,9 @@ class Manifest(Document):
         if len(self.name) > most:
             raise Located(("name",), f"is too long for a sweep, whose jobs are called NAME-001 and so on: {most} characters at most")
         if Limits().budget_usd != self.limits.budget_usd > sweep.budget_usd:
-            raise Located(("limits", "budget_usd"), f"({self.limits.budget_usd:g}) is one job's, and more than sweep.budget_usd ({sweep.budget_usd:g}) for all of them")
+            raise Located(
+                ("limits", "budget_usd"), f"({self.limits.budget_usd:g}) is one job's, and more than sweep.budget_usd ({sweep.budget_usd:g}) for all of them"
+            )
 
     def _can_follow(self, before: After) -> None:
         if before.job == self.name:

@@ -68,7 +68,9 @@ def _of_the_jobs(manifest: Manifest, tree: Tree) -> list[ProblemLine]:
             at = tree.lines.get(("sweep", "cases", number - 1), tree.lines.get(("sweep",)))
             written = {tuple[str | int, ...](key.split(".")): str(value) for key, value in choice.items()}
             for each in complaints(wrong.error, Tree(value=wrong.document, written=written)):
-                found.append(problem(("sweep",), f"makes {wrong.name} ({told(choice)}): {each.path} {each.message}", line=at, found=each.found, allowed=each.allowed))
+                found.append(
+                    problem(("sweep",), f"makes {wrong.name} ({told(choice)}): {each.path} {each.message}", line=at, found=each.found, allowed=each.allowed)
+                )
     return found
 
 

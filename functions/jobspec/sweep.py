@@ -45,7 +45,9 @@ class Sweep(Document):
         "eval_loss", description="What the best job is chosen by: eval_loss (held-out rows, at the end), train_loss, or a metric that the method measures."
     )
     goal: Literal["min", "max"] = Field("min", description="Whether less or more of the metric is better.")
-    concurrency: Annotated[int, Field(ge=1, le=16)] = Field(2, description="Jobs of the sweep that may be at work at a time; the stack's MaxConcurrentJobs holds too.")
+    concurrency: Annotated[int, Field(ge=1, le=16)] = Field(
+        2, description="Jobs of the sweep that may be at work at a time; the stack's MaxConcurrentJobs holds too."
+    )
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         50.0,
         description="Estimated instance cost of all jobs together. Each job's limits.budget_usd is at most its equal part of this for `concurrency` jobs, "

@@ -44,7 +44,10 @@ class Chart:
 
 
 def chart(title: str, unit: str, series: dict[str, list[Point]], along: str = "step") -> Chart | None:
-    """A line chart over steps, or what else ``along`` names; ``series`` by style, each broken where another attempt took over. None where there is nothing to draw."""
+    """A line chart over steps, or what else ``along`` names; ``series`` by style, each broken where another attempt took over.
+
+    None where there is nothing to draw.
+    """
     points = [point for each in series.values() for point in each if math.isfinite(point.value)]
     if not points:
         return None

@@ -76,7 +76,11 @@ def cancelled_before_it_began() -> Job:
 def swept() -> Job:
     """Two jobs of four succeeded, one failed, one found no money left."""
     parent = new_job(sweep={"grid": {"training.learning_rate": [1e-4, 2e-4, 4e-4, 8e-4]}, "budget_usd": 4.0, "concurrency": 1})
-    ends = (("SUCCEEDED", "attempt 1 finished", 1.75, 1.5), ("SUCCEEDED", "attempt 1 finished", 1.5, 1.5), ("FAILED", "not_finite: the loss is not finite", None, 0.5))
+    ends = (
+        ("SUCCEEDED", "attempt 1 finished", 1.75, 1.5),
+        ("SUCCEEDED", "attempt 1 finished", 1.5, 1.5),
+        ("FAILED", "not_finite: the loss is not finite", None, 0.5),
+    )
     assert parent.manifest is not None
     assert parent.manifest.sweep is not None
     for number, (state, reason, value, cost_usd) in enumerate(ends, start=1):

@@ -69,7 +69,9 @@ def test_the_best_is_named_in_one_e_mail_with_the_table_of_all(house: House) -> 
     (mail,) = house.mails
     assert mail.subject.startswith("[Dropforge] many finished, $")
     assert "dropforge download many-003" in mail.body
-    assert [line.split(" (")[0].strip() for line in mail.body.splitlines() if line.startswith("  many-0") and "): " in line][-4:] == [f"many-00{n}" for n in (1, 2, 3, 4)]
+    assert [line.split(" (")[0].strip() for line in mail.body.splitlines() if line.startswith("  many-0") and "): " in line][-4:] == [
+        f"many-00{n}" for n in (1, 2, 3, 4)
+    ]
     status = house.status("many")
     assert status is not None
     assert status.sweep is not None

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 
-from control_plane.core.report import status_of
 from control_plane.core.accept import accepted
 from control_plane.core.kin import Child
+from control_plane.core.report import status_of
 from control_plane.core.state import Job, JobState, ManifestRef, moved
 from jobspec.runfile import Progress, ProgressKind
 from jobspec.status import ProblemLine, Status
@@ -43,7 +43,9 @@ def sweep() -> Story:
     parent = accepted(manifest(name="rates", sweep={"grid": {"training.learning_rate": [*rates, 8e-4, 1e-3, 2e-3, 4e-3]}}), REF, START)
     for number, rate in enumerate((*rates, 8e-4, 1e-3), start=1):
         over = number <= len(losses)
-        child = Child(number=number, name=f"rates-{number:03d}", job_id=f"rates-{number:03d}-0123456789", choice={"training.learning_rate": rate}, limit_usd=25.0)
+        child = Child(
+            number=number, name=f"rates-{number:03d}", job_id=f"rates-{number:03d}-0123456789", choice={"training.learning_rate": rate}, limit_usd=25.0
+        )
         facts = {"state": "SUCCEEDED", "value": losses[number - 1], "is_final": True} if over else {"state": "RUNNING"}
         line = child.model_copy(update={**facts, "reason": "attempt 1 finished" if over else "attempt 1: training", "cost_usd": 0.41 + 0.01 * number})
         parent = parent.model_copy(update={"children": (*parent.children, line)})

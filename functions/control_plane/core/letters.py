@@ -68,7 +68,11 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             words = _END_WORDS[job.state]
             return f"{job.name} {words}" + (f", {cost}" if job.attempts or job.children else ""), f"{job.name} {words}. {_sentence(job.reason)}"
         case NoticeKind.ACCEPTED:
-            what = f"a sweep of {job.manifest.sweep.size} jobs" if job.manifest is not None and job.manifest.sweep is not None else "an instance is being asked for"
+            what = (
+                f"a sweep of {job.manifest.sweep.size} jobs"
+                if job.manifest is not None and job.manifest.sweep is not None
+                else "an instance is being asked for"
+            )
             return f"{job.name} accepted", f"{job.name} is accepted; {what}."
         case NoticeKind.INTERRUPTED:
             where = f"{attempt.instance_type} in {attempt.zone}" if attempt else "its instance"

@@ -36,7 +36,12 @@ _STOPS = (S.FAILED, S.CANCELLED, S.STOPPED_DEADLINE, S.STOPPED_BUDGET)
 
 #: Every allowed change of state, with the words for the diagram. REJECTED is a job's first and last state.
 TRANSITIONS: dict[JobState, dict[JobState, str]] = {
-    S.ACCEPTED: {S.PLANNED: "a launch plan is saved", S.WAITING: "launches are held, or another job comes first", S.RUNNING: "a sweep: its first job is created"} | dict.fromkeys(_STOPS, ""),
+    S.ACCEPTED: {
+        S.PLANNED: "a launch plan is saved",
+        S.WAITING: "launches are held, or another job comes first",
+        S.RUNNING: "a sweep: its first job is created",
+    }
+    | dict.fromkeys(_STOPS, ""),
     S.PLANNED: {
         S.LAUNCHED: "an instance answers the plan",
         S.RUNNING: "found alive already",
