@@ -223,7 +223,16 @@ def without(scenario: Scenario) -> list[Scenario]:
         if getattr(scenario, name) != getattr(plain, name):
             smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):
-        for change in ({"after": -1}, {"sweep": 0}, {"actions": ()}, {"notify": ()}, {"deadline_s": None}, {"market": "spot"}, {"priority": "normal"}, {"nodes": 1}):
+        for change in (
+            {"after": -1},
+            {"sweep": 0},
+            {"actions": ()},
+            {"notify": ()},
+            {"deadline_s": None},
+            {"market": "spot"},
+            {"priority": "normal"},
+            {"nodes": 1},
+        ):
             if any(getattr(job, key) != value for key, value in change.items()):
                 smaller.append(replace(scenario, jobs=(*scenario.jobs[:n], replace(job, **change), *scenario.jobs[n + 1 :])))
     return smaller
