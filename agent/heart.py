@@ -35,6 +35,8 @@ class Heart:
         self._lock = threading.Lock()
         #: Held while S3 is written to, which may take minutes: whoever only notes a fact must not wait for that.
         self._writing = threading.Lock()
+        #: What earlier processes of this attempt have moved.
+        self._moved = (earlier.read_bytes, earlier.written_bytes) if earlier is not None else (0, 0)
         self._state = earlier or Heartbeat(job_id=ticket.job_id, attempt=ticket.attempt, instance_id=ticket.instance_id, seq=0, at=now(), phase=Phase.STAGING)
 
     def note(self, **facts: Any) -> None:
@@ -50,11 +52,15 @@ class Heart:
         """Write the heartbeat. A beat that S3 does not take is lost, not fatal: the next one says the same and more."""
         with self._writing:
             with self._lock:
-                self._state = state = self._state.model_copy(update={"seq": self._state.seq + 1, "at": self._now()})
+                self._state = state = self._state.model_copy(update={"seq": self._state.seq + 1, "at": self._now(), **self._traffic()})
             try:
                 self._store.write(self._ticket.outputs_bucket, heartbeat_key(self._ticket.job_id, self._ticket.writer), dump(state))
             except (Denied, *S3_ERRORS) as error:
                 log.warning("heartbeat %d not written: %s", state.seq, error)
+
+    def _traffic(self) -> dict[str, int]:
+        read, written = self._moved
+        return {"read_bytes": read + self._store.read_bytes, "written_bytes": written + self._store.written_bytes}
 
     def enter(self, phase: Phase, message: str = "") -> None:
         """Change the phase and say so at once."""

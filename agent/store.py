@@ -6,6 +6,7 @@ A file becomes visible under its name, here and there, only when it is whole.
 
 import base64
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,19 @@ def connect(endpoint_url: str | None) -> Any:
 
 
 class Store:
+    """``read_bytes`` and ``written_bytes`` count what this process has moved: between regions it is paid for."""
+
     def __init__(self, s3: Any) -> None:
         self._s3 = s3
+        self._lock = threading.Lock()
+        self.read_bytes = 0
+        self.written_bytes = 0
+
+    def _moved(self, *, read: int = 0, written: int = 0) -> None:
+        # Transfers in parts report from several threads.
+        with self._lock:
+            self.read_bytes += read
+            self.written_bytes += written
 
     def read(self, bucket: str, key: str) -> bytes | None:
         """A small document, or None where there is none. A longer one is cut one byte past the limit, so that it is refused. Raises Denied."""
@@ -79,12 +91,14 @@ class Store:
             return None
         body: bytes = answer["Body"].read(MAX_DOCUMENT_BYTES + 1)
         answer["Body"].close()
+        self._moved(read=len(body))
         return body
 
     def write(self, bucket: str, key: str, body: bytes) -> None:
         """Raises Denied."""
         with _refusals(bucket, key, "write"):
             self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", ChecksumAlgorithm="SHA256", **_expiry(key))
+        self._moved(written=len(body))
 
     def write_once(self, bucket: str, key: str, body: bytes) -> bool:
         """True if this call wrote the object, False if it was there. A racing write (409) is tried again. Raises Denied."""
@@ -99,6 +113,7 @@ class Store:
                     raise
                 log.warning("racing write of %s; trying again", key)
             else:
+                self._moved(written=len(body))
                 return True
         raise TimeoutError(f"s3://{bucket}/{key}: {CONFLICT_TRIES} racing writes")
 
@@ -119,9 +134,14 @@ class Store:
         """``target`` appears whole or not at all. ``check`` is called as bytes arrive and may raise. Raises Absent, OSError."""
         incoming.mkdir(parents=True, exist_ok=True)
         partial = incoming / f"{target.name}.part"
+
+        def arrived(count: int) -> None:
+            self._moved(read=count)
+            check()
+
         try:
             with _refusals(bucket, key):
-                self._s3.download_file(bucket, key, str(partial), Callback=lambda _bytes: check(), Config=TRANSFER)
+                self._s3.download_file(bucket, key, str(partial), Callback=arrived, Config=TRANSFER)
             target.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(target)
         finally:
@@ -132,13 +152,19 @@ class Store:
         if sha256_of(path, check) != file.sha256:
             raise NotAsDescribed(f"{file.path} changed or was damaged on this instance's disk")
         facts = {"Metadata": {"sha256": file.sha256}} | _expiry(key)
+
+        def sent(count: int) -> None:
+            self._moved(written=count)
+            check()
+
         with _refusals(bucket, key, "write"):
             if file.size <= WHOLE_PUT_BYTES:
                 sha256 = base64.b64encode(bytes.fromhex(file.sha256)).decode()
                 self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), ChecksumSHA256=sha256, **facts)
+                self._moved(written=file.size)
             else:
                 options = {"ChecksumAlgorithm": "SHA256", **facts}
-                self._s3.upload_file(str(path), bucket, key, ExtraArgs=options, Callback=lambda _bytes: check(), Config=TRANSFER)
+                self._s3.upload_file(str(path), bucket, key, ExtraArgs=options, Callback=sent, Config=TRANSFER)
 
     def delete(self, bucket: str, key: str) -> None:
         self._s3.delete_object(Bucket=bucket, Key=key)

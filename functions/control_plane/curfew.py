@@ -5,6 +5,7 @@ tags: no table, no bucket, no driver; so it holds while the tick fails, the tabl
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 
 from control_plane.core.strays import is_overdue
@@ -13,10 +14,23 @@ from control_plane.ports import Fleet
 logger = logging.getLogger(__name__)
 
 
-def end_overdue(fleet: Fleet, project: str, now: datetime) -> tuple[int, list[str]]:
-    """Terminate every overdue instance of the project. How many there were, and what failed; the next round tries that again."""
+def end_overdue(fleets: Iterable[Fleet], project: str, now: datetime) -> tuple[int, list[str]]:
+    """Terminate every overdue instance of the project, region by region. How many there were, and what failed; the next round tries that again."""
+    count = 0
+    failures: list[str] = []
+    for fleet in fleets:
+        try:
+            found, failed = _end_overdue_in(fleet, project, now)
+        except Exception as error:
+            logger.warning("a region could not be looked through", exc_info=True)
+            found, failed = 0, [f"{type(error).__name__}: {str(error)[:200]}"]
+        count, failures = count + found, failures + failed
+    return count, failures
+
+
+def _end_overdue_in(fleet: Fleet, project: str, now: datetime) -> tuple[int, list[str]]:
     overdue = [sight for sight in fleet.instances() if is_overdue(project, sight, now)]
-    failures = []
+    failures: list[str] = []
     for sight in overdue:
         try:
             state = fleet.terminate(sight.instance_id)

@@ -32,7 +32,7 @@ from control_plane.core.letters import letter_of
 from control_plane.core.report import StackFacts, status_of
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Counted, Fleet, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion
+from control_plane.ports import Clock, Counted, Fleets, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.status import Status
@@ -63,7 +63,7 @@ class Driver:
     """Drives one job at a time. Holds ports and stack facts, no state of its own."""
 
     store: JobStore
-    fleet: Fleet
+    fleets: Fleets
     objects: Objects
     post: Post
     watcher: Watcher
@@ -175,7 +175,7 @@ class Driver:
                 birth = tags.instance_tags(
                     project=self.project, job_id=job.job_id, attempt=plan.attempt, client_token=plan.client_token, deadline_at=plan.deadline_at
                 )
-                return self.fleet.launch(plan, birth)
+                return self.fleets.at(plan.pools[0].zone).launch(plan, birth)
             case WriteTicket(instance_id=instance_id):
                 ticket = ticket_of(
                     job,
@@ -194,8 +194,8 @@ class Driver:
                 order = StopOrder(job_id=job.job_id, attempt=attempt.number, reason=reason, terminate_at=terminate_at, hand_over=hand_over)
                 self.objects.put(self.data_bucket, keys.stop_key(attempt.writer_of(instance_id)), wire.dump(order))
                 return StopWritten(instance_id)
-            case Terminate(instance_id=instance_id):
-                state = self.fleet.terminate(instance_id)
+            case Terminate(instance_id=instance_id, zone=zone):
+                state = self.fleets.at(zone).terminate(instance_id)
                 return TerminationAnswered(instance_id, state) if state is not None else None
             case Publish(notice_id=notice_id):
                 return self._publish(job, notice_id)

@@ -15,7 +15,7 @@ from control_plane.core.events import Before, FamilyLooked, InstanceSight, Looke
 from control_plane.core.ledger import price_is_due
 from control_plane.core.records import Attempt, Instance
 from control_plane.core.state import Job, JobState
-from control_plane.ports import Fleet, HoldStore, JobStore, Objects, PublishLedger, Turns
+from control_plane.ports import Fleets, HoldStore, JobStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker, Outcome
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Watcher:
     """Reads the world of one job at a time."""
 
-    fleet: Fleet
+    fleets: Fleets
     objects: Objects
     holds: HoldStore
     turns: Turns
@@ -41,7 +41,7 @@ class Watcher:
     def look(self, job: Job, now: datetime, instances: tuple[InstanceSight, ...] | None = None) -> Looked:
         """A whole look. ``instances``: what one call for all jobs has already shown of this one's."""
         if instances is None and (job.attempts or job.plan is not None):
-            instances = _known("instances", lambda: self.fleet.instances(job.job_id))
+            instances = _known("instances", lambda: self._instances(job))
         still_open = job.open_attempts()
         heartbeats: dict[str, Heartbeat | None] = {}
         markers: dict[str, MarkerSight | None] = {}
@@ -59,7 +59,11 @@ class Watcher:
             attempt.instance_id: changes
             for attempt in job.attempts
             if price_is_due(attempt, now)
-            and (changes := _known("prices", partial(self.fleet.price_changes, attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)))
+            and (
+                changes := _known(
+                    "prices", partial(self.fleets.at(attempt.zone).price_changes, attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)
+                )
+            )
             is not None
         }
         # Whether launches are held, and whose turn it is, is asked for who may want one.
@@ -72,7 +76,7 @@ class Watcher:
             markers=markers,
             manifest_present=self._manifest_present(job),
             # Without knowing whether launches are held, or whose turn it is, none is offered.
-            offers=_known("offers", self.fleet.offers) if hold is not None and (turn is not None or job.occupies) else None,
+            offers=_known("offers", self.fleets.offers) if hold is not None and (turn is not None or job.occupies) else None,
             hold=hold[0] if hold is not None else None,
             turn=turn[0] if turn is not None else None,
             in_ledger=self._in_ledger(job),
@@ -104,6 +108,12 @@ class Watcher:
             return Before(found)
         winner = sweeps.best(found) if found.is_parent else None
         return Before(found, self.jobs.load(winner.job_id) if winner is not None else found)
+
+    def _instances(self, job: Job) -> tuple[InstanceSight, ...]:
+        """Of the regions where the job has, or may have, an instance: one that does not answer holds up no other region's jobs."""
+        zones = [attempt.zone for attempt in job.attempts if attempt.over_at is None] + ([job.plan.pools[0].zone] if job.plan is not None else [])
+        fleets = {id(fleet): fleet for fleet in map(self.fleets.at, zones)} or {0: self.fleets.at("")}
+        return tuple(sight for fleet in fleets.values() for sight in fleet.instances(job.job_id))
 
     def _hold(self, now: datetime) -> tuple[str | None]:
         hold = self.holds.current()

@@ -137,6 +137,23 @@ class Fleet(Protocol):
         """Tag an instance that no job seems to name; None clears the tag. Raises as ``terminate`` does."""
 
 
+class Fleets(Protocol):
+    """The project's regions: the home region, and its peers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The peers' regions."""
+
+    def offers(self) -> Offers:
+        """The home region's offers, with those of its peers that can be read."""
+
+    def at(self, zone: str) -> Fleet:
+        """The fleet of the zone's region; the home region's for a region that is none of the project's."""
+
+    def parts(self) -> tuple[Fleet, ...]:
+        """Every region's fleet, the home region's first: what looks for instances looks into each."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     body: bytes

@@ -35,6 +35,8 @@ class Settings:
     read_buckets: tuple[str, ...] = ()
     #: Name of the parameter that holds the webhook's address; given to the webhook's function alone.
     webhook_parameter: str = ""
+    #: Other regions with a stack of region.yaml for this project (parameter PeerRegions).
+    peer_regions: tuple[str, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -71,6 +73,7 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
         volume_gib=int(environment["VOLUME_GIB"]),
         read_buckets=_listed(environment.get("READ_BUCKETS", "")),
         webhook_parameter=environment.get("WEBHOOK_PARAMETER", ""),
+        peer_regions=_listed(environment.get("PEER_REGIONS", "")),
     )
 
 

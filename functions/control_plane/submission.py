@@ -59,7 +59,7 @@ class Submission:
         answer = read_manifest(found.body, key=ref.key)
         if isinstance(answer, Refusal):
             return accept.rejected(answer.name or keys.name_from_key(ref.key), ref, answer.problems, now)
-        problems = accept.late_problems(answer, tuple(sorted(self.driver.fleet.offers().subnets)), now)
+        problems = accept.late_problems(answer, self.driver.fleets.offers(), self.driver.fleets.names, now)
         if problems:
             return accept.rejected(answer.name, ref, problems, now)
         # Imported here: only a new manifest needs it, and a function's start is waited for.

@@ -15,7 +15,7 @@ from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
-from control_plane.ports import Bus, Each, SpendStore
+from control_plane.ports import Bus, Each, Fleet, SpendStore
 from jobspec import tags
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ class TickResult:
     failures: list[str] = field(default_factory=list)
 
 
+#: What each region's fleet shows.
+Seen = list[tuple[Fleet, tuple[InstanceSight, ...]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Driven:
     """What became of one job: how it now is where that is known, what failed, or that there was no time for it."""
@@ -45,14 +49,17 @@ class Driven:
 def tick(driver: Driver, bus: Bus, spend: SpendStore, each: Each, *, stray_grace_s: float, monthly_cap_usd: float, has_time: Callable[[], bool]) -> TickResult:
     """One tick. One job's failure does not keep the next from being driven; the caller raises for the failures at the end."""
     result = TickResult()
-    instances = driver.fleet.instances()
+    seen_in = _seen(driver, result)
+    instances = tuple(sight for _, sights in seen_in for sight in sights)
     by_job: dict[str, list[InstanceSight]] = defaultdict(list)
     for sight in instances:
         by_job[sight.tags.get(tags.JOB, "")].append(sight)
+    # Where a region is missing, each job looks for its own instances, in its own regions.
+    whole = not result.failures
 
     def one(job_id: str) -> Driven:
         # Without time it is left for the next tick.
-        return _driven(driver, bus, job_id, tuple(by_job.get(job_id, ()))) if has_time() else Driven(left=True)
+        return _driven(driver, bus, job_id, tuple(by_job.get(job_id, ())) if whole else None) if has_time() else Driven(left=True)
 
     seen: list[Job] = []
     for driven in each(one, _in_turn(list(driver.store.unsettled()), driver.clock())):
@@ -63,7 +70,7 @@ def tick(driver: Driver, bus: Bus, spend: SpendStore, each: Each, *, stray_grace
     result.counts |= measures.by_state(seen)
     if seen:
         _watch_the_month(driver, bus, spend, seen, monthly_cap_usd, result)
-    _sweep(driver, each, instances, {job.job_id: job for job in seen}, stray_grace_s, result)
+    _sweep(driver, each, seen_in, {job.job_id: job for job in seen}, stray_grace_s, result)
     return result
 
 
@@ -73,12 +80,25 @@ def _in_turn(job_ids: list[str], now: datetime) -> list[str]:
     return job_ids[first:] + job_ids[:first]
 
 
-def _driven(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> Driven:
+def _driven(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...] | None) -> Driven:
     try:
         return Driven(_drive(driver, bus, job_id, instances))
     except Exception as error:
         logger.warning("job not driven", extra={"job_id": job_id}, exc_info=True)
         return Driven(error.job if isinstance(error, ActionsFailed) else None, f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _seen(driver: Driver, result: TickResult) -> Seen:
+    """What each region shows. Without the home region there is no tick; another that does not answer is a failure beside the others' work."""
+    home, *peers = driver.fleets.parts()
+    found: Seen = [(home, home.instances())]
+    for peer in peers:
+        try:
+            found.append((peer, peer.instances()))
+        except Exception as error:
+            logger.warning("a region could not be looked through", exc_info=True)
+            result.failures.append(f"a peer region: {type(error).__name__}: {str(error)[:200]}")
+    return found
 
 
 def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job], cap_usd: float, result: TickResult) -> None:
@@ -102,7 +122,7 @@ def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job
         result.failures.append(f"{month}: {type(error).__name__}: {str(error)[:200]}")
 
 
-def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...]) -> Job | None:
+def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight, ...] | None) -> Job | None:
     """The job as it now is; None where no such job is known."""
     job = driver.drive(job_id, instances=instances)
     now = driver.clock()
@@ -120,12 +140,13 @@ def _drive(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSight
     return job
 
 
-def _sweep(driver: Driver, each: Each, instances: tuple[InstanceSight, ...], seen: dict[str, Job], grace_s: float, result: TickResult) -> None:
+def _sweep(driver: Driver, each: Each, seen_in: Seen, seen: dict[str, Job], grace_s: float, result: TickResult) -> None:
     """Every job was read after the instances were, ``seen`` by being driven: whoever launched in between is on record by now.
 
     A stray is marked by one tick and ended by a later one: one wrong look ends nothing.
     """
     jobs: dict[str, Job | None] = {"": None, **seen}
+    instances = tuple(sight for _, sights in seen_in for sight in sights)
 
     def load(job_id: str) -> str:
         try:
@@ -138,23 +159,24 @@ def _sweep(driver: Driver, each: Each, instances: tuple[InstanceSight, ...], see
     result.failures += filter(None, each(load, sorted({sight.tags.get(tags.JOB, "") for sight in standing(driver.project, instances)} - set(jobs))))
     # Before anything is ended: how things stand is told also where ending fails.
     result.counts |= measures.of_instances(instances, jobs, driver.watcher.rules, driver.clock())
-    for stray in find_strays(driver.project, instances, jobs, grace_s, driver.clock()):
+    strays = [(fleet, stray) for fleet, sights in seen_in for stray in find_strays(driver.project, sights, jobs, grace_s, driver.clock())]
+    for fleet, stray in strays:
         try:
-            result.counts["StraysEnded"] += _treated(driver, stray)
+            result.counts["StraysEnded"] += _treated(fleet, stray, driver.clock())
         except Exception as error:
             logger.warning("stray not treated", extra={"instance_id": stray.instance_id, "verdict": stray.verdict}, exc_info=True)
             result.failures.append(f"{stray.instance_id}: {type(error).__name__}: {str(error)[:200]}")
 
 
-def _treated(driver: Driver, stray: Stray) -> bool:
+def _treated(fleet: Fleet, stray: Stray, now: datetime) -> bool:
     """Make the call that the verdict asks for. True: the instance was asked to end."""
     state = None
     match stray.verdict:
         case "mark":
-            driver.fleet.mark_stray(stray.instance_id, driver.clock())
+            fleet.mark_stray(stray.instance_id, now)
         case "clear":
-            driver.fleet.mark_stray(stray.instance_id, None)
+            fleet.mark_stray(stray.instance_id, None)
         case "end":
-            state = driver.fleet.terminate(stray.instance_id)
+            state = fleet.terminate(stray.instance_id)
     logger.warning("stray", extra={"instance_id": stray.instance_id, "verdict": stray.verdict, "reason": stray.reason, "state": state})
     return stray.verdict == "end"

@@ -10,6 +10,7 @@ from jobspec.manifest import INSTANCE_TYPE_PATTERN, ZONE_PATTERN, Manifest
 from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
 from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOCATION_PATTERN
 from jobspec.problems import Path
+from jobspec.regions import REGION_PATTERN
 from jobspec.sweep import METRIC_PATTERN
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
 
@@ -25,6 +26,7 @@ PATTERN_WORDS = {
     DATA_COLUMN_PATTERN: "a column's name: letters, digits, space and . _ - only, 64 at most",
     INSTANCE_TYPE_PATTERN: "an EC2 instance type such as g5.xlarge",
     ZONE_PATTERN: "an availability zone such as us-east-1a",
+    REGION_PATTERN: "a region such as us-east-1",
     MODULE_PATTERN: "a module name such as q_proj",
     COLUMN_PATTERN: "the name of a row's column, such as answer: a letter, then letters, digits and _",
     REGEX_PATTERN: "a regular expression of 1 to 500 characters",

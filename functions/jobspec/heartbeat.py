@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from jobspec.base import Attempt, Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+from jobspec.base import Attempt, Bytes, Document, Finite, InstanceId, JobId, Step, Text, UtcTime
 
 
 class Phase(StrEnum):
@@ -82,4 +82,7 @@ class Heartbeat(Document):
     notice: Notice | None = None
     #: Seconds spent in each finished stage since the instance booted (``stage_model``, ``stage_data``, ``load``, ...).
     stages_s: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    #: What the agent has read of S3 and written there, for this attempt.
+    read_bytes: Bytes = 0
+    written_bytes: Bytes = 0
     message: Text = ""

@@ -16,6 +16,7 @@ from jobspec.data import FORMATS_OF, Data, methods_for
 from jobspec.instances import GPU_INSTANCES
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method, Orpo, Reward, check_method
 from jobspec.places import Commit, HubId, Location, one_of
+from jobspec.regions import Region
 from jobspec.saves import ASSUMED_S
 from jobspec.sweep import SUFFIX_CHARACTERS, Sweep
 from jobspec.units import Duration
@@ -134,6 +135,11 @@ class Compute(Document):
     )
     zones: Annotated[tuple[Zone, ...], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Availability zones; all of the stack's where not given."
+    )
+    regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=10)] | None = Field(
+        None,
+        description="Regions that the job may run in: the stack's own and those of its parameter PeerRegions; its own where not given. Data and checkpoints "
+        "stay in the stack's buckets: what crosses regions is weighed, and counted in the receipt.",
     )
     nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
         1,

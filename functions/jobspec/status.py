@@ -50,6 +50,8 @@ class AttemptStatus(Document):
     #: The price of one instance that was last seen; ``cost_usd`` is of all, and counts each price for the time that it was in force.
     usd_per_h: Usd = 0.0
     cost_usd: Usd = 0.0
+    #: Data that crossed regions for it, beside ``cost_usd``.
+    egress_usd: Usd = 0.0
     #: Seconds of this attempt's training that its successor did again.
     lost_s: Finite = 0.0
 
@@ -61,6 +63,8 @@ class Receipt(Document):
     on_demand_usd: Usd
     saved_usd: Finite
     saved_percent: Finite = 0.0
+    #: Of ``cost_usd``, what data cost that crossed regions; an estimate.
+    egress_usd: Usd = 0.0
     #: An estimate, beside ``cost_usd``: the instances' volumes while they lived.
     volumes_usd: Usd = 0.0
     runtime_s: Finite

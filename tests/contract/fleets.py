@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from control_plane.adapters.ec2 import Ec2Fleet
+from control_plane.adapters.ec2 import Ec2Fleet, Site
 from control_plane.core.records import LaunchPlan, Pool
 from control_plane.ports import Fleet
 from jobspec.tags import instance_tags
@@ -22,7 +22,8 @@ TYPES = ("g5.xlarge", "g6.xlarge")
 
 
 def _fleet_over(ec2: Any, template_id: str, *subnet_ids: str, project: str = PROJECT) -> Ec2Fleet:
-    return Ec2Fleet(ec2, project=project, subnet_ids=subnet_ids, template_id=template_id, template_version="1", role_id=ROLE_ID, now=now)
+    site = Site(subnet_ids, template_id, "1", ROLE_ID)
+    return Ec2Fleet(ec2, project=project, site=lambda: site, now=now)
 
 
 class FleetWorld(Protocol):

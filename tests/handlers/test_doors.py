@@ -256,7 +256,7 @@ def test_a_tick_that_fails_in_part_does_the_rest_counts_it_and_raises(
     account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_manifest(account)
-    monkeypatch.setattr(door.rooms().driver.fleet, "launch", lambda *_: (_ for _ in ()).throw(ConnectionError("no answer")))
+    monkeypatch.setattr(door.rooms().driver.fleets.at(""), "launch", lambda *_: (_ for _ in ()).throw(ConnectionError("no answer")))
     account.s3.put_object(Bucket=DATA, Key="jobs/two.yaml", Body=yaml.safe_dump({**MANIFEST, "name": "two"}).encode())
     with pytest.raises(Exception, match="no answer"):
         submit.handler(sample("manifest-created", object={"key": "jobs/two.yaml"}), CONTEXT)
@@ -359,7 +359,7 @@ def test_an_overdue_instance_that_cannot_be_ended_is_counted_and_raised(
     account: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     instance_id = overdue_instance(account)
-    monkeypatch.setattr(door.rooms().fleet, "terminate", lambda _: (_ for _ in ()).throw(ConnectionError("no answer")))
+    monkeypatch.setattr(door.rooms().fleets.at(""), "terminate", lambda _: (_ for _ in ()).throw(ConnectionError("no answer")))
     with pytest.raises(curfew.NotEnded, match=f"{instance_id}: ConnectionError: no answer"):
         curfew.handler(sample("curfew"), CONTEXT)
     assert counts(capsys)["OverdueInstances"] == 1, "the alarm on this count must not fall silent in the worst case"
@@ -367,7 +367,7 @@ def test_an_overdue_instance_that_cannot_be_ended_is_counted_and_raised(
 
 def test_the_curfew_asks_for_nothing_but_ec2(account: SimpleNamespace) -> None:
     curfew.handler(sample("curfew"), CONTEXT)
-    assert set(vars(door.rooms())) == {"settings", "now", "each", "_client", "_counted", "fleet"}
+    assert set(vars(door.rooms())) == {"settings", "now", "each", "_client", "_counted", "fleets"}
 
 
 @pytest.fixture

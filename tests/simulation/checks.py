@@ -94,7 +94,8 @@ class Checks:
         now = self._world.scheduler.now
         lately = {one: at for one, at in self._fleet_calls.get(job_id, {}).items() if now - at < 60.0}
         self._fleet_calls[job_id] = {token: now} | lately
-        if len(self._fleet_calls[job_id]) > PLANS_A_MINUTE:
+        # Each region may refuse on its own, one after the other.
+        if len(self._fleet_calls[job_id]) > PLANS_A_MINUTE * (1 + self._world.scenario.two_regions):
             self._world.fail("I14", f"{len(lately) + 1} plans were called for {job_id} within a minute")
 
     def on_write(self, pk: str, item: dict[str, Any]) -> None:
@@ -144,6 +145,10 @@ class Checks:
                 self._world.fail("C1", f"{job.job_id} was cancelled, and nobody deleted its manifest")
             if job.failure is FailureCode.GPU_IDLE:
                 self._was_idle(job)
+            if job.reason.startswith("EC2 refused the launch"):
+                self._world.fail("R1", f"{job.job_id}: a call that EC2 cannot understand, in a stack without a fault: {job.reason}")
+        if job.plan is not None and len({pool.zone[:-1] for pool in job.plan.pools}) != 1:
+            self._world.fail("R1", f"{job.job_id}: a plan of several regions")
         self.jobs[job.job_id] = job
 
     def on_launch(self, instance: Instance, *, extra: bool) -> None:
@@ -475,7 +480,8 @@ class Checks:
             return
         says_quota = "MaxSpotInstanceCountExceeded" in job.wait.reason and "on-demand next" not in job.wait.reason
         told = kin.is_silent(self.jobs, job) or any(n.kind is NoticeKind.QUOTA for n in job.notices)
-        if says_quota and (job.wait.kind is not WaitKind.QUOTA or not told):
+        as_quota = job.wait.kind is WaitKind.QUOTA or "another region next" in job.wait.reason
+        if says_quota and not (as_quota and told):
             self._world.fail("E1", f"{job.job_id} waits for a quota as for {job.wait.kind}, and nobody is told")
         others = ("Insufficient", "Unfulfillable", "Unsupported", "MaxSpot")
         if "RequestLimitExceeded" in job.wait.reason and not any(code in job.wait.reason for code in others) and job.wait.kind is not WaitKind.THROTTLE:

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.simulation.aws.account import HOME
 from tests.simulation.scenario import CALL_FAULTS, LATE, BoxPlan, CallFault, Drought, EventFault, JobPlan, Outage, Scenario, Storm
 
 #: Which calls random faults hit, with their weight: those with a lasting effect most.
@@ -81,6 +82,10 @@ class _Mood:
 
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed: most are mildly unlucky, a few are terrible."""
+    return _with_regions(random.Random(f"regions {seed}"), _at_home(seed))
+
+
+def _at_home(seed: int) -> Scenario:
     scenario, rng = _scenario(seed), random.Random(f"gpus {seed}")
     if rng.random() < 0.015:
         return _with_gpus(rng, scenario)
@@ -101,6 +106,19 @@ def _with_gangs(rng: random.Random, scenario: Scenario) -> Scenario:
         rng.shuffle(some)
         boxes += some
     return replace(scenario, jobs=jobs, boxes=tuple(boxes), too_few=(0,) if rng.random() < 0.1 else ())
+
+
+def _with_regions(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same with a second region in one world of twelve, where the first one often runs dry and SSM has bad moments."""
+    if rng.random() >= 1 / 12:
+        return scenario
+    dry = tuple(
+        Drought(start := rng.uniform(0, 400), start + rng.uniform(60, 900), market, rng.choice(_REFUSALS[:3]), where)
+        for market, where in (("spot", HOME), ("on-demand", HOME), ("spot", "us-west-2"))
+        if rng.random() < 0.7
+    )
+    faults = tuple(CallFault("ssm.get_parameter", int(rng.expovariate(0.5)), rng.choice((*CALL_FAULTS, LATE))) for _ in range(rng.choice((0, 0, 1, 2))))
+    return replace(scenario, two_regions=True, droughts=scenario.droughts + dry, calls=scenario.calls + faults)
 
 
 def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:

@@ -37,7 +37,7 @@ def still_fails(path: Path) -> bool:
     """True if the bug that the scenario was found by, planted again, breaks the same rule in one of the timings."""
     kept = _read(path)
     with planted(mutants.named(kept["bug"])):
-        return any(_breaks(_world(kept, kept["seed"] + number), kept["rule"]) for number in range(TIMINGS))
+        return any(breaks(_world(kept, kept["seed"] + number), kept["rule"]) for number in range(TIMINGS))
 
 
 def repin(path: Path, say: Callable[[str], None]) -> bool:
@@ -47,7 +47,7 @@ def repin(path: Path, say: Callable[[str], None]) -> bool:
         return True
     kept = _read(path)
     with planted(mutants.named(kept["bug"])):
-        found = next((seed for seed in range(TRIED) if _breaks(_world(kept, seed), kept["rule"])), None)
+        found = next((seed for seed in range(TRIED) if breaks(_world(kept, seed), kept["rule"])), None)
     if found is None:
         say(f"{path.stem}: no seed below {TRIED} makes it break {kept['rule']}: shrink a newer failure of the bug {kept['bug']!r}")
         return False
@@ -65,7 +65,7 @@ def _world(kept: dict[str, Any], seed: int) -> World:
     return World(load(json.dumps(kept["scenario"])), seed)
 
 
-def _breaks(world: World, rule: str) -> bool:
+def breaks(world: World, rule: str) -> bool:
     try:
         world.run()
     except Violation as violation:

@@ -22,11 +22,12 @@ from control_plane import look as look_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
 from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement
-from control_plane.core.actions import CallLaunch, WriteStop, WriteTicket
+from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind
 from control_plane.core.records import Market
 from control_plane.core.state import Job, JobState
+from control_plane.handlers import curfew as curfew_handler
 from control_plane.handlers import reconcile
 from control_plane.ports import OutcomeUnknown, StaleVersion
 from tests.simulation import mutants_gangs, mutants_kin  # noqa: F401 - planted by being read
@@ -239,13 +240,48 @@ def _only_while_alive(old: Callable[..., Job]) -> Callable[..., Job]:
     )
 
 
+@mutant("the sweep looks into the home region only")
+def _sweep_of_the_home_region(patch: Patch) -> None:
+    old = tick_room._sweep
+    patch.set(tick_room, "_sweep", lambda driver, each, seen_in, *rest: old(driver, each, seen_in[:1], *rest))
+
+
+@mutant("the curfew looks into the home region only")
+def _curfew_of_the_home_region(patch: Patch) -> None:
+    old = curfew_handler.end_overdue
+    patch.set(curfew_handler, "end_overdue", lambda fleets, project, now: old(fleets[:1], project, now))
+
+
+@mutant("a job looks for its instances in the home region only")
+def _look_in_the_home_region(patch: Patch) -> None:
+    patch.set(look_room.Watcher, "_instances", lambda self, job: self.fleets.at("").instances(job.job_id))
+    patch.set(tick_room, "_seen", lambda driver, result: [(one := driver.fleets.parts()[0], one.instances())])
+
+
+@mutant("instances are ended by the home region's EC2, wherever they live")
+def _terminate_in_the_home_region(patch: Patch) -> None:
+    old = driver_room.Driver._perform
+    patch.set(driver_room.Driver, "_perform", lambda self, job, action: old(self, job, replace(action, zone="") if isinstance(action, Terminate) else action))
+
+
+@mutant("a plan keeps the home region's template and role, and all regions' pools")
+def _one_call_for_all_regions(patch: Patch) -> None:
+    patch.set(placement, "region_of", lambda zone: "us-east-1")
+
+
+@mutant("the pools of a region that refused are asked again at once")
+def _refused_region_again(patch: Patch) -> None:
+    patch.set(launching, "all_pools_failed", lambda job, plan, now: job)
+    patch.set(launching, "pools_failed", lambda job, event, now: job)
+
+
 @mutant("the markers are read before the instances")
 def _markers_before_instances(patch: Patch) -> None:
     old = look_room.Watcher.look
 
     def look(self: Any, job: Job, now: Any, instances: Any = None) -> Any:
         before = old(self, job, now, instances or ())
-        seen = self.fleet.instances(job.job_id) if job.attempts or job.plan is not None else None
+        seen = self._instances(job) if job.attempts or job.plan is not None else None
         return replace(before, instances=seen)
 
     patch.set(look_room.Watcher, "look", look)

@@ -5,13 +5,15 @@
 
 from dataclasses import replace
 
-from tests.simulation.scenario import BoxPlan, Drought, JobPlan, Outage, Scenario
+from tests.simulation.scenario import BoxPlan, CallFault, Drought, JobPlan, Outage, Scenario
 
 #: A job of less than a minute: manifest, launch, two saves, marker, end.
 SHORT = JobPlan(steps=3, step_s=10.0, save_every_s=12.0)
 LONG = replace(SHORT, steps=20)
 QUICK = BoxPlan(boot_s=5.0, ending_s=2.0, save_s=3.0)
 _WARNED = replace(QUICK, interrupted_s=30.0, notice_s=39.0)
+
+_NOTHING_AT_HOME = Drought(0.0, 20.0, "spot", "InsufficientInstanceCapacity", "us-east-1")
 
 CORE: dict[str, Scenario] = {
     "one job, start to end": Scenario(jobs=(SHORT,), boxes=(QUICK,)),
@@ -24,6 +26,25 @@ CORE: dict[str, Scenario] = {
 }
 
 MORE: dict[str, Scenario] = {
+    "all of it abroad": Scenario(jobs=(replace(LONG, steps=60),), boxes=(QUICK,), droughts=(_NOTHING_AT_HOME,), two_regions=True),
+    "cancelled abroad": Scenario(jobs=(replace(LONG, steps=60, actions=((60.0, "delete"),)),), boxes=(QUICK,), droughts=(_NOTHING_AT_HOME,), two_regions=True),
+    "a launch abroad that nobody knows of": Scenario(
+        jobs=(replace(SHORT, actions=((6.0, "delete"),)),),
+        boxes=(replace(QUICK, fault="dead on arrival", hidden_s=900.0),),
+        calls=(CallFault("ec2.create_fleet", 1, "effect, then unknown outcome"),),
+        droughts=(_NOTHING_AT_HOME,),
+        two_regions=True,
+    ),
+    "no timer and no tick abroad": Scenario(
+        jobs=(replace(LONG, max_runtime_s=120),),
+        boxes=(replace(QUICK, fault="no timer"),),
+        droughts=(_NOTHING_AT_HOME,),
+        outages=(Outage(30.0, 1500.0, "tick"), Outage(30.0, 1500.0, "events")),
+        two_regions=True,
+    ),
+    "a region runs dry": Scenario(
+        jobs=(LONG,), boxes=(_WARNED, QUICK), droughts=(Drought(20.0, 3000.0, "spot", "InsufficientInstanceCapacity", "us-east-1"),), two_regions=True
+    ),
     "an interruption without notice": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, notice_s=0.0), QUICK)),
     "a notice that only the metadata tells": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, event=False), QUICK)),
     "a notice that only the bus tells": Scenario(jobs=(SHORT,), boxes=(replace(_WARNED, imds=False), QUICK)),

@@ -114,7 +114,7 @@ class Drought:
     end_s: float
     market: str
     code: str
-    #: Only pools of this instance type or zone; empty for every pool of the market.
+    #: Only pools of this instance type, zone or region; empty for every pool of the market.
     where: str = ""
 
 
@@ -155,6 +155,8 @@ class Scenario:
     deploy_s: float | None = None
     #: Foreign instances stand beside ours, and their events are heard.
     strangers: bool = False
+    #: The project has a stack in a second region, and every job may run in both.
+    two_regions: bool = False
 
     @property
     def healed_s(self) -> float:
@@ -219,7 +221,7 @@ def without(scenario: Scenario) -> list[Scenario]:
         else:
             smaller += [_changed(scenario, {name: (*parts[:n], *parts[n + 1 :])}) for n in range(len(parts))]
     plain = Scenario()
-    for name in ("max_concurrent_jobs", "latency_s", "index_lag_s", "skew_s", "deploy_s", "strangers"):
+    for name in ("max_concurrent_jobs", "latency_s", "index_lag_s", "skew_s", "deploy_s", "strangers", "two_regions"):
         if getattr(scenario, name) != getattr(plain, name):
             smaller.append(_changed(scenario, {name: getattr(plain, name)}))
     for n, job in enumerate(scenario.jobs):

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.simulation import exhaustive, kept, mutants, named
 from tests.simulation.commands import cli
 from tests.simulation.generator import random_scenario
+from tests.simulation.kept import breaks
 from tests.simulation.planting import EVERY, planted
 from tests.simulation.scenario import BoxPlan, CallFault, JobPlan, Scenario, load
 from tests.simulation.shrink import shrunk
@@ -79,6 +80,22 @@ def test_two_drivers_of_one_job_interleave() -> None:
     who = [line.split()[1:3] for line in world.trace() if "JOB#" in line]
     switches = sum(a != b and a in who[n + 2 :] for n, (a, b) in enumerate(itertools.pairwise(who)))
     assert switches > 5
+
+
+@pytest.mark.parametrize(
+    ("bug", "name", "rule"),
+    [
+        ("terminate in the home region", "cancelled abroad", "L2"),
+        ("sweep of the home region", "a launch abroad that nobody knows of", "L2"),
+        ("curfew of the home region", "no timer and no tick abroad", "I10"),
+        ("look in the home region", "all of it abroad", "I1"),
+        ("one call for all regions", "a region runs dry", "R1"),
+        ("refused region again", "a region runs dry", "I14"),
+    ],
+)
+def test_a_bug_that_forgets_the_other_region_is_caught(bug: str, name: str, rule: str) -> None:
+    with mutants.planted(mutants.named(bug)):
+        assert any(breaks(World(named.ALL[name], seed), rule) for seed in range(3))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from jobspec.ticket import Ticket
 from tests.planning.architectures import TINY_LLAMA
 from tests.simulation import records
 from tests.simulation.aws import Account, aws_error, lost_answer
+from tests.simulation.aws.account import HOME
 from tests.simulation.aws.ec2 import Instance
 from tests.simulation.box import IDLE_WINDOW_S, Box
 from tests.simulation.checks import Checks, Violation
@@ -41,6 +42,8 @@ FUNCTION_TIMEOUT_S = 60.0
 RETRIES_S = (60.0, 120.0)
 #: In one world of so many the jobs' models can be planned for.
 _PLANNED = 4
+#: The second region, where a scenario has one.
+PEER = "us-west-2"
 HORIZON_S = 8 * 3600.0
 HANDLES: dict[str, Any] = {
     "submit": submit.handle,
@@ -52,7 +55,14 @@ HANDLES: dict[str, Any] = {
     "publish_ledger": publish_ledger.handle,
     "curfew": curfew.handle,
 }
-_THROTTLE = {"ec2": "RequestLimitExceeded", "s3": "SlowDown", "dynamodb": "ThrottlingException", "sns": "ThrottlingException", "events": "ThrottlingException"}
+_THROTTLE = {
+    "ec2": "RequestLimitExceeded",
+    "ssm": "ThrottlingException",
+    "s3": "SlowDown",
+    "dynamodb": "ThrottlingException",
+    "sns": "ThrottlingException",
+    "events": "ThrottlingException",
+}
 
 
 class Died(BaseException):
@@ -86,6 +96,8 @@ class World:
         self.account.s3.make_bucket(OUTPUTS)
         self.account.s3.write(DATA, "models/m/config.json", json.dumps(TINY_LLAMA).encode())
         self.counts: Counter[str] = Counter()
+        if scenario.two_regions:
+            self.account.ec2.subnets |= {"subnet-w": f"{PEER}a"}
         self.rooms = Rooms(_settings(scenario), self.account.client, self._function_clock, self._count)
         self.invocations: dict[Any, Invocation] = {}
         self.invoked = 0
@@ -205,7 +217,9 @@ class World:
             # Of a hub model that nobody knows nothing can be planned: planning is a tenth of a small world's time.
             "model": {"s3": "models/m/"} if self.seed % _PLANNED == 0 else {"hub": "somebody/unheard-of", "revision": "0" * 40},
             "data": {"train": f"data/train{salt}.jsonl"},
-            "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"], "market": plan.market} | ({"nodes": plan.nodes} if plan.nodes > 1 else {}),
+            "compute": {"instance_types": ["g5.xlarge", "g6.xlarge"], "market": plan.market}
+            | ({"nodes": plan.nodes} if plan.nodes > 1 else {})
+            | self._regions(),
             "limits": limits,
             "notify": {"on": list(plan.notify)},
             "priority": plan.priority,
@@ -218,6 +232,9 @@ class World:
         job_id = job_id_of(name, ManifestRef(bucket=DATA, key=key, version_id=version_id))
         self.plans[job_id] = plan
         self.checks.on_put(key, version_id)
+
+    def _regions(self) -> dict[str, Any]:
+        return {"regions": [HOME, PEER]} if self.scenario.two_regions else {}
 
     def _user(self, n: int, plan: JobPlan, what: str) -> None:
         key = self._key(n, plan)
@@ -517,6 +534,7 @@ def _settings(scenario: Scenario, template_version: str = "1") -> Settings:
         pause_on_budget=True,
         monthly_cap_usd=1e6,
         volume_gib=150,
+        peer_regions=(PEER,) if scenario.two_regions else (),
     )
 
 

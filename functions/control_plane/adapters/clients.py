@@ -21,8 +21,8 @@ _USUAL_LIMITS = (8, 3)
 AT_ONCE = 32
 
 
-def client(service: str) -> Any:
-    """A client of the service in the function's own region."""
+def client(service: str, region: str | None = None) -> Any:
+    """A client of the service, in the function's own region where none is named."""
     read_timeout_s, attempts = _LIMITS.get(service, _USUAL_LIMITS)
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -32,4 +32,4 @@ def client(service: str) -> Any:
     )
     # boto3-stubs knows client() only for literal names of services whose stubs are installed.
     make: Any = boto3.client
-    return make(service, config=config)
+    return make(service, region_name=region, config=config)

@@ -4,7 +4,8 @@ An answer is read for what it did before what it says: any instance in it counts
 is overlooked is a leak. HTTP 200 with no instance is a refusal. No answer is OutcomeUnknown, never a guess.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from threading import RLock
 from typing import Any, NoReturn
@@ -26,17 +27,25 @@ _LOST = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserEr
 _PAGE = 200
 
 
-class Ec2Fleet:
-    """A Fleet over a boto3 EC2 client. ``subnet_ids`` in order of preference: the first of a zone stands for it."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a region's stack has to launch from. ``subnet_ids`` in order of preference: the first of a zone stands for it."""
 
-    def __init__(self, ec2: Any, *, project: str, subnet_ids: Sequence[str], template_id: str, template_version: str, role_id: str, now: Clock) -> None:
+    subnet_ids: tuple[str, ...]
+    template_id: str
+    template_version: str
+    role_id: str
+
+
+class Ec2Fleet:
+    """A Fleet over a boto3 EC2 client, in that client's region. ``site``: asked for only when there is something to launch."""
+
+    def __init__(self, ec2: Any, *, project: str, site: Callable[[], Site], now: Clock) -> None:
         self._ec2 = ec2
         self._project = project
-        self._subnet_ids = list(subnet_ids)
-        self._template = (template_id, template_version)
-        self._role_id = role_id
+        self._site = site
         self._now = now
-        self._subnets: dict[str, str] = {}
+        self._zones: dict[str, str] = {}
         self._prices = SpotPrices(ec2, now)
         self._asking = RLock()
 
@@ -49,12 +58,12 @@ class Ec2Fleet:
             return self._offers()
 
     def _offers(self) -> Offers:
-        if not self._subnets:
-            answer = self._ec2.describe_subnets(SubnetIds=self._subnet_ids)
-            zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in answer["Subnets"]}
-            for subnet_id in self._subnet_ids:
-                self._subnets.setdefault(zones[subnet_id], subnet_id)
-        return Offers(dict(self._subnets), *self._template, self._role_id, self._prices.in_force())
+        site = self._site()
+        if not self._zones.keys() >= set(site.subnet_ids):
+            answer = self._ec2.describe_subnets(SubnetIds=list(site.subnet_ids))
+            self._zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in answer["Subnets"]}
+        subnets = {self._zones[subnet_id]: subnet_id for subnet_id in reversed(site.subnet_ids)}
+        return Offers(subnets, site.template_id, site.template_version, site.role_id, self._prices.in_force())
 
     def launch(self, plan: LaunchPlan, tags: dict[str, str]) -> LaunchSucceeded | LaunchRefused:
         try:

@@ -4,10 +4,12 @@ import hashlib
 from datetime import datetime
 
 from control_plane.core.closing import owe
+from control_plane.core.events import Offers
 from control_plane.core.kin import Parent
 from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
 from jobspec.children import Child
 from jobspec.manifest import Manifest
+from jobspec.regions import region_of
 from jobspec.status import ProblemLine
 from jobspec.sweep import told
 
@@ -49,9 +51,12 @@ def rejected(name: str, ref: ManifestRef, problems: tuple[ProblemLine, ...], now
     return owe(job.model_copy(update={"problems": problems, "refused_beside": beside}), NoticeKind.END, now)
 
 
-def late_problems(manifest: Manifest, zones: tuple[str, ...], now: datetime) -> tuple[ProblemLine, ...]:
-    """What only the stack and the clock can say of a manifest that is valid in itself."""
+def late_problems(manifest: Manifest, offers: Offers, peers: tuple[str, ...], now: datetime) -> tuple[ProblemLine, ...]:
+    """What only the stack and the clock can say of a manifest that is valid in itself. ``peers``: the stack's other regions, read or not."""
     problems = []
+    zones = sorted(zone for one in (offers, *offers.peers) for zone in one.subnets)
+    unread = set(peers) - {one.region for one in offers.peers}
+    regions = (offers.region, *peers)
     deadline = manifest.limits.deadline
     if deadline is not None and deadline <= now:
         problems.append(
@@ -59,8 +64,18 @@ def late_problems(manifest: Manifest, zones: tuple[str, ...], now: datetime) -> 
                 path="limits.deadline", message="is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now:%Y-%m-%d %H:%M} UTC"
             )
         )
+    strange = [region for region in manifest.compute.regions or () if region not in regions]
+    if strange:
+        problems.append(
+            ProblemLine(
+                path="compute.regions",
+                message="names a region that this stack has no peer in (parameter PeerRegions)",
+                found=", ".join(strange),
+                allowed=", ".join(regions),
+            )
+        )
     wanted = manifest.compute.zones
-    if wanted is not None and not set(wanted) & set(zones):
+    if wanted is not None and not any(zone in zones or region_of(zone) in unread for zone in wanted):
         problems.append(ProblemLine(path="compute.zones", message="names no zone of this stack", found=", ".join(wanted), allowed=", ".join(zones)))
     return tuple(problems)
 

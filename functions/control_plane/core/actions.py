@@ -34,6 +34,8 @@ class WriteStop:
 class Terminate:
     instance_id: str
     reason: str
+    #: Where it lives: an instance id means something in its region only.
+    zone: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
                 continue
             why = attempts.why_terminate(job, attempt, instance, look, now)
             if why:
-                actions.append(Terminate(instance.instance_id, why))
+                actions.append(Terminate(instance.instance_id, why, attempt.zone))
             elif attempt.is_open and instance.ticket_at is None:
                 actions += [WriteTicket(instance.instance_id)] if attempts.may_begin(attempt) else []
             elif attempt.is_open and instance.stop_written_at is None:

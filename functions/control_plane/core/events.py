@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.core.failures import RefusalKind
-from control_plane.core.records import LaunchPlan, Pool, PriceChange
+from control_plane.core.records import Egress, LaunchPlan, Pool, PriceChange
 from control_plane.core.state import Job
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker
+from jobspec.regions import region_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class MarkerSight:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """Where a launch may go: one subnet a zone, and the pinned launch template."""
+    """Where a launch may go in a region: one subnet a zone, and the pinned launch template."""
 
     #: zone -> subnet id
     subnets: dict[str, str]
@@ -53,6 +54,14 @@ class Offers:
     role_id: str
     #: US dollars an hour by (type, zone), as they are now; None where they could not be read: then typical ones count.
     spot_usd_per_h: Mapping[tuple[str, str], float] | None = None
+    #: What crosses regions costs, where this is not the home region.
+    egress: Egress | None = None
+    #: What the project's other regions offer, as far as they could be read.
+    peers: tuple["Offers", ...] = ()
+
+    @property
+    def region(self) -> str:
+        return region_of(min(self.subnets, default=""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ QUOTA_WAIT_S = 1800
 THROTTLE_WAIT_S = 60
 #: Unknown refusals in a row before the job is given up.
 MAX_UNKNOWN_REFUSALS = 5
-MAX_POOL_FAILURES = 100
+#: Refusals that say nothing of another region: quotas and templates are each region's own.
+MOVES_ON = frozenset({RefusalKind.CAPACITY, RefusalKind.QUOTA, RefusalKind.CONFIGURATION})
+MAX_POOL_FAILURES = 300
 
 
 def launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, list[Action]]:
@@ -27,16 +29,18 @@ def launched(job: Job, event: LaunchSucceeded, now: datetime) -> tuple[Job, list
     plan = event.plan
     fresh = [one for one in event.instances if job.attempt_of(one.instance_id) is None]
     if not fresh or job.plan is None or job.plan.client_token != plan.client_token:
-        return job, [Terminate(one.instance_id, "started by a launch call that is not the job's any more") for one in fresh]
+        return job, [Terminate(one.instance_id, "started by a launch call that is not the job's any more", one.pool.zone) for one in fresh]
     # Of one pool, as was asked for: its instances are near each other, and cost the same.
     gang = [one for one in fresh if _place(one) == _place(fresh[0])][: plan.nodes]
     if len(gang) < plan.nodes:
         return _too_few(job, plan, fresh, now)
-    beyond: list[Action] = [Terminate(one.instance_id, "started by a launch call that is not the job's any more") for one in fresh if one not in gang]
+    beyond: list[Action] = [
+        Terminate(one.instance_id, "started by a launch call that is not the job's any more", one.pool.zone) for one in fresh if one not in gang
+    ]
     leader, members = gang[0], ", ".join(one.instance_id for one in gang)
     job = started(job, plan, gang, now)
     if job.ended or job.ending is not None:
-        return job, [*(Terminate(one.instance_id, f"the job is over: {job.reason}") for one in gang), *beyond]
+        return job, [*(Terminate(one.instance_id, f"the job is over: {job.reason}", one.pool.zone) for one in gang), *beyond]
     job = moved(job, JobState.LAUNCHED, f"attempt {plan.attempt}: {members} ({leader.pool.instance_type}, {leader.pool.zone}, {plan.market})", now)
     if plan.attempt > 1 and not works(job, but=leader.instance_id):
         job = owe(job, NoticeKind.RELAUNCHED, now, attempt=plan.attempt)
@@ -54,7 +58,7 @@ def _too_few(job: Job, plan: LaunchPlan, started: list[LaunchedInstance], now: d
     message = f"UnfulfillableCapacity: EC2 started {len(started)} of {plan.nodes} instances, or not all in one pool"
     pools = tuple({_place(one): one.pool for one in started}.values())
     job, then = refused(job, LaunchRefused(plan, RefusalKind.CAPACITY, message, pools), now)
-    return job, [*(Terminate(one.instance_id, "its gang was not started whole") for one in started), *then]
+    return job, [*(Terminate(one.instance_id, "its gang was not started whole", one.pool.zone) for one in started), *then]
 
 
 def adopted(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
@@ -78,7 +82,14 @@ def refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[Ac
     if works(job):
         # A cheaper instance was asked for beside the one that works: no pool has one, or none may be asked for a while.
         return all_pools_failed(job, event.plan, now), []
+    if event.plan.elsewhere and event.kind in MOVES_ON:
+        # Every pool of the plan is noted, so that the next look asks the other regions.
+        job = wait(all_pools_failed(job, event.plan, now), WaitKind.CAPACITY, f"nothing in {event.plan.region}, another region next: {event.message}", now, 0)
+        return owe(job, NoticeKind.QUOTA, now) if event.kind is RefusalKind.QUOTA else job, [LookAgain()]
     match event.kind:
+        case RefusalKind.CONFIGURATION if event.plan.egress is not None:
+            # Another region's stack is at fault: no reason to give up a job that may yet run at home.
+            job = wait(all_pools_failed(job, event.plan, now), WaitKind.CAPACITY, f"{event.plan.region} refused the launch: {event.message}", now)
         case RefusalKind.CONFIGURATION:
             return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now), []
         case RefusalKind.QUOTA:

@@ -2,7 +2,8 @@
 
 Billing rules (EC2 guide, "Billing for interrupted Spot Instances"): per second; a spot instance that EC2 itself interrupts in
 its first hour is free (Linux). A spot instance pays the price that is in force while it runs (the same guide, "Spot Instance
-pricing history"), so its hours are priced piece by piece. Volumes are estimated and named apart; S3 and transfer are not counted.
+pricing history"), so its hours are priced piece by piece. What crosses
+regions is counted by the agent. Volumes are estimated and named apart; S3 and other transfer are not counted.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from itertools import pairwise
 from control_plane.core.records import Attempt, Instance, Market
 from control_plane.core.state import Job, NoticeKind
 from jobspec.instances import PRICES_AS_OF
+from jobspec.regions import TRANSFER_AS_OF
 from jobspec.status import Receipt
 
 FREE_IF_INTERRUPTED_WITHIN = timedelta(hours=1)
@@ -24,6 +26,9 @@ PRICE_LAST = timedelta(minutes=15)
 #: gp3, us-east-1 (EBS pricing page, read 2026-11): dollars a GiB and month. A month is 730 hours, as on AWS's bills.
 VOLUME_USD_PER_GIB_MONTH = 0.08
 HOURS_PER_MONTH = 730.0
+GIB = float(2**30)
+#: What a start in another region pulls of the image from the home region's registry: an estimate, as its registry holds it.
+IMAGE_GIB = 6.0
 
 
 def runtime_s(attempt: Attempt, now: datetime) -> float:
@@ -50,6 +55,21 @@ def _is_free(attempt: Attempt, instance: Instance) -> bool:
 def cost_usd(attempt: Attempt, now: datetime) -> float:
     """The attempt's estimated instance cost in dollars, the first-hour rule applied once EC2 has ended it."""
     return sum(_usd(piece) for piece in _paid_pieces(attempt, now))
+
+
+def egress_usd(attempt: Attempt) -> float:
+    """What crossed regions for the attempt, by its agents' count and the prices of its plan; billed also where the instances are free."""
+    rates = attempt.plan.egress
+    if rates is None:
+        return 0.0
+    read, written = moved_gib(attempt)
+    return (len(attempt.instances) * IMAGE_GIB + read) * rates.in_usd_per_gib + written * rates.out_usd_per_gib
+
+
+def moved_gib(attempt: Attempt) -> tuple[float, float]:
+    """What the attempt's agents have read of S3, and written there."""
+    beats = [one.heartbeat for one in attempt.instances if one.heartbeat is not None]
+    return sum(beat.read_bytes for beat in beats) / GIB, sum(beat.written_bytes for beat in beats) / GIB
 
 
 def usd_per_h_now(attempt: Attempt) -> float:
@@ -93,13 +113,20 @@ def price_is_due(attempt: Attempt, now: datetime) -> bool:
 
 
 def job_cost_usd(job: Job, now: datetime) -> float:
-    return sum(cost_usd(attempt, now) for attempt in job.attempts)
+    """Instances and what crossed regions for them."""
+    return sum(cost_usd(attempt, now) + egress_usd(attempt) for attempt in job.attempts)
 
 
 def by_month(job: Job, now: datetime) -> dict[str, float]:
-    """The job's cost by calendar month (UTC), ``2026-11``: where an attempt runs over midnight of the last day, it is parted there."""
+    """The job's cost by calendar month (UTC), ``2026-11``: where an attempt runs over midnight of the last day, it is parted there.
+
+    What crossed regions counts in the month of the attempt's end.
+    """
     months: dict[str, float] = {}
     for attempt in job.attempts:
+        if egress := egress_usd(attempt):
+            last = month_of(_end(attempt, now))
+            months[last] = months.get(last, 0.0) + egress
         for begin, end, usd_per_h in _paid_pieces(attempt, now):
             while begin < end:
                 until = min(end, next_month(begin))
@@ -176,13 +203,20 @@ def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
         on_demand_usd=round(on_demand, 4),
         saved_usd=round(on_demand - cost, 4),
         saved_percent=round(100 * (on_demand - cost) / on_demand, 1) if on_demand else 0.0,
+        egress_usd=round(sum(egress_usd(attempt) for attempt in job.attempts), 4),
         volumes_usd=round(volume_s / 3600 / HOURS_PER_MONTH * volume_gib * VOLUME_USD_PER_GIB_MONTH, 4),
         runtime_s=round(job_runtime_s(job, now), 1),
         lost_s=round(sum(lost.values()), 1),
         free_attempts=sum(is_free(attempt) for attempt in job.attempts),
         note="Estimated: instance seconds at the spot price in force, on-demand prices of us-east-1 as of "
-        f"{PRICES_AS_OF}. Volumes are apart; S3 and transfer are not included.",
+        f"{PRICES_AS_OF}. Volumes are apart; S3 and transfer{_but_egress(job)} are not included.",
     )
+
+
+def _but_egress(job: Job) -> str:
+    if all(attempt.plan.egress is None for attempt in job.attempts):
+        return ""
+    return f" other than between regions (estimated by the agent's count, at prices of {TRANSFER_AS_OF})"
 
 
 #: Share of budget_usd at which the owner is told.

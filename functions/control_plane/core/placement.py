@@ -8,12 +8,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from control_plane.core import ledger, strategy
+from control_plane.core import egress, ledger, strategy
 from control_plane.core.events import Offers
 from control_plane.core.history import History, key_of
 from control_plane.core.records import Attempt, LaunchPlan, Market, Pool
 from control_plane.core.state import QUEUED, Job, WaitKind
 from jobspec.instances import GPU_INSTANCES
+from jobspec.regions import region_of
 
 #: Overrides of one fleet call; EC2 allows 300, nobody needs so many.
 MAX_POOLS = 60
@@ -36,8 +37,19 @@ class Patience:
     reason: str
 
 
+def allowed(job: Job, offers: Offers) -> tuple[Offers, ...]:
+    """What each region offers that the manifest allows: the home region alone where it names none."""
+    assert job.manifest is not None
+    wanted = job.manifest.compute.regions
+    return (offers,) if wanted is None else tuple(one for one in (offers, *offers.peers) if one.region in wanted)
+
+
 def pools_of(job: Job, offers: Offers) -> tuple[Pool, ...]:
-    """Every pool that the manifest allows, cheapest type first; empty when its zones are none of the stack's."""
+    """Every pool that the manifest allows, region by region, cheapest type first; empty when its zones are none of the stack's."""
+    return tuple(pool for one in allowed(job, offers) for pool in _pools_in(job, one))
+
+
+def _pools_in(job: Job, offers: Offers) -> tuple[Pool, ...]:
     assert job.manifest is not None
     compute = job.manifest.compute
     zones = [zone for zone in sorted(offers.subnets) if compute.zones is None or zone in compute.zones]
@@ -49,15 +61,17 @@ def pools_of(job: Job, offers: Offers) -> tuple[Pool, ...]:
 def place(job: Job, offers: Offers, history: History, now: datetime) -> LaunchPlan | Patience | None:
     """The next launch call of a job that has no instance, or why none is made now; None when no pool is offered. A function of its arguments alone."""
     pools = pools_of(job, offers)
-    if not pools:
-        return None
     assert job.manifest is not None
+    if not pools:
+        unread = set(job.manifest.compute.regions or ()) - {one.region for one in (offers, *offers.peers)}
+        return Patience(f"what is offered in {', '.join(sorted(unread))} cannot be read now") if unread else None
     rested = {market: tuple(pool for pool in pools if key_of(pool) not in history.tired[market]) for market in Market}
     match job.manifest.compute.market:
         case "on-demand":
-            return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, now)
+            return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, history, now)
         case "spot":
-            return plan_launch(job, offers, Market.SPOT, rested[Market.SPOT] or pools, now)
+            asked = rested[Market.SPOT] or pools
+            return plan_launch(job, offers, Market.SPOT, _best_region_first(situation_of(job, offers, asked, history, now), asked), history, now)
         case "cheapest":
             return _cheapest(job, offers, history, rested, pools, now)
 
@@ -71,14 +85,14 @@ def _cheapest(
     if job.manifest.limits.deadline is None:
         # Nothing presses, but nobody said that it may wait either: on-demand at once where spot has none to give.
         spot = _that_pay(situation_of(job, offers, asked, history, now), asked)
-        return plan_launch(job, offers, Market.SPOT if spot else Market.ON_DEMAND, spot or rested[Market.ON_DEMAND] or pools, now)
+        return plan_launch(job, offers, Market.SPOT if spot else Market.ON_DEMAND, spot or rested[Market.ON_DEMAND] or pools, history, now)
     asked = asked or (() if must_wait else pools)
     moment = situation_of(job, offers, asked, history, now)
     choice = strategy.choose(moment)
     if choice.kind == "spot":
-        return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now)
+        return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), history, now)
     if choice.kind == "on-demand" and (rested[Market.ON_DEMAND] or not must_wait):
-        return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, now)
+        return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, history, now)
     return Patience(choice.reason if choice.kind == "wait" else "neither spot nor on-demand has capacity")
 
 
@@ -94,7 +108,7 @@ def place_return(job: Job, offers: Offers, history: History, now: datetime) -> L
         return None
     asked = tuple(pool for pool in pools_of(job, offers) if key_of(pool) not in history.tired[Market.SPOT])
     moment = situation_of(job, offers, asked, history, now, running="on-demand")
-    return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), now) if strategy.choose(moment).kind == "spot" else None
+    return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), history, now) if strategy.choose(moment).kind == "spot" else None
 
 
 def is_waiting(job: Job, now: datetime) -> bool:
@@ -113,6 +127,7 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
     """The job's moment as the strategy sees it, with the pools that may be asked at the prices in force."""
     assert job.manifest is not None
     progress, stop = history.progress, job.manifest.limits.deadline
+    traffic, of = egress.traffic_of(job, now), {one.region: one for one in (offers, *offers.peers)}
     return strategy.Situation(
         work_left_s=progress.work_left_s,
         time_left_s=(stop - now).total_seconds() if stop is not None else NO_DEADLINE_S,
@@ -124,7 +139,16 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
         running=running,
         out_s=history.out_s,
         on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
-        offers=[strategy.SpotOffer(spot_usd_per_h(offers, pool), strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0)) for pool in asked],
+        offers=[_offer(pool, of[region_of(pool.zone)], history, traffic) for pool in asked],
+    )
+
+
+def _offer(pool: Pool, offers: Offers, history: History, traffic: egress.Traffic) -> strategy.SpotOffer:
+    """The pool as an offer, with what its region adds: bytes that cross regions, at a start and by the hour."""
+    return strategy.SpotOffer(
+        spot_usd_per_h(offers, pool) + egress.usd_per_h(traffic, offers.egress),
+        strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0),
+        egress.move_usd(traffic, offers.egress),
     )
 
 
@@ -134,39 +158,55 @@ def spot_usd_per_h(offers: Offers, pool: Pool) -> float:
 
 
 def prices_of(plan: LaunchPlan, offers: Offers) -> str:
-    """At which prices the plan was chosen, in words; empty for a market whose prices do not move."""
+    """Where the plan goes beyond home, and at which spot prices it was chosen, in words."""
+    there = _in_region(offers, plan.region)
+    where = f" in {plan.region}" if offers.peers else ""
     if plan.market is not Market.SPOT:
-        return ""
-    cheapest = min(spot_usd_per_h(offers, pool) for pool in plan.pools)
-    return (
-        f", from ${cheapest:.3f} an hour" if offers.spot_usd_per_h is not None else f", typically from ${cheapest:.3f} an hour: spot prices could not be read"
-    )
+        return where
+    cheapest = f"from ${min(spot_usd_per_h(there, pool) for pool in plan.pools):.3f} an hour"
+    return f"{where}, {cheapest}" if there.spot_usd_per_h is not None else f"{where}, typically {cheapest}: spot prices could not be read"
 
 
 def _that_pay(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool, ...]:
-    """The pools that pay, without those that save less than ``ASKED_SHARE`` of what the best of them saves: EC2 picks one of all that
-    are asked, and looks at capacity before the price."""
-    paying = [(pool, moment.on_demand_usd_per_h - offer.usd_per_h) for pool, offer in zip(asked, moment.offers, strict=True) if strategy.pays(moment, offer)]
-    most = max((saved for _, saved in paying), default=0.0)
-    return tuple(pool for pool, saved in paying if saved >= ASKED_SHARE * most)
+    """The pools that pay, those of the best one's region first, without those that save less than ``ASKED_SHARE`` of what the best of
+    their region saves: EC2 picks one of all that are asked, and looks at capacity before the price."""
+    paying = {pool: moment.on_demand_usd_per_h - offer.usd_per_h for pool, offer in zip(asked, moment.offers, strict=True) if strategy.pays(moment, offer)}
+    most: dict[str, float] = {}
+    for pool, saved in paying.items():
+        most[region_of(pool.zone)] = max(most.get(region_of(pool.zone), 0.0), saved)
+    return tuple(pool for pool in _best_region_first(moment, asked) if pool in paying and paying[pool] >= ASKED_SHARE * most[region_of(pool.zone)])
 
 
-def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], now: datetime) -> LaunchPlan:
-    """The plan of the next launch call, in full."""
+def _best_region_first(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    best = strategy.best_of(moment)
+    return tuple(sorted(asked, key=lambda pool: region_of(pool.zone) != region_of(asked[best].zone))) if best >= 0 else asked
+
+
+def _in_region(offers: Offers, region: str) -> Offers:
+    return next((one for one in (offers, *offers.peers) if one.region == region), offers)
+
+
+def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], history: History, now: datetime) -> LaunchPlan:
+    """The plan of the next launch call, in full: of the first pool's region, with all of that region's pools."""
     assert job.manifest is not None
     attempt, try_number, nodes = len(job.attempts) + 1, job.tries + 1, job.manifest.compute.nodes
+    there = _in_region(offers, region_of(pools[0].zone))
+    asked = tuple(pool for pool in pools if region_of(pool.zone) == there.region)
     return LaunchPlan(
         attempt=attempt,
         try_number=try_number,
         market=market,
         nodes=nodes,
-        pools=pools,
-        template_id=offers.template_id,
-        template_version=offers.template_version,
-        role_id=offers.role_id,
-        client_token=_client_token(job.job_id, attempt, try_number, market, nodes, pools, offers),
+        pools=asked,
+        template_id=there.template_id,
+        template_version=there.template_version,
+        role_id=there.role_id,
+        client_token=_client_token(job.job_id, attempt, try_number, market, nodes, asked, there),
         deadline_at=stop_at(job, now),
         planned_at=now,
+        egress=there.egress,
+        # Not to those that have just refused: they are asked again in their time, one region after the other.
+        elsewhere=any(key_of(pool) not in history.tired[market] for pool in pools if pool not in asked),
     )
 
 

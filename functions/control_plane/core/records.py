@@ -9,6 +9,7 @@ from jobspec.base import Document, InstanceId, UtcTime
 from jobspec.heartbeat import Heartbeat
 from jobspec.keys import writer_of
 from jobspec.marker import Results
+from jobspec.regions import region_of
 
 
 class Market(StrEnum):
@@ -22,6 +23,13 @@ class Pool(Document):
     instance_type: str
     zone: str
     subnet_id: str
+
+
+class Egress(Document):
+    """US dollars a GiB that crosses regions: ``in`` what the instance reads of the home region, ``out`` what it writes there."""
+
+    in_usd_per_gib: float
+    out_usd_per_gib: float
 
 
 class LaunchPlan(Document):
@@ -41,6 +49,15 @@ class LaunchPlan(Document):
     client_token: str
     deadline_at: UtcTime
     planned_at: UtcTime
+    #: Of a plan in another region than the job's buckets.
+    egress: Egress | None = None
+    #: Another region has pools that may be asked next, should these refuse.
+    elsewhere: bool = False
+
+    @property
+    def region(self) -> str:
+        """A fleet call is one region's."""
+        return region_of(self.pools[0].zone)
 
 
 class AttemptEnd(StrEnum):

@@ -110,6 +110,7 @@ def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
         runtime_s=round(ledger.runtime_s(attempt, now), 1),
         usd_per_h=ledger.usd_per_h_now(attempt),
         cost_usd=round(ledger.cost_usd(attempt, now), 4),
+        egress_usd=round(ledger.egress_usd(attempt), 4),
         lost_s=round(ledger.lost_s(job, attempt), 1),
     )
 

@@ -69,6 +69,8 @@ class SpotOffer:
 
     usd_per_h: float
     life_s: float
+    #: What a start there costs beside the instance's hours: data that crosses regions.
+    move_usd: float = 0.0
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def choose(now: Situation, knobs: Knobs = KNOBS) -> Choice:
     if now.running == "spot":
         return Choice("spot", -1, "spot goes on")
     slack_s = now.time_left_s - now.work_left_s - now.delay_s
-    best = _best(now, knobs)
+    best = best_of(now, knobs)
     if now.running == "on-demand":
         if best >= 0 and slack_s >= now.return_delay_s + now.blind_s and pays(now, now.offers[best], knobs):
             return Choice("spot", best, "spot lasts long enough to pay for the change")
@@ -119,14 +121,14 @@ def choose(now: Situation, knobs: Knobs = KNOBS) -> Choice:
 
 
 def pays(now: Situation, offer: SpotOffer, knobs: Knobs = KNOBS) -> bool:
-    """The offer's life is worth its start. Break-even: ``life = delay * k / (k - p)`` (NSDI'24, the lifetime oracle)."""
+    """The offer's life is worth its start. Break-even: ``life = delay * k / (k - p)`` (NSDI'24, the lifetime oracle); egress on top, as SkyNomad has it."""
     gain = now.on_demand_usd_per_h - offer.usd_per_h
     if gain <= 0:
         return False
     times, delay_s = (knobs.return_life, now.return_delay_s) if now.running == "on-demand" else (knobs.take_life, now.delay_s)
     others_s = sum(one.life_s for one in now.offers) - offer.life_s
     lasts_s = min(offer.life_s + knobs.company * others_s, now.work_left_s)
-    return lasts_s * gain >= times * delay_s * now.on_demand_usd_per_h
+    return lasts_s * gain >= times * delay_s * now.on_demand_usd_per_h + offer.move_usd * 3600
 
 
 def longest_wait_s(now: Situation, slack_s: float, knobs: Knobs = KNOBS) -> float:
@@ -134,11 +136,12 @@ def longest_wait_s(now: Situation, slack_s: float, knobs: Knobs = KNOBS) -> floa
     return min(knobs.wait_share * (slack_s - knobs.wait_reserve * now.work_left_s), knobs.wait_most_s)
 
 
-def _best(now: Situation, knobs: Knobs) -> int:
-    """The offer that saves most for each hour of its life, its start taken off; -1 where there is none."""
+def best_of(now: Situation, knobs: Knobs = KNOBS) -> int:
+    """The offer that saves most for each hour of its life, its start and its egress taken off; -1 where there is none."""
     best, best_usd = -1, -math.inf
     for index, offer in enumerate(now.offers):
         usd = (1.0 - min(1.0, knobs.start_weight * now.delay_s / max(offer.life_s, 1.0))) * (now.on_demand_usd_per_h - offer.usd_per_h)
+        usd -= offer.move_usd * 3600 / max(offer.life_s, 1.0)
         if usd > best_usd:
             best, best_usd = index, usd
     return best

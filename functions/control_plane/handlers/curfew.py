@@ -12,7 +12,7 @@ class NotEnded(PartlyDone):
 
 
 def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
-    overdue, failures = end_overdue(rooms.fleet, rooms.settings.project, rooms.now())
+    overdue, failures = end_overdue(rooms.fleets.parts(), rooms.settings.project, rooms.now())
     counts = {"OverdueInstances": overdue}
     if failures:
         raise NotEnded(failures, counts)

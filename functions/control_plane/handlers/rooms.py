@@ -1,13 +1,14 @@
 """The rooms behind the doors: ports over AWS clients, built once a container and only when a door needs them."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
-from control_plane.adapters.ec2 import Ec2Fleet
+from control_plane.adapters.ec2 import Ec2Fleet, Site
 from control_plane.adapters.eventbridge import EventBridgeBus
 from control_plane.adapters.pages import S3Pages
+from control_plane.adapters.regions import PeerSite, Regions
 from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
 from control_plane.adapters.spend import DynamoSpend
@@ -19,9 +20,9 @@ from control_plane.settings import Settings
 
 
 class Rooms:
-    """Everything a door may call. ``client`` gives a boto3 client by its service's name; the simulator gives its own, and one thread."""
+    """Everything a door may call. ``client`` gives a boto3 client by its service's name, and another region's; the simulator gives its own, and one thread."""
 
-    def __init__(self, settings: Settings, client: Callable[[str], Any], now: Clock, counted: Counted, each: Each = map) -> None:
+    def __init__(self, settings: Settings, client: Callable[..., Any], now: Clock, counted: Counted, each: Each = map) -> None:
         self.settings = settings
         self.now = now
         self.each = each
@@ -29,17 +30,16 @@ class Rooms:
         self._counted = counted
 
     @cached_property
-    def fleet(self) -> Ec2Fleet:
+    def fleets(self) -> Regions:
         facts = self.settings
-        return Ec2Fleet(
-            self._client("ec2"),
-            project=facts.project,
-            subnet_ids=facts.subnet_ids,
-            template_id=facts.launch_template_id,
-            template_version=facts.launch_template_version,
-            role_id=facts.instance_role_id,
-            now=self.now,
-        )
+        site = Site(facts.subnet_ids, facts.launch_template_id, facts.launch_template_version, facts.instance_role_id)
+        home = Ec2Fleet(self._client("ec2"), project=facts.project, site=lambda: site, now=self.now)
+        return Regions(home, {region: partial(self._peer, region) for region in facts.peer_regions})
+
+    def _peer(self, region: str) -> Ec2Fleet:
+        facts = self.settings
+        site = PeerSite(self._client("ssm", region), facts.project, facts.instance_role_id, self.now)
+        return Ec2Fleet(self._client("ec2", region), project=facts.project, site=site, now=self.now)
 
     @cached_property
     def holds(self) -> DynamoHolds:
@@ -72,10 +72,10 @@ class Rooms:
         store = DynamoStore(self._client("dynamodb"), facts.table_name, facts.max_concurrent_jobs)
         return Driver(
             store=store,
-            fleet=self.fleet,
+            fleets=self.fleets,
             objects=objects,
             post=SnsPost(self._client("sns"), facts.topic_arn),
-            watcher=Watcher(self.fleet, objects, self.holds, store, store, self.ledger, facts.outputs_bucket, facts.rules),
+            watcher=Watcher(self.fleets, objects, self.holds, store, store, self.ledger, facts.outputs_bucket, facts.rules),
             clock=self.now,
             counted=self._counted,
             project=facts.project,

@@ -7,8 +7,11 @@ from typing import Any, Protocol
 from tests.simulation.aws.dynamodb import DynamoDb
 from tests.simulation.aws.ec2 import Ec2
 from tests.simulation.aws.parameters import Ssm
+from tests.simulation.aws.regions import RegionalEc2, RegionalSsm
 from tests.simulation.aws.s3 import S3
 from tests.simulation.aws.topics import Events, Sns
+
+HOME = "us-east-1"
 
 
 class Gate(Protocol):
@@ -39,8 +42,12 @@ class Account:
         self.events = Events(self)
         self.ssm = Ssm(self)
 
-    def client(self, service: str) -> Any:
-        """What ``boto3.client(service)`` would give."""
+    def client(self, service: str, region: str | None = None) -> Any:
+        """What ``boto3.client(service, region_name=region)`` would give. Without other regions' subnets the account is one region."""
+        if service == "ssm" and region is not None:
+            return self.through(service, RegionalSsm(self, region))
+        if service == "ec2" and any(zone[:-1] != HOME for zone in self.ec2.subnets.values()):
+            return self.through(service, RegionalEc2(self.ec2, region or HOME))
         return self.through(service, getattr(self, service))
 
     def call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:

@@ -74,7 +74,7 @@ class Ec2:
     template_version: str = "1"
     capacity: dict[tuple[str, str, str], int] = field(default_factory=dict)
     quota_vcpus: dict[str, int] = field(default_factory=dict)
-    #: (market, instance type or zone or "" for all, code): what pools answer for now.
+    #: (market, instance type, zone or region, or "" for all; code): what pools answer for now.
     closed: list[tuple[str, str, str]] = field(default_factory=list)
     pool_errors: dict[tuple[str, str], str] = field(default_factory=dict)
     spot_usd_per_h: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -104,14 +104,14 @@ class Ec2:
         self.fleet_requests.append(request)
         return self._call("create_fleet", _tag(request, tag_keys.JOB), lambda: self._answer(request))
 
-    def describe_instances(self, *, Filters: list[dict[str, Any]], _start: int = 0) -> dict[str, Any]:
+    def describe_instances(self, *, Filters: list[dict[str, Any]], _start: int = 0, _region: str = "") -> dict[str, Any]:
         wanted = {entry["Name"].removeprefix("tag:"): entry["Values"] for entry in Filters}
 
         def read() -> dict[str, Any]:
             seen = [
                 one
                 for one in self.instances.values()
-                if not (one.hidden or one.forgotten) and all(one.tags.get(key) in values for key, values in wanted.items())
+                if not (one.hidden or one.forgotten) and one.zone.startswith(_region) and all(one.tags.get(key) in values for key, values in wanted.items())
             ]
             page = [_described(one) for one in seen[_start : _start + self.page_rows]]
             return {"Reservations": [{"Instances": page}] if page else [], "_next": _start + self.page_rows if len(seen) > _start + self.page_rows else None}
@@ -149,9 +149,9 @@ class Ec2:
 
         return self._call("create_tags", ",".join(Resources), tag)
 
-    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str = "", **_: Any) -> dict[str, Any]:
+    def describe_spot_price_history(self, *, InstanceTypes: list[str], AvailabilityZone: str = "", _region: str = "", **_: Any) -> dict[str, Any]:
         def read() -> dict[str, Any]:
-            zones = [AvailabilityZone] if AvailabilityZone else sorted(set(self.subnets.values()))
+            zones = [AvailabilityZone] if AvailabilityZone else sorted(zone for zone in set(self.subnets.values()) if zone.startswith(_region))
             rows = [
                 {"InstanceType": kind, "AvailabilityZone": zone, "SpotPrice": str(self.usd_per_h("spot", kind, zone)), "Timestamp": self.account.now()}
                 for kind in InstanceTypes
@@ -273,7 +273,7 @@ class Ec2:
         """Why the pool has not the least number of instances that the fleet starts with; None: it has."""
         scripted = self.pool_errors.get((instance_type, zone))
         for closed, where, code in self.closed:
-            if not scripted and closed == market and where in ("", instance_type, zone):
+            if not scripted and closed == market and where in ("", instance_type, zone, zone[:-1]):
                 return code
         if scripted:
             return scripted

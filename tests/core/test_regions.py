@@ -1,0 +1,188 @@
+"""Which region a job's next instance is asked for in: prices in force, what crosses regions, who has just refused. And what it costs."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from control_plane.core import egress, ledger
+from control_plane.core.accept import late_problems
+from control_plane.core.actions import CallLaunch, Terminate
+from control_plane.core.attempts import noted
+from control_plane.core.events import LaunchRefused, Offers
+from control_plane.core.failures import RefusalKind
+from control_plane.core.ledger import GIB, IMAGE_GIB
+from control_plane.core.records import Egress, LaunchPlan, Market, TrainedFrom
+from control_plane.core.state import Job, JobState, NoticeKind, WaitKind
+from jobspec.regions import ELSEWHERE, region_of, transfer_usd_per_gib
+from tests.core.worlds import FIRST, OFFERS, START, Story, at, heartbeat, new_job, of, planned
+
+HOME, PEER = "us-east-1", "us-west-2"
+KINDS = (RefusalKind.CAPACITY, RefusalKind.QUOTA, RefusalKind.CONFIGURATION)
+
+
+def offers(home_usd: float = 0.4, peer_usd: float = 0.4, *, usd_per_gib: float = 0.02) -> Offers:
+    """g5.xlarge at these spot prices, in two zones at home and one abroad; on-demand is $1.006."""
+    peer = Offers(
+        {"us-west-2a": "subnet-w"},
+        "lt-2",
+        "3",
+        "AROATEST",
+        {("g5.xlarge", "us-west-2a"): peer_usd},
+        Egress(in_usd_per_gib=usd_per_gib, out_usd_per_gib=usd_per_gib),
+    )
+    return replace(OFFERS, spot_usd_per_h={("g5.xlarge", zone): home_usd for zone in OFFERS.subnets}, peers=(peer,))
+
+
+def job_in(*regions: str, market: str = "spot", **limits: Any) -> Job:
+    return new_job(compute={"market": market, "regions": list(regions)}, limits=limits)
+
+
+def refuse(story: Story, plan: LaunchPlan, seconds: float, kind: RefusalKind = RefusalKind.CAPACITY) -> tuple[Any, ...]:
+    return story.tell(LaunchRefused(plan, kind, "none", plan.pools), seconds)
+
+
+def test_a_job_that_names_no_region_stays_at_home_whatever_it_costs() -> None:
+    plan = planned(Story(new_job()).look(0, offers=offers(0.9, 0.1)))
+    assert (plan.region, plan.egress, plan.elsewhere) == (HOME, None, False)
+
+
+def test_one_call_is_for_one_region_with_its_own_template_and_its_own_pools() -> None:
+    plan = planned(Story(job_in(HOME, PEER)).look(0, offers=offers(0.9, 0.2)))
+    assert [pool.subnet_id for pool in plan.pools] == ["subnet-w"]
+    assert (plan.region, plan.template_id, plan.template_version, plan.elsewhere) == (PEER, "lt-2", "3", True)
+
+
+@pytest.mark.parametrize("market", ["spot", "cheapest"])
+def test_a_region_that_is_little_cheaper_loses_for_what_crosses_regions(market: str) -> None:
+    """16 GiB at a start and 2 GiB an hour at two cents: 38 cents over a life of 51 minutes, and 4 cents an hour."""
+    for home_usd, peer_usd, region in ((0.45, 0.39, HOME), (0.45, 0.1, HOME), (0.95, 0.3, PEER)):
+        assert planned(Story(job_in(HOME, PEER, market=market)).look(0, offers=offers(home_usd, peer_usd))).region == region, (home_usd, peer_usd)
+    assert planned(Story(job_in(HOME, PEER, market=market)).look(0, offers=offers(0.45, 0.39, usd_per_gib=0.0))).region == PEER, "nothing to pay between them"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_region_that_refuses_leaves_the_job_to_the_next_at_once(kind: RefusalKind) -> None:
+    story = Story(job_in(HOME, PEER))
+    refuse(story, planned(story.look(0, offers=offers())), 1, kind)
+    assert story.job.wait is not None
+    assert story.job.wait.kind is WaitKind.CAPACITY
+    plan = planned(story.look(1, offers=offers()))
+    assert (plan.region, plan.elsewhere) == (PEER, False), "home has just refused"
+    assert any(notice.kind is NoticeKind.QUOTA for notice in story.job.notices) is (kind is RefusalKind.QUOTA)
+
+
+def test_once_every_region_has_refused_the_job_waits_as_ever() -> None:
+    story = Story(job_in(HOME, PEER))
+    for seconds in (0, 1):
+        refuse(story, planned(story.look(seconds, offers=offers())), seconds)
+    assert not of(CallLaunch, story.look(5, offers=offers())), "it is waited out, not hammered"
+    plan = planned(story.look(62, offers=offers()))
+    refuse(story, plan, 62)
+    assert not of(CallLaunch, story.look(67, offers=offers()))
+
+
+def test_a_mistake_in_another_regions_stack_does_not_end_the_job() -> None:
+    story = Story(job_in(PEER))
+    plan = planned(story.look(0, offers=offers()))
+    refuse(story, plan, 1, RefusalKind.CONFIGURATION)
+    assert (story.job.state, story.job.wait and story.job.wait.kind) == (JobState.WAITING, WaitKind.CAPACITY)
+
+
+def test_on_demand_is_asked_for_at_home_first_and_abroad_when_home_has_none() -> None:
+    story = Story(job_in(HOME, PEER, market="on-demand"))
+    plan = planned(story.look(0, offers=offers()))
+    assert (plan.region, plan.market) == (HOME, Market.ON_DEMAND)
+    refuse(story, plan, 1)
+    assert planned(story.look(1, offers=offers())).region == PEER
+
+
+def test_both_regions_spot_is_asked_before_on_demand_is_paid_for() -> None:
+    story, asked = Story(job_in(HOME, PEER, market="cheapest")), []
+    for seconds in range(4):
+        plan = planned(story.look(seconds, offers=offers()))
+        asked.append((plan.market.value, plan.region))
+        refuse(story, plan, seconds)
+    assert asked == [("spot", HOME), ("spot", PEER), ("on-demand", HOME), ("on-demand", PEER)]
+
+
+def test_a_region_that_cannot_be_read_is_waited_for_where_no_other_may_be_asked() -> None:
+    story = Story(job_in(PEER))
+    assert not of(CallLaunch, story.look(0, offers=replace(offers(), peers=())))
+    assert story.job.state is JobState.WAITING
+    assert "us-west-2 cannot be read now" in story.job.reason
+
+
+def test_a_region_without_a_peer_is_refused_at_submit_and_a_peer_that_cannot_be_read_is_not() -> None:
+    def problems(regions: tuple[str, ...], *zones: str) -> list[str]:
+        compute = {"regions": list(regions)} | ({"zones": list(zones)} if zones else {})
+        manifest = new_job(compute=compute).manifest
+        assert manifest is not None
+        return [problem.path for problem in late_problems(manifest, replace(offers(), peers=()), (PEER,), START)]
+
+    assert problems((HOME, "eu-west-1")) == ["compute.regions"]
+    assert problems((HOME, PEER)) == []
+    assert problems((PEER,), "us-west-2a") == []
+    assert problems((HOME,), "eu-west-1a") == ["compute.zones"]
+
+
+def test_an_instance_is_ended_in_the_region_where_it_lives() -> None:
+    story = Story(job_in(PEER))
+    story.look(0, offers=offers())
+    story.launch(1, FIRST)
+    (ended,) = of(Terminate, story.look(2000, offers=offers()))
+    assert (ended.instance_id, region_of(ended.zone)) == (FIRST, PEER)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def abroad(read_gib: float, written_gib: float, hours: float = 2) -> Job:
+    story = Story(job_in(PEER))
+    story.look(0, offers=offers())
+    story.launch(0, FIRST, usd_per_h=0.4)
+    beat = heartbeat(story.job, FIRST, seq=1, step=10).model_copy(update={"read_bytes": int(read_gib * GIB), "written_bytes": int(written_gib * GIB)})
+    story.look(hours * 3600 - 1, heartbeats={FIRST: beat}, offers=offers())
+    return story.job
+
+
+def test_what_crossed_regions_is_on_the_bill_at_the_prices_of_the_plan() -> None:
+    job = abroad(20, 5)
+    crossed = (IMAGE_GIB + 20 + 5) * 0.02
+    now = at(7200)
+    assert ledger.egress_usd(job.attempts[0]) == pytest.approx(crossed)
+    assert ledger.job_cost_usd(job, now) == pytest.approx(0.8 + crossed)
+    assert sum(ledger.by_month(job, now).values()) == pytest.approx(ledger.job_cost_usd(job, now))
+    receipt = ledger.receipt(job, now, 150)
+    assert (receipt.egress_usd, receipt.cost_usd) == (pytest.approx(crossed), pytest.approx(0.8 + crossed))
+    assert "other than between regions" in receipt.note
+
+
+def test_a_free_first_hour_is_not_free_of_what_crossed_regions() -> None:
+    job = noted(abroad(20, 5, hours=0.5), FIRST, gone_at=START + timedelta(minutes=30))
+    free = job.attempts[0].model_copy(update={"ended_by": "ec2"})
+    assert ledger.job_cost_usd(job.with_attempt(free), at(7200)) == pytest.approx((IMAGE_GIB + 25) * 0.02)
+
+
+def test_at_home_nothing_crosses() -> None:
+    story = Story(new_job())
+    story.running()
+    receipt = ledger.receipt(story.job, at(3600), 150)
+    assert receipt.egress_usd == 0
+    assert "regions" not in receipt.note
+
+
+def test_a_jobs_own_traffic_replaces_the_guess() -> None:
+    assert egress.traffic_of(new_job(), START) == egress.Traffic(egress.PRIOR_READ_GIB + IMAGE_GIB, egress.PRIOR_WRITTEN_GIB_PER_H)
+    job = abroad(20, 5)
+    trained = job.with_attempt(job.attempts[0].model_copy(update={"trained_from": TrainedFrom(at=START, step=0, seen_at=START)}))
+    measured = egress.traffic_of(trained, at(7200))
+    assert (measured.read_gib, round(measured.written_gib_per_h, 3)) == (20 + IMAGE_GIB, 2.5)
+
+
+def test_an_unlisted_region_is_taken_at_the_dear_price() -> None:
+    assert transfer_usd_per_gib(HOME, HOME) == 0
+    assert transfer_usd_per_gib(HOME, PEER) == 0.02
+    assert transfer_usd_per_gib(HOME, "us-east-2") == 0.01
+    assert transfer_usd_per_gib("ap-southeast-2", HOME) == ELSEWHERE
