@@ -3,6 +3,7 @@
 ``python -m bench.resume_proof`` trains a tiny model once to its end, then again and again with the process ended in the
 middle - by SIGTERM (a warned interruption) and by SIGKILL (a silent death) at several steps - and started again. Every
 start is a real ``python -m trainer run`` in a process of its own. Exits 1 where a digest differs.
+``--matrix`` does so for every way of training, at random moments (bench/matrix.py).
 ``--model DIR --data FILE`` takes a real model and data set, ``--method`` and ``--full`` what is trained, ``--steps N`` the
 length, ``--at`` the steps to end it at.
 """
@@ -117,7 +118,13 @@ def main() -> int:
     parser.add_argument("--method", choices=("sft", "dpo", "kto", "orpo", "reward", "grpo"), default="sft")
     parser.add_argument("--full", action="store_true", help="train every weight, without an adapter")
     parser.add_argument("--threads", type=int, help="CPU threads (default: 1 for the tiny model, else torch's own choice); sums depend on their number")
+    parser.add_argument("--matrix", action="store_true", help="every way of training against every way of dying, on the tiny model")
+    parser.add_argument("--rows", nargs="+", help="of the matrix only these (bench/matrix.py, ROWS)")
+    parser.add_argument("--endings", type=int, default=20, help="of the matrix: moments at which each row is ended by each signal")
+    parser.add_argument("--seed", type=int, default=1, help="of the matrix: what the moments are drawn from")
     asked = parser.parse_args()
+    if asked.matrix:
+        return _matrix(asked.rows, asked.endings, asked.seed)
     if (asked.model is None) != (asked.data is None):
         parser.error("--model and --data go together")
     if threads := asked.threads or (1 if asked.model is None else None):
@@ -139,6 +146,20 @@ def main() -> int:
         run_to_end(whole, 0)
         reference = results(whole)["weights_sha256"]
         return _report(reference, asked.steps, endings(base, model, data, asked.steps, asked.at, settings))
+
+
+def _matrix(names: list[str] | None, endings: int, seed: int) -> int:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(ROOT))
+    from bench.matrix import HEADER, ROWS, matrix
+
+    sys.stdout.write(f"seed {seed}\n\n{HEADER}\n")
+    different = 0
+    for found in matrix([row for row in ROWS if names is None or row.name in names], endings, seed):
+        different += len(found.different)
+        sys.stdout.write(found.line() + "\n")
+        sys.stdout.flush()
+    return 1 if different else 0
 
 
 def _report(reference: str, steps: int, found: Iterator[Ending]) -> int:

@@ -26,8 +26,7 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     """What of the model's state a checkpoint holds: of an adapted one the trained part, else all."""
     if not isinstance(model, PeftModel):
         return dict(model.state_dict())
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 class Publishing:

@@ -20,6 +20,7 @@ def test_a_manifest_becomes_an_instance_a_ticket_and_a_status_in_one_event(house
     ticket = house.ticket()
     assert ticket is not None
     assert (ticket.job_id, ticket.attempt, ticket.earlier_writers, ticket.handovers) == (job.job_id, 1, (), ())
+    assert (ticket.market, ticket.launched_at) == ("spot", house.attempt.launched_at)
     status = house.status()
     assert status is not None
     assert status.state == "LAUNCHED"
