@@ -9,6 +9,8 @@ from pathlib import Path
 
 from agent.attempt import AgentExit, Attempt, World
 from agent.imds import Imds, ImdsUnreachable
+from agent.parameters import Parameters
+from agent.parameters import connect as connect_parameters
 from agent.settings import Folders, from_environment
 from agent.store import S3_ERRORS, Denied, Store, connect
 from jobspec.keys import ticket_key, writer_of
@@ -74,6 +76,7 @@ def main() -> None:
         settings=settings,
         store=Store(connect(settings.endpoint_url)),
         imds=Imds(settings.imds_endpoint, now),
+        parameters=Parameters(lambda: connect_parameters(settings.endpoint_url), settings.tracking_path),
         folders=Folders(Path(sys.argv[1])),
         now=now,
         sleep=time.sleep,

@@ -20,6 +20,7 @@ from agent.gpus import GpuWatch
 from agent.heart import Heart, read_heartbeat
 from agent.imds import Imds
 from agent.outcome import LastWords, NoResult
+from agent.parameters import Parameters
 from agent.prepared import PreparedRows
 from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
@@ -27,6 +28,7 @@ from agent.settings import Folders, Settings
 from agent.sources import run_sources
 from agent.staging import START_FOLDER, Stager, StagingFailed, free_bytes, model_reference
 from agent.store import S3_ERRORS, Denied, Store
+from agent.tracking import Reporter
 from agent.uploader import Uploader
 from jobspec.heartbeat import Phase, PublishedCheckpoint, Saving
 from jobspec.marker import Failure, FailureCode, Outcome
@@ -67,6 +69,7 @@ class World:
     settings: Settings
     store: Store
     imds: Imds
+    parameters: Parameters
     folders: Folders
     now: Callable[[], datetime]
     sleep: Callable[[float], None]
@@ -88,6 +91,7 @@ class Attempt:
         self._words = LastWords(store, ticket, folders, now)
         self._gpus = GpuWatch(folders.gpus, ticket.manifest.limits.idle_gpu.window)
         self._prepared = PreparedRows(store, ticket, folders, self._alarms.check)
+        self._reporter = Reporter(ticket, folders.run / "progress.jsonl", world.parameters, now)
 
     def run(self) -> AgentExit:
         """Raises what S3 raises for good: the agent then ends, is started again, and goes on from here. Its heartbeat says why."""
@@ -131,6 +135,7 @@ class Attempt:
             Routine("prepared", self._pace.upload_s, self._prepared.publish),
             Routine("logs", self._pace.logs_s, self._words.upload_logs),
             Routine("gpus", self._pace.gpus_s, self._measure_gpus),
+            Routine("tracking", self._pace.report_s, self._reporter.turn),
         )
         for routine in routines:
             routine.start()
@@ -264,6 +269,8 @@ class Attempt:
 
     def _mark(self, outcome: Outcome, **facts: Any) -> None:
         """Raises MarkerDenied, once every try was refused."""
+        # Before it: whoever reads the marker ends this instance.
+        self._reporter.end(outcome.value)
         left = DENIED_TRIES
         while True:
             try:

@@ -105,7 +105,7 @@ read_stack_facts() {
     if [ -z "${!name:-}" ]; then power_off "$ENV_FILE does not set $name"; fi
   done
   export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-${AWS_REGION:-}}"
-  export DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID
+  export DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID DROPFORGE_TRACKING
 }
 
 make_folders() {
@@ -199,7 +199,8 @@ run_agent() {
   container_options agent
   OPTIONS+=(--network=host "--tmpfs=/tmp:rw,nosuid,nodev,size=1g" "--workdir=$STATE")
   OPTIONS+=("--mount=type=bind,src=$STATE,dst=$STATE" "--mount=type=bind,src=$LOGS,dst=$LOGS,readonly")
-  for name in DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_EC2_METADATA_SERVICE_ENDPOINT; do
+  for name in DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID DROPFORGE_TRACKING AWS_DEFAULT_REGION AWS_ENDPOINT_URL \
+    AWS_EC2_METADATA_SERVICE_ENDPOINT; do
     OPTIONS+=("--env=$name")
   done
   docker rm -f dropforge-agent >/dev/null 2>&1

@@ -1,7 +1,8 @@
 """Follows ``progress.jsonl`` as the trainer appends to it. A line that is no Progress document is passed over, and said."""
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobspec.marker import Failure, FailureCode
@@ -34,33 +35,41 @@ class Told:
     failure: Failure | None = None
 
 
-@dataclass(slots=True)
+def lines_of(path: Path) -> Iterator[list[Progress]]:
+    """Each ``next`` gives what was appended since the one before; no end. A reader of its own for whoever follows the file."""
+    offset, rest = 0, b""
+    while True:
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                new = file.read(READ_BYTES)
+        except OSError:
+            new = b""
+        offset += len(new)
+        *lines, rest = (rest + new).split(b"\n")
+        rest = rest[: MAX_LINE_BYTES + 1]
+        yield list(_documents(line for line in lines if line.strip() and len(line) <= MAX_LINE_BYTES))
+
+
+def _documents(lines: Iterable[bytes]) -> Iterator[Progress]:
+    for line in lines:
+        try:
+            yield load(Progress, line)
+        except UnreadableDocument as error:
+            log.warning("progress line passed over: %s", error)
+
+
 class ProgressReader:
-    path: Path
-    told: Told = field(default_factory=Told)
-    _offset: int = 0
-    _rest: bytes = b""
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.told = Told()
+        self._lines = lines_of(path)
 
     def read(self) -> Told:
         """Take in what was appended since the last call."""
-        for line in self._new_lines():
-            try:
-                self._take(load(Progress, line))
-            except UnreadableDocument as error:
-                log.warning("progress line passed over: %s", error)
+        for line in next(self._lines):
+            self._take(line)
         return self.told
-
-    def _new_lines(self) -> list[bytes]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                new = file.read(READ_BYTES)
-        except OSError:
-            return []
-        self._offset += len(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
-        self._rest = self._rest[: MAX_LINE_BYTES + 1]
-        return [line for line in lines if line.strip() and len(line) <= MAX_LINE_BYTES]
 
     def _take(self, line: Progress) -> None:
         told = self.told

@@ -28,6 +28,8 @@ class Pace:
     least_save_s: float = 20.0
     #: Between two tries of a last word that S3 refuses: a role's policy reaches every host of IAM's within seconds.
     denied_s: float = 5.0
+    #: Between two reports to a tracking service.
+    report_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Settings:
     imds_endpoint: str = IMDS_ENDPOINT
     #: An endpoint of one's own (the local cloud) needs path-style addresses; AWS does not.
     endpoint_url: str | None = None
+    #: Where in Parameter Store the keys of tracking services lie; empty where the stack has none.
+    tracking_path: str = ""
     pace: Pace = field(default_factory=Pace)
 
 
@@ -49,6 +53,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         role_id=environment["DROPFORGE_ROLE_ID"],
         imds_endpoint=environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS_ENDPOINT).rstrip("/"),
         endpoint_url=environment.get("AWS_ENDPOINT_URL"),
+        tracking_path=environment.get("DROPFORGE_TRACKING", ""),
     )
 
 

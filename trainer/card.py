@@ -143,7 +143,8 @@ Rows as the model saw them; what is between {OPEN} and {CLOSE} carried loss:
 |---|---|
 {_settings(run, measured)}
 
-What the run cost is in the job's receipt (`dropforge status`, and the e-mail at its end).
+What the run cost is known only once its instances are gone: the job's receipt has it, in the stack's data bucket under
+`receipts/MONTH/{run.job_id}.json`, in `dropforge status`, and in the e-mail at its end.
 """
 
 

@@ -19,6 +19,7 @@ from jobspec.places import Commit, HubId, Location, one_of
 from jobspec.regions import Region
 from jobspec.saves import ASSUMED_S
 from jobspec.sweep import SUFFIX_CHARACTERS, Sweep
+from jobspec.tracking import ReportTo
 from jobspec.units import Duration
 
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
@@ -250,6 +251,7 @@ class Manifest(Document):
     limits: Limits = Limits()
     checkpoint: Checkpoint = Checkpoint()
     notify: Notify = Notify()
+    report_to: ReportTo | None = Field(None, description="Send metrics to a tracking service as well, such as {mlflow: my-experiment}.")
     priority: Literal["high", "normal", "low"] = Field(
         "normal", description="Where more jobs wait than may run: high is taken as if it came 6 hours earlier, low as if 6 hours later."
     )

@@ -20,6 +20,7 @@ from typing import Any
 from agent.__main__ import run
 from agent.attempt import AgentExit, World
 from agent.imds import Imds
+from agent.parameters import Parameters, connect
 from agent.settings import Folders, Pace, Settings
 from agent.staging import free_bytes
 from agent.store import Store
@@ -34,6 +35,8 @@ from tests.imds import FakeImds
 
 REPOSITORY = Path(__file__).parents[2]
 DATA, OUTPUTS, ROLE, JOB = "dropforge-data", "dropforge-outputs", "AROATESTROLE", "demo-1a2b3c"
+#: As the stack of tests/iam has it.
+TRACKING = "/dropforge/tracking"
 FIRST, SECOND = "i-0000000000000000a", "i-0000000000000000b"
 QUICK = Pace(
     imds_s=0.05,
@@ -47,6 +50,7 @@ QUICK = Pace(
     save_s=0.5,
     least_save_s=0.2,
     denied_s=0.02,
+    report_s=0.05,
 )
 #: A safetensors file with an empty header and no tensors.
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
@@ -69,9 +73,11 @@ class Cloud:
 
     s3: Any
     client_of: Callable[[str], Any] = field(init=False)
+    parameters_of: Callable[[str], Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.client_of = lambda instance_id: self.s3
+        self.parameters_of = lambda instance_id: connect(None)
         for bucket in (DATA, OUTPUTS):
             self.s3.create_bucket(Bucket=bucket)
         for name, body in {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": SAFETENSORS, "modeling.py": b"raise SystemExit"}.items():
@@ -211,8 +217,10 @@ class Instance:
         self.host.start()
 
     def world(self) -> World:
-        settings = Settings(DATA, OUTPUTS, ROLE, self.imds.endpoint, pace=QUICK)
-        return World(settings, Store(self.cloud.client_of(self.imds.instance_id)), Imds(self.imds.endpoint, now), self.folders, now, time.sleep, self.free)
+        settings = Settings(DATA, OUTPUTS, ROLE, self.imds.endpoint, tracking_path=TRACKING, pace=QUICK)
+        parameters = Parameters(lambda: self.cloud.parameters_of(self.imds.instance_id), TRACKING)
+        store = Store(self.cloud.client_of(self.imds.instance_id))
+        return World(settings, store, Imds(self.imds.endpoint, now), parameters, self.folders, now, time.sleep, self.free)
 
     def run(self) -> AgentExit:
         return run(self.world())

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent.__main__ import OneLine
-from agent.attempt import NOT_PUBLISHED, AgentExit, World
+from agent.attempt import NOT_PUBLISHED, AgentExit
 from agent.resume import Resumer
 from agent.settings import Folders
 from agent.store import Denied, Store
 from jobspec.heartbeat import Phase
 from jobspec.keys import checkpoint_prefix, ticket_key
 from jobspec.marker import FailureCode, Outcome
-from tests.agent.cloud import DATA, FIRST, JOB, OUTPUTS, SECOND, Cloud, Instance, until, writer
+from tests.agent.cloud import FIRST, JOB, SECOND, Cloud, Instance, until, writer
 from tests.agent.conftest import Launch
 
 
@@ -44,15 +45,7 @@ class Guarded:
 def guard(instance: Instance, monkeypatch: pytest.MonkeyPatch, before: Callable[[str, str], None]) -> None:
     """The instance's agent gets a guarded client."""
     world = instance.world()
-    guarded = World(
-        world.settings,
-        Store(Guarded(instance.cloud.client_of(instance.imds.instance_id), before)),
-        world.imds,
-        world.folders,
-        world.now,
-        world.sleep,
-        world.free,
-    )
+    guarded = replace(world, store=Store(Guarded(instance.cloud.client_of(instance.imds.instance_id), before)))
     monkeypatch.setattr(instance, "world", lambda: guarded)
 
 
@@ -244,9 +237,7 @@ def test_a_notice_whose_time_is_past_by_this_machines_clock_still_gets_its_last_
     cloud.ticket(max_steps=100_000)
     instance = launch()
     world = instance.world()
-    pace = type(world.settings.pace)(**{**{name: getattr(world.settings.pace, name) for name in world.settings.pace.__slots__}, "least_save_s": 5.0})
-    settings = type(world.settings)(DATA, OUTPUTS, world.settings.role_id, world.settings.imds_endpoint, pace=pace)
-    patient = World(settings, world.store, world.imds, world.folders, world.now, world.sleep, world.free)
+    patient = replace(world, settings=replace(world.settings, pace=replace(world.settings.pace, least_save_s=5.0)))
     monkeypatch.setattr(instance, "world", lambda: patient)
     instance.start()
     until(lambda: (instance.folders.run / "progress.jsonl").exists() and cloud.heartbeat().step >= 3)

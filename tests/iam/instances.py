@@ -9,9 +9,11 @@ from boto3.s3.transfer import TransferConfig
 
 import agent.store
 from agent.digests import digest_of
+from agent.parameters import connect as connect_parameters
 from agent.store import Store
 from dropforge.local.iam.policies import Request
 from jobspec.keys import checkpoint_prefix, final_prefix
+from jobspec.tracking import SERVICES
 from tests.agent import cloud as clouds
 from tests.agent.cloud import Cloud, Instance
 from tests.iam.calls import World
@@ -20,7 +22,7 @@ from tests.iam.site import SHARED
 from tests.imds import FakeImds
 from tools.stack import ROOT
 
-THIRD = "i-0000000000000000c"
+THIRD, FOURTH = "i-0000000000000000c", "i-0000000000000000d"
 BOOTSTRAP = ROOT / "agent/bootstrap.sh"
 #: AWS's own policy for pulling (AmazonEC2ContainerRegistryPullOnly) has these two, beside the sign-in and the import of upstream images.
 PULL = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
@@ -43,7 +45,12 @@ def hear_instances(hearing: Hearing, cloud: Cloud) -> None:
         client.meta.events.register("provide-client-params.s3.*", lambda params, model, **_: hear("s3", model.name, params))
         return client
 
-    cloud.client_of = client_of
+    def parameters_of(instance_id: str) -> Any:
+        client, hear = connect_parameters(None), as_instance(hearing, world, names, instance_id, clouds.ROLE)
+        client.meta.events.register("provide-client-params.ssm.*", lambda params, model, **_: hear("ssm", model.name, params))
+        return client
+
+    cloud.client_of, cloud.parameters_of = client_of, parameters_of
 
 
 def work(hearing: Hearing, cloud: Cloud, folder: Path) -> None:
@@ -59,6 +66,7 @@ def work(hearing: Hearing, cloud: Cloud, folder: Path) -> None:
     cloud.order_stop(instance_id=clouds.SECOND, attempt=2)
     _run(cloud, clouds.SECOND, folder)
     _reads_elsewhere(cloud, folder)
+    _reports(cloud, folder)
     _uploads_in_parts(cloud, folder)
 
 
@@ -71,6 +79,17 @@ def _reads_elsewhere(cloud: Cloud, folder: Path) -> None:
     cloud.ticket(THIRD, max_steps=2, manifest={"model": {"s3": f"s3://{SHARED}/tiny"}, "data": {"train": f"s3://{SHARED}/rows.jsonl"}})
     _run(cloud, THIRD, folder)
     marker = cloud.marker(THIRD)
+    assert marker is not None
+    assert marker.failure is None
+
+
+def _reports(cloud: Cloud, folder: Path) -> None:
+    """To both services, of which none is there: their keys are read before."""
+    for service in SERVICES:
+        connect_parameters(None).put_parameter(Name=f"{clouds.TRACKING}/{service}", Type="SecureString", Value="http://127.0.0.1:9")
+    cloud.ticket(FOURTH, max_steps=2, manifest={"report_to": dict.fromkeys(SERVICES, "an-experiment")})
+    _run(cloud, FOURTH, folder)
+    marker = cloud.marker(FOURTH)
     assert marker is not None
     assert marker.failure is None
 

@@ -15,8 +15,9 @@ SHARED = "shared-material"
 READS = {"ReadBuckets": SHARED}
 #: The name of the parameter with the webhook's address.
 HOOK = {"WebhookParameter": "/dropforge/webhook"}
+TRACKING = {"TrackingPath": "/dropforge/tracking"}
 #: With a repository and another bucket, so that every role, every statement and the permissions boundary are there.
-WHOLE = {"GitHubRepository": "me/it", "GitHubRepositoryId": "123", "GitHubOwnerId": "45", **READS, **HOOK}
+WHOLE = {"GitHubRepository": "me/it", "GitHubRepositoryId": "123", "GitHubOwnerId": "45", **READS, **HOOK, **TRACKING}
 ROLE_ID = "AROAEXAMPLEROLEID0001"
 #: A resource's own policy: its type, where its document lies, and what it is the policy of.
 _ATTACHED = {"AWS::S3::BucketPolicy": "Bucket", "AWS::SNS::TopicPolicy": "Topics", "AWS::SQS::QueuePolicy": "Queues"}

@@ -33,7 +33,7 @@ from tests.iam.matrix import (
     TICK,
     WITH_GITHUB,
 )
-from tests.iam.site import ACCOUNT, EC2, READS, REGION, SHARED, Site, the_site
+from tests.iam.site import ACCOUNT, EC2, READS, REGION, SHARED, TRACKING, Site, the_site
 from tests.iam.site import HOOK as HOOKED
 from tools.stack import Stack
 
@@ -61,7 +61,7 @@ EVERY_RIGHT = statements_of("administrator", {"Version": "2012-10-17", "Statemen
 
 @cache
 def without_github() -> Site:
-    return Site(Stack(parameters=READS | HOOKED))
+    return Site(Stack(parameters=READS | HOOKED | TRACKING))
 
 
 def names_of(site: Site) -> dict[str, str]:

@@ -33,6 +33,7 @@ def test_every_parameter_explains_itself_and_what_it_takes() -> None:
     [
         ("NotificationEmail", ["", "you@example.com"], ["you", "a b@example.com", "x@y"]),
         ("WebhookParameter", ["", "/dropforge/webhook", "/a"], ["dropforge/webhook", "https://hooks.example.com/x", "/", "/a/*", "/a/"]),
+        ("TrackingPath", ["", "/dropforge/tracking"], ["tracking", "/dropforge/*", "/dropforge/tracking/"]),
         ("VpcId", ["", "vpc-0123456789abcdef0"], ["vpc-XYZ", "subnet-0123456789abcdef0"]),
         ("SubnetIds", ["", "subnet-01234567", "subnet-01234567,subnet-89abcdef"], ["subnet-01234567, subnet-89abcdef", "subnet-01234567,"]),
         (

@@ -1,0 +1,101 @@
+"""How long a person waits for the command line: ``python -m bench.command_line [--jobs 1000]``.
+
+Wall seconds of ``dropforge --help`` and ``dropforge validate``, each started anew; then of ``dropforge list`` over so many jobs in a
+local cloud of its own, whose status objects are as the control plane writes them. The first start of each is left out: it reads the disk.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from dropforge.local import cloud as clouds
+from dropforge.local import deploy
+from dropforge.local.state import CloudState
+from jobspec import keys, wire
+from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
+
+COMMAND = Path(sys.executable).parent / "dropforge"
+#: Issue 7 wants less: seconds.
+WANTED_S = {"--help": 0.3, "validate": 0.3, "list": 2.0}
+
+
+def status(number: int) -> Status:
+    """A finished job of two attempts."""
+    at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(minutes=number)
+    attempt = AttemptStatus(
+        number=1, market="spot", instance_type="g5.xlarge", zone="us-east-1a", launched_at=at, runtime_s=900, cost_usd=0.12, end="completed"
+    )
+    receipt = Receipt(cost_usd=0.24, on_demand_usd=0.7, saved_usd=0.46, runtime_s=1800, note="Estimated.")
+    return Status(
+        job_id=f"job-{number:04d}-0123456789",
+        name=f"job-{number:04d}",
+        state="SUCCEEDED",
+        reason="attempt 2 finished",
+        updated_at=at,
+        accepted_at=at,
+        manifest=f"s3://data/jobs/job-{number:04d}.yaml",
+        step=100,
+        total_steps=100,
+        attempts=(attempt, attempt.model_copy(update={"number": 2})),
+        receipt=receipt,
+        history=tuple(TransitionLine(at=at, state=state, reason="so it went") for state in ("ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "SUCCEEDED")),
+    )
+
+
+def fill(cloud: CloudState, jobs: int) -> None:
+    s3, bucket = deploy.client_of(cloud, "s3"), cloud.outputs["DataBucketName"]
+    with ThreadPoolExecutor(8) as pool:
+        puts = [(keys.status_key(one.name), wire.dump(one)) for one in map(status, range(jobs))]
+        list(pool.map(lambda put: s3.put_object(Bucket=bucket, Key=put[0], Body=put[1]), puts))
+
+
+def seconds(words: list[str], times: int, lines: int = 1, environment: dict[str, str] | None = None) -> list[float]:
+    """Wall seconds of each run but the first. Raises SystemExit where it fails or says less than so many lines."""
+    taken = []
+    for _ in range(times + 1):
+        started = time.monotonic()
+        own = {**os.environ, **(environment or {})}
+        done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own command
+        taken.append(time.monotonic() - started)
+        if done.returncode or len(done.stdout.splitlines()) < lines:
+            raise SystemExit(f"dropforge {' '.join(words)} failed, nothing is reported: {done.stdout[-500:]}{done.stderr[-2000:]}")
+    return taken[1:]
+
+
+def report(name: str, words: str, taken: list[float]) -> bool:
+    median = statistics.median(taken)
+    print(
+        f"dropforge {words}: median {median:.2f} s, {min(taken):.2f} to {max(taken):.2f} s over {len(taken)} runs (wanted: under {WANTED_S[name]} s)",
+        flush=True,
+    )
+    return median < WANTED_S[name]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.command_line", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1000, help="how many jobs to list (default: 1000)")
+    parser.add_argument("--times", type=int, default=9, help="how often each is run (default: 9)")
+    options = parser.parse_args()
+    example = str(clouds.REPOSITORY / "events/manifests/minimal.yaml")
+    good = [report("--help", "--help", seconds(["--help"], options.times)), report("validate", "validate FILE", seconds(["validate", example], options.times))]
+    with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as folder:
+        cloud = clouds.up(clouds.Plan(Path(folder), stack="listed", minute_s=3600.0))
+        try:
+            fill(cloud, options.jobs)
+            words = ["list", "--stack", "listed", "--limit", str(options.jobs)]
+            taken = seconds(words, options.times, options.jobs, cloud.environment)
+            good.append(report("list", f"list, {options.jobs} jobs", taken))
+        finally:
+            clouds.down(Path(folder))
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
