@@ -12,6 +12,7 @@ from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOC
 from jobspec.problems import Path
 from jobspec.regions import REGION_PATTERN
 from jobspec.sweep import METRIC_PATTERN
+from jobspec.tracking import TITLE_PATTERN
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
 
 Node = dict[str, Any]
@@ -31,6 +32,7 @@ PATTERN_WORDS = {
     COLUMN_PATTERN: "the name of a row's column, such as answer: a letter, then letters, digits and _",
     REGEX_PATTERN: "a regular expression of 1 to 500 characters",
     METRIC_PATTERN: "a metric's name such as eval_loss",
+    TITLE_PATTERN: "a project's or experiment's name such as support-bot: letters, digits, space and . _ / - only, 128 at most",
     DURATION_PATTERN: f"{DURATION_HELP}, from 1s to 90d",
 }
 _TIME_WORDS = "a time with its zone, such as 2026-12-24T18:00:00+01:00"

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def test_an_agent_ended_at_any_call_goes_on_and_asks_for_no_second_trainer(cloud
     cloud.ticket(max_steps=4, heartbeat_s=5)
     instance = launch()
     world = instance.world()
-    cut = type(world)(world.settings, CutStore(cloud.s3, at, after=after), world.imds, world.folders, world.now, world.sleep)
+    cut = replace(world, store=CutStore(cloud.s3, at, after=after))
     with pytest.raises(Cut):
         entry.run(cut)
     assert entry.run(world) is AgentExit.FINISHED
@@ -192,9 +193,7 @@ def test_the_sequence_of_heartbeats_goes_on_after_a_restart(cloud: Cloud, launch
     cloud.ticket(heartbeat_s=60)
     instance = launch()
     with pytest.raises(Cut):
-        entry.run(
-            type(instance.world())(instance.world().settings, CutStore(cloud.s3, 14, after=True), instance.world().imds, instance.folders, now, lambda _s: None)
-        )
+        entry.run(replace(instance.world(), store=CutStore(cloud.s3, 14, after=True), sleep=lambda _s: None))
     before = cloud.heartbeat().seq
     assert before > 0
     assert instance.run() is AgentExit.FINISHED
