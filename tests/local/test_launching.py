@@ -69,6 +69,54 @@ def test_the_quota_refuses_every_pool_alike_and_counts_live_instances(local_clou
     assert len(ids(local_cloud.fleet(market="on-demand"))) == 1
 
 
+def gang(cloud: LocalCloud, size: int, **options: Any) -> dict[str, Any]:
+    asked = {"MinTargetCapacity": size, "SingleInstanceType": True, "SingleAvailabilityZone": True, "AllocationStrategy": "price-capacity-optimized"}
+    target = {"TotalTargetCapacity": size, "DefaultTargetCapacityType": "spot"}
+    return cloud.fleet(types=("g5.xlarge", "g6.xlarge"), TargetCapacitySpecification=target, SpotOptions=asked | options)
+
+
+def test_a_gang_starts_whole_in_one_pool_each_on_an_address_of_its_own(local_cloud: LocalCloud) -> None:
+    (item,) = gang(local_cloud, 3)["Instances"]
+    instances = [local_cloud.instance(instance_id) for instance_id in item["InstanceIds"]]
+    assert len({(one["InstanceType"], one["Placement"]["AvailabilityZone"]) for one in instances}) == 1
+    addresses = {one["PrivateIpAddress"] for one in instances}
+    assert len(addresses) == 3
+    assert all(address.startswith("127.77.") for address in addresses)
+
+
+def test_a_gang_takes_the_pool_that_holds_all_of_it(local_cloud: LocalCloud) -> None:
+    local_cloud.market.set_capacity(1)
+    local_cloud.market.set_capacity(2, instance_type="g5.xlarge", zone="us-east-1b")
+    try:
+        fleet = gang(local_cloud, 2)
+    finally:
+        local_cloud.market.set_capacity(None, instance_type="g5.xlarge", zone="us-east-1b")
+    (item,) = fleet["Instances"]
+    assert len(item["InstanceIds"]) == 2
+    overrides = item["LaunchTemplateAndOverrides"]["Overrides"]
+    assert (overrides["InstanceType"], overrides["AvailabilityZone"]) == ("g5.xlarge", "us-east-1b")
+
+
+def test_a_gang_that_no_pool_holds_whole_starts_nothing(local_cloud: LocalCloud) -> None:
+    local_cloud.market.set_capacity(1)
+    fleet = gang(local_cloud, 2)
+    assert fleet["Instances"] == []
+    assert [error["ErrorCode"] for error in fleet["Errors"]] == ["InsufficientInstanceCapacity"] * 4
+
+
+def test_the_quota_is_of_all_the_gangs_vcpus(local_cloud: LocalCloud) -> None:
+    local_cloud.market.set_quota(7)
+    fleet = gang(local_cloud, 2)
+    assert fleet["Instances"] == []
+    assert {error["ErrorCode"] for error in fleet["Errors"]} == {"MaxSpotInstanceCountExceeded"}
+
+
+def test_a_least_number_needs_one_of_the_options_that_keep_a_gang_together(local_cloud: LocalCloud) -> None:
+    with pytest.raises(ClientError) as raised:
+        gang(local_cloud, 2, SingleInstanceType=False, SingleAvailabilityZone=False)
+    assert code_of(raised) == "InvalidParameterCombination"
+
+
 def test_a_maximum_price_below_the_market_is_refused(local_cloud: LocalCloud) -> None:
     override = {"InstanceType": "g5.xlarge", "SubnetId": local_cloud.outputs["SubnetA"], "MaxPrice": "0.01"}
     fleet = local_cloud.fleet(LaunchTemplateConfigs=[{"LaunchTemplateSpecification": local_cloud.template, "Overrides": [override]}])

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from jobspec.ticket import FIRST_GANG_PORT, LAST_GANG_PORT
 from tests.template.stack import ROOT, Stack, role_statements
 from tools.embed_bootstrap import BEGIN, END, USER_DATA_LIMIT_BYTES
 
@@ -15,6 +16,21 @@ DATA, OUTPUTS = "<DataBucket.Arn>", "<OutputsBucket.Arn>"
 def _launch_data(stack: Stack) -> dict[str, object]:
     data: dict[str, object] = stack.properties("LaunchTemplate")["LaunchTemplateData"]
     return data
+
+
+def _open_between_instances(stack: Stack) -> list[object]:
+    """Ports of the rules that stand apart from the group; a rule that names anybody but the group itself is told whole."""
+    group = "<InstanceSecurityGroup.GroupId>"
+    rules = [*stack.of_type("AWS::EC2::SecurityGroupIngress").values(), *stack.of_type("AWS::EC2::SecurityGroupEgress").values()]
+    own = {"GroupId", "SourceSecurityGroupId", "DestinationSecurityGroupId", "IpProtocol", "FromPort", "ToPort", "Description"}
+    closed = [
+        set(rule) < own
+        and rule["GroupId"] == group
+        and rule["IpProtocol"] == "tcp"
+        and {rule[key] for key in rule if key.endswith("SecurityGroupId")} == {group}
+        for rule in rules
+    ]
+    return [(rule["FromPort"], rule["ToPort"]) if good else rule for rule, good in zip(rules, closed, strict=True)]
 
 
 def soft_spots(stack: Stack) -> list[str]:
@@ -36,6 +52,7 @@ def soft_spots(stack: Stack) -> list[str]:
         "something may come in": stack.properties("InstanceSecurityGroup")["SecurityGroupIngress"] == [],
         "more than HTTPS may go out": [(rule["FromPort"], rule["ToPort"]) for rule in stack.properties("InstanceSecurityGroup")["SecurityGroupEgress"]]
         == [(443, 443)],
+        "more than a gang's ports are open between instances": _open_between_instances(stack) == [(FIRST_GANG_PORT, LAST_GANG_PORT)] * 2,
     }
     return [what for what, good in checks.items() if not good]
 
@@ -64,6 +81,24 @@ def test_a_softened_launch_template_is_noticed(path: tuple[str | int, ...], valu
         node = node[step]
     node[path[-1]] = value
     assert soft_spots(stack) == [spot]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("GangIngress", {"FromPort": 0}),
+        ("GangIngress", {"ToPort": 65535}),
+        ("GangIngress", {"IpProtocol": "-1"}),
+        ("GangIngress", {"SourceSecurityGroupId": "sg-0123456789abcdef0"}),
+        ("GangIngress", {"CidrIp": "0.0.0.0/0"}),
+        ("GangEgress", {"DestinationSecurityGroupId": "sg-0123456789abcdef0"}),
+        ("GangEgress", {"FromPort": 22}),
+    ],
+)
+def test_more_than_a_gangs_ports_between_instances_is_noticed(rule: str, change: dict[str, object]) -> None:
+    stack = Stack()
+    stack.raw(rule).update(change)
+    assert soft_spots(stack) == ["more than a gang's ports are open between instances"]
 
 
 def test_the_user_data_is_the_bootstrap_as_it_is_after_the_stack_facts() -> None:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dropforge.local.plugin import seams
-from dropforge.local.plugin.launching import error
+from dropforge.local.plugin.asked import error
 from dropforge.local.plugin.machines import Machine, Machines
 from dropforge.local.plugin.market import Pool, SpotMarket
 from dropforge.local.plugin.query import nest, render

@@ -1,7 +1,8 @@
-"""CloudFormation and Systems Manager: what the stack needs and ministack lacks - budgets, a public parameter."""
+"""CloudFormation and Systems Manager: what the stack needs and ministack lacks - budgets, rules of security groups, a public parameter."""
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 from dropforge.local.plugin import seams
@@ -12,7 +13,26 @@ DEEP_LEARNING_PREFIX = "/aws/service/deeplearning/ami/"
 
 def install() -> None:
     seams.provisioners._RESOURCE_HANDLERS["AWS::Budgets::Budget"] = {"create": _create_budget, "delete": _delete_budget}
+    for kind, field in (("Ingress", "IpPermissions"), ("Egress", "IpPermissionsEgress")):
+        handlers = {"create": partial(_add_rule, field), "delete": partial(_remove_rule, field)}
+        seams.provisioners._RESOURCE_HANDLERS[f"AWS::EC2::SecurityGroup{kind}"] = handlers
     seams.wrap("services.ssm", "_public_parameter", _with_deep_learning_images)
+
+
+def _add_rule(field: str, logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, str]]:
+    """A rule of a security group that stands apart from it. Recorded, not enforced: the instances are processes of one machine."""
+    group = seams.ec2._security_groups.get(props["GroupId"])
+    if group is None:
+        raise ValueError(f"{logical_id}: security group {props['GroupId']} does not exist")
+    group[field] += seams.provisioners._ec2_sg_permissions([props])
+    return f"{props['GroupId']}|{logical_id}", {}
+
+
+def _remove_rule(field: str, physical_id: str, props: dict[str, Any]) -> None:
+    group = seams.ec2._security_groups.get(props.get("GroupId"))
+    if group is not None:
+        gone = seams.provisioners._ec2_sg_permissions([props])
+        group[field] = [rule for rule in group[field] if rule not in gone]
 
 
 def _create_budget(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, str]]:

@@ -5,11 +5,12 @@ may stand beside an instance. RunInstances raises instead. A launch takes the ma
 """
 
 import base64
+import itertools
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from dropforge.local.plugin import seams
+from dropforge.local.plugin.asked import Candidate, RequestRefused, error, fleet_candidates, names_zone, run_candidate, together
 from dropforge.local.plugin.machines import USER_SHUTDOWN, Launch, Machines
 from dropforge.local.plugin.market import Pool, Refusal, SpotMarket
 from dropforge.local.plugin.query import nest, render, tags_of
@@ -18,41 +19,13 @@ from dropforge.local.plugin.tokens import ClientTokens, Response, TokenRefused
 _METADATA_DEFAULTS = {"HttpTokens": "optional", "HttpPutResponseHopLimit": "1", "HttpEndpoint": "enabled", "InstanceMetadataTags": "disabled"}
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to launch: a launch template's data, its specification as asked for, and one override."""
-
-    template: dict[str, Any]
-    specification: dict[str, Any]
-    override: dict[str, Any]
-    pool: Pool
-    subnet_id: str
-
-    @property
-    def max_price(self) -> float | None:
-        price = self.override.get("MaxPrice")
-        return None if price is None else float(price)
-
-
-class RequestRefused(Exception):
-    """An EC2 error response, ready to be sent."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__()
-        self.response = response
-
-
-def error(code: str, message: str, status: int = 400) -> Response:
-    response: Response = seams.ec2._error(code, message, status)
-    return response
-
-
 class Launching:
     """The launch and terminate actions of one cloud."""
 
     def __init__(self, machines: Machines, market: SpotMarket) -> None:
         self._machines, self._market = machines, market
         self._tokens = ClientTokens(self._has_ended)
+        self._numbers = itertools.count()
 
     def create_fleet(self, params: dict[str, Any]) -> Response:
         request = nest(params)
@@ -63,10 +36,10 @@ class Launching:
     def run_instances(self, params: dict[str, Any]) -> Response:
         request = nest(params)
         try:
-            candidate = _run_candidate(request)
+            candidate = run_candidate(request)
         except RequestRefused as refused:
             return refused.response
-        scope = candidate.pool.zone if _names_zone(request) else "region"
+        scope = candidate.pool.zone if names_zone(request) else "region"
         return self._answer("RunInstances", scope, request, lambda asked: self._run(asked, candidate))
 
     def terminate_instances(self, params: dict[str, Any]) -> Response:
@@ -108,20 +81,24 @@ class Launching:
         market = str(target.get("DefaultTargetCapacityType") or "on-demand")
         fleet_id = f"fleet-{uuid.uuid4()}"
         tags = tags_of(request.get("TagSpecification", []), "instance")
-        candidates = self._in_order(_fleet_candidates(request), market)
+        candidates = self._in_order(fleet_candidates(request), market)
         launched: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
         ids: list[str] = []
-        for number in range(int(target.get("TotalTargetCapacity") or 1)):
+        wanted = int(target.get("TotalTargetCapacity") or 1)
+        at_once = together(request, market, wanted)
+        while len(ids) < wanted:
             for candidate in list(candidates):
-                refusal = self._refusal(candidate, market)
+                refusal = self._refusal(candidate, market, at_once)
                 if refusal is not None:
                     candidates.remove(candidate)  # one attempt a pool
                     errors.append(_described(candidate, market) | {"errorCode": refusal.code, "errorMessage": refusal.message})
                     continue
-                instance_id = self._launch(candidate, market, tags, f"{fleet_id}-{number}")
-                ids.append(instance_id)
-                launched.append(_described(candidate, market) | {"instanceIds": [instance_id], "instanceType": candidate.pool.instance_type})
+                started = [self._launch(candidate, market, tags, f"{fleet_id}-{len(ids) + n}") for n in range(at_once)]
+                ids += started
+                launched.append(_described(candidate, market) | {"instanceIds": started, "instanceType": candidate.pool.instance_type})
+                break
+            else:
                 break
         return _xml("CreateFleet", {"fleetId": fleet_id, "errorSet": errors, "fleetInstanceSet": launched}), ids
 
@@ -143,13 +120,18 @@ class Launching:
             return sorted(candidates, key=lambda c: self._market.price(c.pool) if c.pool.instance_type in self._market.types else 0.0)
         return sorted(candidates, key=lambda c: float(c.override.get("Priority") or 0))
 
-    def _refusal(self, candidate: Candidate, market: str) -> Refusal | None:
+    def _refusal(self, candidate: Candidate, market: str, instances: int = 1) -> Refusal | None:
+        """Why the pool would not give so many instances at once, or None."""
         live: dict[Pool, int] = {}
         vcpus = 0
         for machine in self._machines.all():
             if machine.live and machine.launch.market == market:
                 live[machine.launch.pool] = live.get(machine.launch.pool, 0) + 1
                 vcpus += self._market.types[machine.launch.pool.instance_type].vcpus
+        # The market is asked about the last of them.
+        live[candidate.pool] = live.get(candidate.pool, 0) + instances - 1
+        if candidate.pool.instance_type in self._market.types:
+            vcpus += (instances - 1) * self._market.types[candidate.pool.instance_type].vcpus
         return self._market.refusal(candidate.pool, market, live=live, vcpus_live=vcpus, max_price=candidate.max_price)
 
     def _launch(self, candidate: Candidate, market: str, tags: dict[str, str], client_token: str) -> str:
@@ -164,6 +146,9 @@ class Launching:
             sg_ids=template.get("SecurityGroupIds"),
             iam_profile=_profile(template),
         )
+        # Its processes share this machine: on an address of its own they find each other as on a subnet.
+        number = next(self._numbers)
+        record["PrivateIpAddress"] = f"127.77.{number // 250}.{number % 250 + 1}"
         record["Placement"] = {"AvailabilityZone": candidate.pool.zone, "Tenancy": "default"}
         template_tags = tags_of(template.get("TagSpecifications", []), "instance")
         seams.ec2._tags[record["InstanceId"]] = [{"Key": key, "Value": value} for key, value in (template_tags | tags).items()]
@@ -203,52 +188,6 @@ def _profile(template: dict[str, Any]) -> dict[str, str] | None:
         raise RequestRefused(refused)
     resolved: dict[str, str] = profile
     return resolved
-
-
-def template_of(specification: dict[str, Any]) -> dict[str, Any]:
-    """The data of the launch template version that a request names. Raises RequestRefused."""
-    data, _, refused = seams.ec2._resolve_launch_template_data(specification)
-    if refused:
-        raise RequestRefused(refused)
-    found: dict[str, Any] = data
-    return found
-
-
-def _candidate(template: dict[str, Any], specification: dict[str, Any], override: dict[str, Any]) -> Candidate:
-    subnet_id = str(override.get("SubnetId") or template.get("SubnetId") or seams.ec2._DEFAULT_SUBNET_ID)
-    subnet = seams.ec2._subnets.get(subnet_id)
-    if subnet is None:
-        raise RequestRefused(error("InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist"))
-    zone = str(override.get("AvailabilityZone") or subnet["AvailabilityZone"])
-    instance_type = str(override.get("InstanceType") or template.get("InstanceType") or "")
-    return Candidate(template, specification, override, Pool(instance_type, zone), subnet_id)
-
-
-def _fleet_candidates(request: dict[str, Any]) -> list[Candidate]:
-    candidates = []
-    for config in request.get("LaunchTemplateConfigs", []):
-        specification = config.get("LaunchTemplateSpecification", {})
-        template = template_of(specification)
-        candidates += [_candidate(template, specification, override) for override in config.get("Overrides", [{}])]
-    if not candidates:
-        raise RequestRefused(error("MissingParameter", "The request must contain the parameter LaunchTemplateConfigs"))
-    return candidates
-
-
-def _run_candidate(request: dict[str, Any]) -> Candidate:
-    specification = request.get("LaunchTemplate", {})
-    template = template_of(specification) if specification else {}
-    for name in ("ImageId", "UserData", "IamInstanceProfile", "MetadataOptions", "InstanceInitiatedShutdownBehavior"):
-        if name in request:
-            template = template | {name: request[name]}
-    price = request.get("InstanceMarketOptions", {}).get("SpotOptions", {}).get("MaxPrice")
-    override = {key: request[key] for key in ("InstanceType", "SubnetId") if key in request} | ({"MaxPrice": price} if price else {})
-    zone = request.get("Placement", {}).get("AvailabilityZone")
-    return _candidate(template, specification, override | ({"AvailabilityZone": zone} if zone else {}))
-
-
-def _names_zone(request: dict[str, Any]) -> bool:
-    return "SubnetId" in request or "AvailabilityZone" in request.get("Placement", {})
 
 
 def _described(candidate: Candidate, market: str) -> dict[str, Any]:

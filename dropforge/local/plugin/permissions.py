@@ -18,7 +18,7 @@ from typing import Any
 from dropforge.local.iam.launches import requests
 from dropforge.local.iam.policies import Request, Statement
 from dropforge.local.plugin import seams
-from dropforge.local.plugin.launching import RequestRefused, template_of
+from dropforge.local.plugin.asked import RequestRefused, template_of
 from dropforge.local.plugin.query import nest
 
 #: CloudWatch Logs looks for these at the stream's ARN, below the group's (Service Authorization Reference), ministack at the group's.

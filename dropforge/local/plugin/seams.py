@@ -18,7 +18,7 @@ _NAMES = {
     "core.lambda_runtime": ("ProvidedWorker", "ProvidedRuntimeError", "_worker_class_for", "_signal", "_collect", "reset"),
     "core.responses": ("request_scope", "get_account_id", "get_region"),
     "services.budgets": ("_create_budget", "_delete_budget"),
-    "services.cloudformation.provisioners": ("_RESOURCE_HANDLERS",),
+    "services.cloudformation.provisioners": ("_RESOURCE_HANDLERS", "_ec2_sg_permissions"),
     "services.dynamodb": ("_tables",),
     "services.ec2": (
         "_ACTION_MAP",
@@ -32,6 +32,7 @@ _NAMES = {
         "_resolve_iam_instance_profile",
         "_resolve_launch_template_data",
         "_resource_matches_tag_filters",
+        "_security_groups",
         "_subnets",
         "_tags",
         "_xml",
