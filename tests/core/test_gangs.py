@@ -9,12 +9,14 @@ from control_plane.core.events import (
     InstanceChanged,
     InterruptionWarned,
     LaunchedInstance,
+    LaunchRefused,
     LaunchSucceeded,
     Rules,
     StopWritten,
     TerminationAnswered,
     TicketWritten,
 )
+from control_plane.core.failures import RefusalKind
 from control_plane.core.letters import letter_of
 from control_plane.core.records import AttemptEnd, Market
 from control_plane.core.report import status_of
@@ -353,6 +355,14 @@ def test_the_end_letter_says_how_many() -> None:
     _, body = letter_of(story.job, story.job.notices[-1], STACK, at(3601))
     assert "on 2 instance(s)" in body
     assert "1. 2 x g5.xlarge us-east-1a spot" in body
+
+
+def test_the_quota_letter_says_what_all_of_them_need_at_once() -> None:
+    story = Story(new_job(**GANG))
+    plan = planned(story.look(0))
+    story.tell(LaunchRefused(plan, RefusalKind.QUOTA, "MaxSpotInstanceCountExceeded: EC2's words"), 1)
+    _, body = letter_of(story.job, story.job.notices[-1], STACK, at(2))
+    assert "All of its 2 instances are asked for at once: 8 vCPU for 2 x g5.xlarge." in body
 
 
 # --- relief ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from control_plane.core import gpus, ledger, sweep_letters
 from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.report import StackFacts, model_location
 from control_plane.core.state import Job, JobState, Notice, NoticeKind
+from jobspec.instances import GPU_INSTANCES
 from jobspec.marker import FailureCode
 from jobspec.status import Receipt
 from jobspec.units import duration_text
@@ -48,7 +49,7 @@ def letter_of(job: Job, notice: Notice, stack: StackFacts, now: datetime) -> tup
     subject, first = _headline(job, notice, now)
     lines = [first, ""]
     if notice.kind is NoticeKind.QUOTA:
-        lines += QUOTA_HELP
+        lines += [*_gang_quota_lines(job), *QUOTA_HELP]
     if notice.kind is NoticeKind.IDLE or (notice.kind is NoticeKind.END and job.failure is FailureCode.GPU_IDLE):
         lines += IDLE_HELP
     if notice.kind is NoticeKind.END:
@@ -96,6 +97,16 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             # A letter may go out late; by then the GPU may work, or be gone.
             still = gpus.words(job, attempt) if attempt and gpus.idle(job, attempt) else f"a GPU of attempt {notice.attempt} was idle, and is not any more"
             return f"{job.name}: an idle GPU", f"At {notice.owed_at:%H:%M} UTC, {still}. The job goes on and costs what it costs."
+
+
+def _gang_quota_lines(job: Job) -> list[str]:
+    """What several instances need of the quota at once, in the unit that it has."""
+    if job.manifest is None or job.manifest.compute.nodes == 1:
+        return []
+    compute = job.manifest.compute
+    each = [(GPU_INSTANCES[name].vcpus, name) for name in compute.candidate_types()]
+    needs = ", ".join(f"{compute.nodes * vcpus} vCPU for {compute.nodes} x {name}" for vcpus, name in each)
+    return [f"All of its {compute.nodes} instances are asked for at once: {needs}.", ""]
 
 
 def _members(attempt: Attempt) -> str:
