@@ -38,9 +38,9 @@ def put(stack: Stack, key: str, body: bytes) -> None:
 
 
 def refuse_part(status: Status, verb: str) -> None:
-    """A job of a sweep has no manifest of its own. Raises ClickException."""
+    """A job of a sweep or a schedule has no manifest of its own. Raises ClickException."""
     if status.parent is not None:
-        raise click.ClickException(f"{status.name} is a job of sweep {status.parent}: they share a manifest. The whole sweep: dropforge {verb} {status.parent}")
+        raise click.ClickException(f"{status.name} is a job of {status.parent}: they share a manifest. The whole: dropforge {verb} {status.parent}")
 
 
 def delete(stack: Stack, status: Status) -> None:

@@ -15,7 +15,7 @@ from dropforge.jobs.find import ENDS, Listed
 from dropforge.jobs.follow import Follower
 from dropforge.times import ago, told
 from jobspec.heartbeat import Heartbeat, Phase
-from jobspec.status import AttemptStatus, Receipt, Status, SweepStatus
+from jobspec.status import AttemptStatus, Receipt, ScheduleStatus, Status, SweepStatus
 from jobspec.sweep import told as told_choice
 from jobspec.units import duration_text
 
@@ -50,14 +50,29 @@ def list_table(rows: list[Listed], now: datetime) -> Table:
 
 
 def in_families(rows: list[Listed]) -> list[Listed]:
-    """The jobs of a sweep below it, in their order; the others where they were."""
+    """The jobs of a sweep or a schedule below it, in their order; the others where they were."""
     children: dict[str, list[Listed]] = {}
-    sweeps = {row.status.name for row in rows if row.status.sweep is not None}
+    parents = {row.status.name for row in rows if row.status.sweep is not None or row.status.schedule is not None}
     for row in rows:
-        if row.status.parent in sweeps:
+        if row.status.parent in parents:
             children.setdefault(row.status.parent or "", []).append(row)
-    tops = [row for row in rows if row.status.parent not in sweeps]
-    return [each for row in tops for each in (row, *sorted(children.pop(row.status.name, []), key=lambda child: child.status.name))]
+
+    def with_children(row: Listed) -> list[Listed]:
+        below = sorted(children.pop(row.status.name, []), key=lambda child: child.status.name)
+        return [row, *(each for child in below for each in with_children(child))]
+
+    return [each for row in rows if row.status.parent not in parents for each in with_children(row)]
+
+
+def schedule_lines(schedule: ScheduleStatus) -> list[RenderableType]:
+    """When the next job is put, and a line for each of the newest ones."""
+    upcoming = told(schedule.next_at) if schedule.next_at is not None else "never"
+    until = f", until {told(schedule.until)}" if schedule.until is not None else ""
+    table = Table("job", "cost", "state", "why", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for job in schedule.jobs:
+        table.add_row(job.name, f"${job.cost_usd:.4f}", state_text(job.state or "ACCEPTED"), Text(job.reason[:80]))
+    return [Text(f"{schedule.cron} ({schedule.timezone}){until}; next: {upcoming}"), *([table] if schedule.jobs else [])]
 
 
 def sweep_table(sweep: SweepStatus) -> Table:
@@ -88,8 +103,10 @@ def status_view(status: Status) -> RenderableType:
     if status.sweep is not None:
         parts.append(sweep_table(status.sweep))
         parts.append(Text(f"cost ${status.sweep.cost_usd:.4f} of ${status.sweep.budget_usd:g}, {status.sweep.concurrency} job(s) at a time"))
+    if status.schedule is not None:
+        parts += schedule_lines(status.schedule)
     if status.parent is not None:
-        parts.append(Text(f"of sweep {status.parent}"))
+        parts.append(Text(f"a job of {status.parent}"))
     if status.receipt is not None:
         parts.append(Text(receipt_line(status.receipt)))
     for what, where in (("model", status.model), ("checkpoint", status.checkpoint), ("page", status.page), ("manifest", status.manifest)):

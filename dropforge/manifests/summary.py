@@ -15,6 +15,9 @@ def summary(manifest: Manifest) -> str:
     if manifest.after is not None:
         what = "" if manifest.after.use == "nothing" else f", from its {manifest.after.use}"
         more += f"\nStarts when {manifest.after.job} has succeeded{what}."
+    if (schedule := manifest.schedule) is not None:
+        until = f", until {schedule.until:%Y-%m-%d %H:%M} UTC" if schedule.until is not None else ""
+        more += f"\nBy schedule: {schedule.cron} ({schedule.timezone}){until}; one job at a time, each as above."
     if (sweep := manifest.sweep) is not None:
         more += (
             f"\nA sweep of {sweep.size} jobs, {sweep.concurrency} at a time, for ${sweep.budget_usd:g} in all and ${limit_usd(manifest):g} each; "

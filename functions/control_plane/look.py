@@ -106,7 +106,7 @@ class Watcher:
         found = self.jobs.load(job_id) if job_id is not None else None
         if found is None or found.state is not JobState.SUCCEEDED:
             return Before(found)
-        winner = sweeps.best(found) if found.is_parent else None
+        winner = sweeps.best(found) if found.is_sweep else None
         return Before(found, self.jobs.load(winner.job_id) if winner is not None else found)
 
     def _instances(self, job: Job) -> tuple[InstanceSight, ...]:

@@ -11,6 +11,7 @@ from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
 from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOCATION_PATTERN
 from jobspec.problems import Path
 from jobspec.regions import REGION_PATTERN
+from jobspec.schedule import CRON_PATTERN, TIMEZONE_PATTERN
 from jobspec.sweep import METRIC_PATTERN
 from jobspec.tracking import TITLE_PATTERN
 from jobspec.units import DURATION_HELP, DURATION_PATTERN
@@ -31,6 +32,8 @@ PATTERN_WORDS = {
     MODULE_PATTERN: "a module name such as q_proj",
     COLUMN_PATTERN: "the name of a row's column, such as answer: a letter, then letters, digits and _",
     REGEX_PATTERN: "a regular expression of 1 to 500 characters",
+    CRON_PATTERN: "five fields - minute, hour, day, month, weekday - such as 0 3 * * mon-fri",
+    TIMEZONE_PATTERN: "a time zone such as UTC or Europe/Berlin",
     METRIC_PATTERN: "a metric's name such as eval_loss",
     TITLE_PATTERN: "a project's or experiment's name such as support-bot: letters, digits, space and . _ / - only, 128 at most",
     DURATION_PATTERN: f"{DURATION_HELP}, from 1s to 90d",

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from jobspec.manifest import Manifest
+from jobspec.schedule import dated_name
 from jobspec.sweep import Choice, told
 
 
@@ -40,7 +42,7 @@ def limit_usd(manifest: Manifest) -> float:
 
 def child_of(manifest: Manifest, number: int, choice: Choice) -> Child:
     """Raises WrongChild."""
-    document = manifest.model_dump(mode="json", exclude={"sweep"})
+    document = manifest.model_dump(mode="json", exclude={"sweep", "schedule"})
     document["name"] = child_name(manifest.name, number)
     document["limits"]["budget_usd"] = limit_usd(manifest)
     for path, value in choice.items():
@@ -51,6 +53,11 @@ def child_of(manifest: Manifest, number: int, choice: Choice) -> Child:
         return Child(number, document["name"], choice, Manifest.model_validate_json(json.dumps(document), strict=True))
     except ValidationError as error:
         raise WrongChild(document["name"], choice, document, error) from None
+
+
+def instance_of(manifest: Manifest, at: datetime) -> Manifest:
+    """The job, or the sweep, that the schedule puts at that time."""
+    return manifest.model_copy(update={"name": dated_name(manifest.name, at), "schedule": None})
 
 
 def children_of(manifest: Manifest) -> tuple[Child, ...]:

@@ -4,8 +4,6 @@ Rules: text values are strict (a bare ``3.10`` or ``no`` where text is meant is 
 refused; whatever a shell, a path or an e-mail will see is held to a pattern.
 """
 
-import re
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -18,9 +16,10 @@ from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Located, Method
 from jobspec.places import Commit, HubId, Location, one_of
 from jobspec.regions import Region
 from jobspec.saves import ASSUMED_S
+from jobspec.schedule import DATE_CHARACTERS, Schedule
 from jobspec.sweep import SUFFIX_CHARACTERS, Sweep
 from jobspec.tracking import ReportTo
-from jobspec.units import Duration
+from jobspec.units import Duration, time_written
 
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
 ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
@@ -37,15 +36,6 @@ def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("true and false are no versions")
     return value
-
-
-def _time_written(value: Any) -> datetime:
-    # Not left to pydantic: it reads a number, or a text of digits alone, as seconds since 1970.
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
-        return datetime.fromisoformat(value)
-    raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
 
 
 class Model(Document):
@@ -193,7 +183,7 @@ class Limits(Document):
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         50.0, description="Estimated instance cost of all attempts; then a last save and the end (STOPPED_BUDGET)."
     )
-    deadline: Annotated[UtcTime, BeforeValidator(_time_written)] | None = Field(
+    deadline: Annotated[UtcTime, BeforeValidator(time_written)] | None = Field(
         None, description="Latest end, with a zone: 2026-12-24T18:00:00+01:00; then a last save and the end (STOPPED_DEADLINE)."
     )
     idle_gpu: IdleGpu = IdleGpu()
@@ -234,6 +224,7 @@ class Manifest(Document):
         None, description="Start when that job has succeeded, with its adapter: a job's name, or a section that says more."
     )
     sweep: Sweep | None = None
+    schedule: Schedule | None = None
     method: Method = Field(
         "sft",
         description="sft: supervised fine-tuning; dpo, kto, orpo (experimental in TRL): learning from preferences; reward: a reward model; "
@@ -267,12 +258,14 @@ class Manifest(Document):
             self._can_follow(self.after)
         if self.sweep is not None:
             self._can_be_many(self.sweep)
+        if self.schedule is not None and self.limits.deadline is not None:
+            raise Located(("limits", "deadline"), "is one time for all jobs of the schedule: use limits.max_runtime, and schedule.until")
+        suffix = (SUFFIX_CHARACTERS if self.sweep is not None else 0) + (DATE_CHARACTERS if self.schedule is not None else 0)
+        if len(self.name) > MAX_NAME - suffix:
+            raise Located(("name",), f"is too long: its jobs get {suffix} characters more, so {MAX_NAME - suffix} are the most")
         return self
 
     def _can_be_many(self, sweep: Sweep) -> None:
-        most = MAX_NAME - SUFFIX_CHARACTERS
-        if len(self.name) > most:
-            raise Located(("name",), f"is too long for a sweep, whose jobs are called NAME-001 and so on: {most} characters at most")
         if Limits().budget_usd != self.limits.budget_usd > sweep.budget_usd:
             raise Located(
                 ("limits", "budget_usd"), f"({self.limits.budget_usd:g}) is one job's, and more than sweep.budget_usd ({sweep.budget_usd:g}) for all of them"

@@ -107,6 +107,16 @@ class SweepStatus(Document):
     jobs: Annotated[tuple[SweptJob, ...], Field(max_length=64)]
 
 
+class ScheduleStatus(Document):
+    """When a schedule puts its next job, and the newest of those that it has put."""
+
+    cron: Text
+    timezone: Text
+    until: UtcTime | None = None
+    next_at: UtcTime | None = None
+    jobs: Annotated[tuple[SweptJob, ...], Field(max_length=64)]
+
+
 class Status(Document):
     version: Literal[1] = 1
     job_id: JobId
@@ -120,9 +130,10 @@ class Status(Document):
     manifest: Text  # s3://bucket/key
     manifest_version: Text = ""
     problems: tuple[ProblemLine, ...] = ()
-    #: The name of the sweep that the job is one of; and a sweep's own table.
+    #: The name of the sweep or schedule that the job is of; and such a one's own table.
     parent: Annotated[str, StringConstraints(max_length=64)] | None = None
     sweep: SweepStatus | None = None
+    schedule: ScheduleStatus | None = None
     step: Step = 0
     total_steps: Step | None = None
     loss: Finite | None = None

@@ -1,6 +1,7 @@
 """Units that people write: durations (``90s``, ``15m``, ``4h``, ``1h30m``, ``2d``) in, whole seconds inside."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
@@ -37,6 +38,15 @@ def _read(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and info.context != WRITTEN_BY_A_PERSON:
         return value
     return seconds_from(value)
+
+
+def time_written(value: Any) -> datetime:
+    """A time as a person writes it. Not left to pydantic: it reads a number, or a text of digits alone, as seconds since 1970."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
+        return datetime.fromisoformat(value)
+    raise ValueError("a time is written as 2026-12-24T18:00:00+01:00")
 
 
 Duration = Annotated[

@@ -133,7 +133,7 @@ def test_the_status_of_a_sweep_is_its_table(bucket: Bucket) -> None:
     assert "rates-001 learning_rate 0.0001 1.25 $0.5000 SUCCEEDED" in text
     assert "rates-003 learning_rate 0.0004 not started" in text
     assert "cost $0.7500 of $6, 2 job(s) at a time" in text
-    assert "of sweep rates" in said(run("status", "rates-002"))
+    assert "a job of rates" in said(run("status", "rates-002"))
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
@@ -142,7 +142,7 @@ def test_a_job_of_a_sweep_has_no_manifest_to_delete_or_put_again(bucket: Bucket,
     name = "rates-002" if verb == "cancel" else "rates-001"
     result = run(verb, name, *(["--yes"] if verb == "cancel" else []))
     assert result.exit_code == 1
-    assert f"is a job of sweep rates: they share a manifest. The whole sweep: dropforge {verb} rates" in said(result)
+    assert f"is a job of rates: they share a manifest. The whole: dropforge {verb} rates" in said(result)
     assert bucket.stack.s3.head_object(Bucket="data", Key="jobs/rates.yaml")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jobspec.allowed import PATTERN_WORDS, manifest_schema
 from jobspec.problems import render_problems
+from jobspec.sweep import SWEEPABLE
 from tests.jobspec.manifests import GOOD, accepted, only_problem, refused
 
 #: (text after the good manifest, path, message, found, part of what is allowed); the mistake is on line 8.
@@ -61,6 +62,25 @@ MISTAKES = [
     ("after: {job: first, use: adaptor}", "after.use", "is not one of the choices; did you mean `adapter`?", "adaptor", "nothing"),
     ("after: {jobb: first}", "after.jobb", "is not a key; did you mean `job`?", "jobb", "max_wait"),
     ("after: {job: first, max_wait: 3}", "after.max_wait", "is a duration without a unit", "3", "3 seconds are `3s`"),
+    ("sweep: {}", "sweep", "give either `grid` or `cases`", "an empty section", ""),
+    ("sweep: {grid: {training.learning_rat: [1]}}", "sweep.grid.training.learning_rat", "cannot be swept; did you mean `training.learning_rate`?", "[1]", ""),
+    ("sweep: {grid: {data.train: [a, b]}}", "sweep.grid.data.train", "cannot be swept; what can: " + ", ".join(SWEEPABLE), '["a", "b"]', ""),
+    ("sweep: {grid: {training.seed: 3}}", "sweep.grid.training.seed", "is a whole number where a list is wanted", "3", "a list of 1 to 64"),
+    ("sweep: {grid: {adapter.r: [4, 4]}}", "sweep.grid", "has a choice twice: r 4", "the keys adapter.r", ""),
+    ("sweep: {cases: [{adapter.r: 4}, {}]}", "sweep.cases", "has a case without a value", '[{"adapter.r": 4}, {}]', ""),
+    ("sweep: {grid: {adapter.r: [0]}}", "sweep", "makes a-job-001 (r 0): adapter.r is out of range", "0", "a whole number from 1 to 512"),
+    ("sweep: {grid: {adapter.r: [4]}, concurrency: 17}", "sweep.concurrency", "is out of range", "17", "from 1 to 16"),
+    ("schedule: {cron: '*/30 * * * *'}", "schedule.cron", "puts jobs 30 minutes apart; an hour is the least", "*/30 * * * *", ""),
+    ("schedule: {cron: '0 25 * * *'}", "schedule.cron", "is no cron expression: Bad hour", "0 25 * * *", ""),
+    ("schedule: {cron: '0 3 * *'}", "schedule.cron", "has the wrong form", "0 3 * *", "five fields"),
+    (
+        "schedule: {cron: '0 3 * * *', timezone: Berlin}",
+        "schedule.timezone",
+        "is no zone of the time zone database, such as Europe/Berlin or America/New_York",
+        "Berlin",
+        "",
+    ),
+    ("schedule: {cron: '0 3 * * *', until: 5}", "schedule.until", "is a whole number where text is wanted", "5", "with its zone"),
     ("checkpoint: {keep: 1}", "checkpoint.keep", "is out of range", "1", "a whole number from 2 to 20"),
 ]
 

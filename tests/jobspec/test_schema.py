@@ -21,6 +21,14 @@ VALIDATOR = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/schema/mani
 
 #: What JSON Schema cannot say, or says only with a format checker; the reader refuses it all the same.
 BEYOND_A_SCHEMA = (
+    "training.learning_rat",
+    "data.train: [",
+    "adapter.r: [4, 4]",
+    "{adapter.r: 4}, {}",
+    "adapter.r: [0]",
+    "*/30",
+    "0 25",
+    "timezone: Berlin",
     "after: a-job",
     "micro_batch_size: 3",
     "max_runtime: 0s",

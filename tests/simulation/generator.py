@@ -91,8 +91,8 @@ def _at_home(seed: int) -> Scenario:
         return _with_gpus(rng, scenario)
     relatives = random.Random(f"kin {seed}")
     kind = relatives.random()
-    if kind < 0.04:
-        return _chained(relatives, scenario) if kind < 0.02 else _swept(relatives, scenario)
+    if kind < 0.05:
+        return _chained(relatives, scenario) if kind < 0.02 else _swept(relatives, scenario) if kind < 0.04 else _scheduled(relatives, scenario)
     rng = random.Random(f"gangs {seed}")
     return _with_gangs(rng, scenario) if rng.random() < 0.06 else scenario
 
@@ -141,6 +141,15 @@ def _chained(rng: random.Random, scenario: Scenario) -> Scenario:
         for n, job in enumerate(jobs)
     )
     return replace(scenario, jobs=chained)
+
+
+def _scheduled(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, its first job put by a schedule for some hours; some of its jobs are long, so that times are skipped."""
+    first, at_s = scenario.jobs[0], rng.uniform(60, 9000)
+    changes = ((at_s, rng.choice(("delete", "put again", "overwrite"))),) if rng.random() < 0.3 else ()
+    long: dict[str, Any] = {"steps": 200, "step_s": 25.0, "max_runtime_s": 9000} if rng.random() < 0.3 else {}
+    job = replace(first, hours=rng.randint(1, 4), deadline_s=None, actions=changes, **long)
+    return replace(scenario, jobs=(job,), boxes=scenario.boxes * 3)
 
 
 def _swept(rng: random.Random, scenario: Scenario) -> Scenario:

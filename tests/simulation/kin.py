@@ -1,18 +1,22 @@
-"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps. Numbers as in docs/reliability.md."""
+"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps, T1 to T4 of schedules. Numbers as in docs/reliability.md."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from control_plane.core.chain import ABSENT_GRACE
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import Job, JobState, NoticeKind, WaitKind
 from jobspec import keys
+from jobspec.schedule import LEAST_APART, dated_name
 from tests.simulation.box import loss_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Jobs = dict[str, Job]
+#: By how much a function's clock may be wrong.
+SKEW = timedelta(seconds=10)
 
 
 def _forerunners(jobs: Jobs, job: Job) -> list[Job]:
@@ -93,6 +97,9 @@ def born_in_order(world: "World", jobs: Jobs, job: Job, is_new: bool) -> None:
         return
     if parent.ended or parent.cancel_asked_at is not None:
         world.fail("S2", f"{job.job_id} was created when its sweep had ended or was cancelled: {parent.state}, {parent.reason}")
+    if parent.is_schedule:
+        put_in_time(world, jobs, parent, job)
+        return
     assert parent.manifest is not None
     assert parent.manifest.sweep is not None
     at_work = [one.job_id for one in others if not one.ended or one.occupies]
@@ -109,12 +116,13 @@ def ended_with_its_jobs(world: "World", jobs: Jobs, job: Job, has_ended: bool) -
     """S5, S6: a sweep ends when each of its jobs has; SUCCEEDED means that all were started, and the best is the best."""
     if not job.is_parent or not has_ended:
         return
+    if job.is_schedule:
+        ended_with_its_times(world, job)
     children = _children(jobs, job.job_id)
     if left := [one.job_id for one in children if not one.ended]:
         world.fail("S5", f"{job.job_id} ended as {job.state} while {', '.join(left)} had not")
     assert job.manifest is not None
-    assert job.manifest.sweep is not None
-    if job.state is not JobState.SUCCEEDED:
+    if job.state is not JobState.SUCCEEDED or job.manifest.sweep is None or job.is_schedule:
         return
     if len(job.children) != job.manifest.sweep.size:
         world.fail("S6", f"{job.job_id} SUCCEEDED with {len(job.children)} of {job.manifest.sweep.size} jobs")
@@ -127,7 +135,7 @@ def ended_with_its_jobs(world: "World", jobs: Jobs, job: Job, has_ended: bool) -
 def is_silent(jobs: Jobs, job: Job) -> bool:
     """A job of a sweep that asks for the sweep's own e-mails only."""
     parent = jobs[job.parent.job_id].manifest if job.parent is not None else None
-    return parent is not None and parent.sweep is not None and parent.sweep.mails == "sweep"
+    return parent is not None and parent.schedule is None and parent.sweep is not None and parent.sweep.mails == "sweep"
 
 
 def quota_is_told(world: "World", jobs: Jobs, job: Job, within_s: float) -> None:
@@ -151,9 +159,39 @@ def cancelled_soon(world: "World", jobs: Jobs, job: Job, within_s: float) -> Non
 
 def within_the_sweeps_money(world: "World", jobs: Jobs, job: Job, spent_usd: Callable[[Job], tuple[float, float]]) -> None:
     """S4: all jobs together cost no more than the sweep's budget, and what each may pass its own limit by."""
-    if not job.is_parent or job.manifest is None or job.manifest.sweep is None:
+    if not job.is_sweep or job.manifest is None or job.manifest.sweep is None:
         return
     sums = [spent_usd(one) for one in _children(jobs, job.job_id)]
     spent, allowance = sum(one for one, _ in sums), sum(other for _, other in sums)
     if spent > job.manifest.sweep.budget_usd + allowance:
         world.fail("S4", f"the jobs of {job.job_id} cost ${spent:.3f}, its budget is ${job.manifest.sweep.budget_usd:.3f}")
+
+
+def put_in_time(world: "World", jobs: Jobs, schedule: Job, job: Job) -> None:
+    """T1 to T3, of a job that a schedule puts: at one of its times that has just come, one job a time, and none beside another."""
+    assert schedule.manifest is not None
+    assert schedule.manifest.schedule is not None
+    now = world.clock()
+    times = {dated_name(schedule.name, at): at for at in schedule.manifest.schedule.passed(schedule.accepted_at, now + SKEW)}
+    if job.name not in times or now - times[job.name] > LEAST_APART + SKEW:
+        world.fail("T1", f"{job.job_id} was put at {now:%H:%M:%S}, which is no time of its schedule")
+    others = [one for one in _children(jobs, schedule.job_id) if one.job_id != job.job_id]
+    if any(one.name == job.name for one in others):
+        world.fail("T2", f"{job.job_id} was put a second time")
+    if busy := [one.job_id for one in others if not one.ended]:
+        world.fail("T3", f"{job.job_id} was put while {', '.join(busy)} was at work")
+
+
+def ended_with_its_times(world: "World", job: Job) -> None:
+    """T4: a schedule ends by itself only after its last time, and each of its times has put a job, or its history says why not."""
+    assert job.manifest is not None
+    assert job.manifest.schedule is not None
+    if job.state is not JobState.SUCCEEDED:
+        return
+    times = job.manifest.schedule.passed(job.accepted_at, world.clock() + LEAST_APART * 24)
+    if times and times[-1] > world.clock() + SKEW:
+        world.fail("T4", f"{job.job_id} ended before its last time, {times[-1]:%H:%M}")
+    told = " ".join(line.reason for line in job.history)
+    silent = [at for at in times if dated_name(job.name, at) not in told and f"{at:%H:%M} was" not in told]
+    if silent and "passed unseen" not in told and "was changed" not in told:
+        world.fail("T4", f"{job.job_id} says nothing of {silent[0]:%H:%M}")

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from control_plane.adapters import dynamodb
-from control_plane.core import accept, chain, sweeps, turns
+from control_plane.core import accept, chain, schedules, sweeps, turns
 from control_plane.core.events import Before
 from control_plane.core.state import ENDS, Job, JobState
 from tests.simulation.planting import Patch, mutant
@@ -165,6 +165,25 @@ def _no_silence(patch: Patch) -> None:
 def _sweep_in_line(patch: Patch) -> None:
     old = turns.place_of
     patch.set(dynamodb, "place_of", lambda job: turns.turn_of(job) if job.is_parent and not job.ended else old(job))
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+@mutant("a deleted schedule forgets the job that is at work")
+def _forgets_its_job(patch: Patch) -> None:
+    patch.set(schedules, "cancelled", lambda job, now: (schedules.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+
+
+@mutant("a schedule puts a job beside one that is at work")
+def _overlaps(patch: Patch) -> None:
+    patch.set(schedules, "_at_work", lambda job: [])
+
+
+@mutant("a schedule puts its job some minutes before the time")
+def _too_early(patch: Patch) -> None:
+    old = schedules.looked
+    patch.set(schedules, "looked", lambda job, look, now: old(job, look, now + timedelta(minutes=4)))
 
 
 def _final_where(child: Any, holds: Any) -> Any:

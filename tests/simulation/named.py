@@ -74,6 +74,7 @@ MORE: dict[str, Scenario] = {
     "a sweep of three, two at a time": Scenario(jobs=(replace(SHORT, sweep=3),), boxes=(QUICK,) * 3),
     "a sweep that is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "delete"),)),), boxes=(QUICK,) * 3),
     "a sweep whose money is up": Scenario(jobs=(replace(SHORT, sweep=4, concurrency=1, sweep_usd=0.02),), boxes=(QUICK,) * 4),
+    "two hours of a schedule": Scenario(jobs=(replace(SHORT, hours=2),), boxes=(QUICK,) * 2),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 

@@ -46,6 +46,8 @@ class JobPlan:
     concurrency: int = 2
     sweep_usd: float = 50.0
     mails: str = "sweep"
+    #: Hours in which a schedule puts such a job each hour; 0 for none.
+    hours: int = 0
     #: Whether its manifest wants it stopped once every GPU was idle for five minutes.
     stops_idle: bool = False
     #: Instances that train together.
@@ -228,6 +230,7 @@ def without(scenario: Scenario) -> list[Scenario]:
         for change in (
             {"after": -1},
             {"sweep": 0},
+            {"hours": 0},
             {"actions": ()},
             {"notify": ()},
             {"deadline_s": None},

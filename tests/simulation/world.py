@@ -204,6 +204,8 @@ class World:
             "budget_usd": plan.budget_usd,
         }
         more: dict[str, Any] = {"after": {"job": f"tale-{plan.after}", "use": plan.use, "max_wait": "2h"}} if plan.after >= 0 else {}
+        if plan.hours:
+            more["schedule"] = {"cron": "0 * * * *", "until": (self.clock() + timedelta(hours=plan.hours)).isoformat()}
         if plan.sweep:
             swept = {"grid": {"training.seed": list(range(plan.sweep))}, "concurrency": plan.concurrency, "budget_usd": plan.sweep_usd, "mails": plan.mails}
             more["sweep"] = swept

@@ -7,7 +7,7 @@ from control_plane.core.closing import owe
 from control_plane.core.events import Offers
 from control_plane.core.kin import Parent
 from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
-from jobspec.children import Child
+from jobspec.children import Child, instance_of
 from jobspec.manifest import Manifest
 from jobspec.regions import region_of
 from jobspec.status import ProblemLine
@@ -41,6 +41,15 @@ def born_of(parent: Job, child: Child, limit_usd: float, now: datetime) -> Job:
         now,
     )
     job = job.model_copy(update={"parent": Parent(job_id=parent.job_id, name=parent.name, mails=parent.manifest.sweep.mails == "each")})
+    return owe(job, NoticeKind.ACCEPTED, now)
+
+
+def born_at(schedule: Job, at: datetime, now: datetime) -> Job:
+    """The job, or the sweep, that a schedule puts at one of its times. It sends its own e-mails."""
+    assert schedule.manifest is not None
+    manifest = instance_of(schedule.manifest, at)
+    job = _born(manifest.name, schedule.manifest_ref, manifest, JobState.ACCEPTED, f"of schedule {schedule.name}, for {at:%Y-%m-%d %H:%M} UTC", now)
+    job = job.model_copy(update={"parent": Parent(job_id=schedule.job_id, name=schedule.name, mails=True)})
     return owe(job, NoticeKind.ACCEPTED, now)
 
 

@@ -71,6 +71,8 @@ def _not_this_one(job: Job, after: After, other: Job | None) -> str:
     """Why the newest job of that name is not the one that is meant; empty where it is."""
     if other is None:
         return f"after: there is no job {after.job}"
+    if other.is_schedule:
+        return f"after: {after.job} is a schedule, which goes on; name one of its jobs"
     if other.ended and other.state is not JobState.SUCCEEDED and other.history[-1].at <= job.accepted_at:
         return f"after: {other.job_id} had ended as {other.state} before this job was put, and no other {after.job} has come"
     return ""

@@ -15,7 +15,7 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, sweeps
+from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, schedules, sweeps
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
@@ -32,6 +32,7 @@ from control_plane.core.events import (
     NoticePublished,
     NoticeRefused,
     RebalanceRecommended,
+    Rescheduled,
     StopWritten,
     TerminationAnswered,
     TicketWritten,
@@ -61,7 +62,10 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
         case Looked():
             after, actions = _look(job, event, now)
         case FamilyLooked():
-            after, births, actions = sweeps.looked(closing.reckoned(job, event.in_ledger, now), event, now)
+            family = schedules if job.is_schedule else sweeps
+            after, births, actions = family.looked(closing.reckoned(job, event.in_ledger, now), event, now)
+        case Rescheduled():
+            after = schedules.rescheduled(job, event, now)
         case ManifestDeleted():
             after = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
         case InterruptionWarned(instance_id=instance_id):

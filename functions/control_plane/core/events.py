@@ -9,8 +9,9 @@ from datetime import datetime
 
 from control_plane.core.failures import RefusalKind
 from control_plane.core.records import Egress, LaunchPlan, Pool, PriceChange
-from control_plane.core.state import Job
+from control_plane.core.state import Job, ManifestRef
 from jobspec.heartbeat import Heartbeat
+from jobspec.manifest import Manifest
 from jobspec.marker import CompletionMarker
 from jobspec.regions import region_of
 
@@ -129,6 +130,14 @@ class ManifestDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescheduled:
+    """Another manifest lies where a schedule's did."""
+
+    manifest: Manifest
+    ref: ManifestRef
+
+
+@dataclass(frozen=True, slots=True)
 class InterruptionWarned:
     instance_id: str
 
@@ -211,7 +220,7 @@ class LastStatusWritten:
     pass
 
 
-Hint = ManifestDeleted | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
+Hint = ManifestDeleted | Rescheduled | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
 Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | NoticeRefused | LastStatusWritten
 Event = Hint | Answer | Looked | FamilyLooked
 

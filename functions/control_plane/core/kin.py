@@ -16,7 +16,7 @@ class Followed(Document):
 
 
 class Parent(Document):
-    """The sweep that the job is one of. ``mails``: it sends e-mails of its own."""
+    """The sweep or the schedule that the job is of. ``mails``: it sends e-mails of its own."""
 
     job_id: JobId
     name: JobName

@@ -53,7 +53,7 @@ def letter_of(job: Job, notice: Notice, stack: StackFacts, now: datetime) -> tup
     if notice.kind is NoticeKind.IDLE or (notice.kind is NoticeKind.END and job.failure is FailureCode.GPU_IDLE):
         lines += IDLE_HELP
     if notice.kind is NoticeKind.END:
-        lines += sweep_letters.end_lines(job, stack) if job.is_parent else _end_lines(job, stack, now)
+        lines += sweep_letters.end_lines(job, stack) if job.is_sweep else _end_lines(job, stack, now)
     else:
         lines += ["Look:", f"  dropforge status {job.name} --watch --stack {stack.project}", ""]
     lines += [f"Manifest: s3://{job.manifest_ref.bucket}/{job.manifest_ref.key}", f"Job: {job.job_id}", f"Notification: {notice.notice_id}"]
@@ -69,11 +69,11 @@ def _headline(job: Job, notice: Notice, now: datetime) -> tuple[str, str]:
             words = _END_WORDS[job.state]
             return f"{job.name} {words}" + (f", {cost}" if job.attempts or job.children else ""), f"{job.name} {words}. {_sentence(job.reason)}"
         case NoticeKind.ACCEPTED:
-            what = (
-                f"a sweep of {job.manifest.sweep.size} jobs"
-                if job.manifest is not None and job.manifest.sweep is not None
-                else "an instance is being asked for"
-            )
+            what = "an instance is being asked for"
+            if job.manifest is not None and job.manifest.sweep is not None:
+                what = f"a sweep of {job.manifest.sweep.size} jobs"
+            if job.is_schedule:
+                what = "a schedule, whose jobs send e-mails of their own"
             return f"{job.name} accepted", f"{job.name} is accepted; {what}."
         case NoticeKind.INTERRUPTED:
             where = f"{attempt.instance_type} in {attempt.zone}" if attempt else "its instance"

@@ -8,7 +8,7 @@ from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.state import Job, JobState
 from jobspec import keys
 from jobspec.children import child_name
-from jobspec.status import AttemptStatus, Status, SweepStatus, SweptJob, TransitionLine
+from jobspec.status import AttemptStatus, ScheduleStatus, Status, SweepStatus, SweptJob, TransitionLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def status_of(job: Job, stack: StackFacts, now: datetime) -> Status:
         manifest_version=job.manifest_ref.version_id,
         problems=job.problems,
         parent=job.parent.name if job.parent is not None else None,
-        sweep=_sweep_status(job) if job.is_parent else None,
+        sweep=_sweep_status(job) if job.is_sweep else None,
+        schedule=_schedule_status(job) if job.is_schedule else None,
         step=beat.step if beat else 0,
         total_steps=beat.total_steps if beat else None,
         loss=beat.loss if beat else None,
@@ -80,6 +81,23 @@ def _sweep_status(job: Job) -> SweepStatus:
         cost_usd=round(sum(child.cost_usd for child in job.children), 4),
         best=winner.name if winner is not None else None,
         jobs=tuple(jobs),
+    )
+
+
+def _schedule_status(job: Job) -> ScheduleStatus:
+    assert job.manifest is not None
+    schedule = job.manifest.schedule
+    assert schedule is not None
+    lines = [
+        SweptJob(number=c.number, name=c.name, job_id=c.job_id, choice={}, state=c.state, reason=c.reason, cost_usd=round(c.cost_usd, 4), value=c.value)
+        for c in job.children
+    ]
+    return ScheduleStatus(
+        cron=schedule.cron,
+        timezone=schedule.timezone,
+        until=schedule.until,
+        next_at=schedule.next_after(job.dealt_with or job.accepted_at) if not job.ended else None,
+        jobs=tuple(lines),
     )
 
 

@@ -179,9 +179,11 @@ class Job(Document):
     history: tuple[Transition, ...] = ()
     failure: FailureCode | None = None
     follows: Followed | None = None
-    #: For a job of a sweep; and a sweep's own ledger of its jobs.
+    #: For a job of a sweep or a schedule; and a parent's own ledger of its jobs.
     parent: Parent | None = None
     children: tuple[Child, ...] = ()
+    #: The newest time of a schedule that has put its job, or was passed over.
+    dealt_with: UtcTime | None = None
     #: Nothing is left to do: instances gone, e-mails published, last status written.
     settled: bool = False
 
@@ -197,7 +199,16 @@ class Job(Document):
     @property
     def is_parent(self) -> bool:
         """It starts no instance, but jobs."""
-        return self.manifest is not None and self.manifest.sweep is not None
+        return self.is_sweep or self.is_schedule
+
+    @property
+    def is_sweep(self) -> bool:
+        return self.manifest is not None and self.manifest.sweep is not None and self.manifest.schedule is None
+
+    @property
+    def is_schedule(self) -> bool:
+        """It may be one of sweeps."""
+        return self.manifest is not None and self.manifest.schedule is not None
 
     @property
     def awaits_another(self) -> bool:

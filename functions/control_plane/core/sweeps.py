@@ -31,18 +31,18 @@ FRUITLESS = 3
 LAST_PART = 0.5
 _FAILED = ("FAILED", "REJECTED")
 
-Looked = tuple[Job, tuple[Job, ...], list[Action]]
+LookedAt = tuple[Job, tuple[Job, ...], list[Action]]
 
 
-def looked(job: Job, look: FamilyLooked, now: datetime) -> Looked:
+def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
     """The parent after a look, the jobs to create with it, and what to do once that is saved."""
-    job = _absorbed(job, look, now)
+    job = absorbed(job, look, now)
     if job.ended:
         return job, (), []
     if look.manifest_present is False:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
     if job.cancel_asked_at is not None:
-        return _cancelled(job, now)
+        return cancelled(job, now)
     born: tuple[Job, ...] = ()
     if look.manifest_present is not None:
         job, born = _with_births(job, look, now)
@@ -71,12 +71,18 @@ def committed_usd(job: Job) -> float:
     return sum(child.cost_usd if child.is_final else max(child.limit_usd, child.cost_usd) for child in job.children)
 
 
-def _absorbed(job: Job, look: FamilyLooked, now: datetime) -> Job:
-    sweep = _sweep(job)
-    return job.model_copy(update={"children": tuple(_seen(child, look.children.get(child.job_id), sweep, now) for child in job.children)})
+def cost_usd(job: Job, now: datetime) -> float:
+    """What a job has cost, or all jobs of a sweep together."""
+    return sum(child.cost_usd for child in job.children) if job.is_parent else ledger.job_cost_usd(job, now)
 
 
-def _seen(child: Child, found: Job | None, sweep: Sweep, now: datetime) -> Child:
+def absorbed(job: Job, look: FamilyLooked, now: datetime) -> Job:
+    """A parent's ledger with what the look has shown of its jobs."""
+    metric = _sweep(job).metric if job.is_sweep else "eval_loss"
+    return job.model_copy(update={"children": tuple(_seen(child, look.children.get(child.job_id), metric, now) for child in job.children)})
+
+
+def _seen(child: Child, found: Job | None, metric: str, now: datetime) -> Child:
     if found is None or child.is_final:
         return child
     done = next((attempt for attempt in found.attempts if attempt.end is AttemptEnd.COMPLETED), None)
@@ -84,16 +90,16 @@ def _seen(child: Child, found: Job | None, sweep: Sweep, now: datetime) -> Child
         update={
             "state": found.state.value,
             "reason": found.reason,
-            "cost_usd": round(ledger.job_cost_usd(found, now), 6),
-            "value": measured(done.results, sweep.metric) if done is not None else None,
+            "cost_usd": round(cost_usd(found, now), 6),
+            "value": measured(done.results, metric) if done is not None else None,
             "needs_quota": found.wait is not None and found.wait.kind is WaitKind.QUOTA and not found.ended,
             "is_final": found.ended and not found.occupies,
         }
     )
 
 
-def _cancelled(job: Job, now: datetime) -> Looked:
-    """The jobs see by themselves that the manifest is gone; they are told all the same, for it may be put again meanwhile."""
+def cancelled(job: Job, now: datetime) -> LookedAt:
+    """A parent whose manifest is gone, until its jobs are over. They see it by themselves; they are told all the same, for it may be put again."""
     left = [child for child in job.children if not child.ended]
     if not left:
         return end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []
