@@ -1,4 +1,7 @@
-"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps, T1 to T4 of schedules. Numbers as in docs/reliability.md."""
+"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps, T1 to T4 of schedules.
+
+Numbers as in docs/reliability.md.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
