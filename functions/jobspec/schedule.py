@@ -22,7 +22,7 @@ DATE_CHARACTERS = 14
 #: Times that are held against each other; rules repeat themselves long before.
 _LOOKED_AT = 400
 #: Where that begins: a first of January, so that every kind of day comes.
-_FROM = datetime(2027, 1, 1)
+_FROM = datetime(2027, 1, 1, tzinfo=UTC)
 #: Times that passed unseen (the tick was dead): more than a year of hours.
 MOST_PASSED = 10_000
 
@@ -47,7 +47,7 @@ class Schedule(Document):
         except (KeyError, ValueError, OSError):
             raise Located(("timezone",), "is no zone of the time zone database, such as Europe/Berlin or America/New_York") from None
         try:
-            # Without a zone: the hour that summer time takes away or gives twice is no fault of the expression.
+            # In UTC: the hour that summer time takes away or gives twice is no fault of the expression.
             times = list(islice(_times(self.cron, _FROM), _LOOKED_AT))
         except CronSimError as error:
             raise Located(("cron",), f"is no cron expression: {error}") from None
