@@ -3,6 +3,8 @@
 import difflib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import click
 from botocore.exceptions import ClientError
@@ -13,6 +15,10 @@ from jobspec.heartbeat import Heartbeat
 from jobspec.status import Status
 
 ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
+#: S3's clock and that of the functions may differ, and S3 tells whole seconds.
+CLOCKS_APART = timedelta(minutes=5)
+#: Status objects that are read before it is looked whether there are enough.
+AT_ONCE = 2 * CONNECTIONS
 #: So many candidates are listed where a beginning fits several names.
 MOST_CANDIDATES = 10
 _STATUS_SUFFIX, _REFUSED_SUFFIX = ".json", ".refused.json"
@@ -28,15 +34,31 @@ class Listed:
 
 def all_statuses(stack: Stack) -> list[Listed]:
     """The newest job of each name, and refused manifests beside active jobs; newest first."""
-    found = _status_keys(stack)
+    return newest_statuses(stack, None)[0]
+
+
+def newest_statuses(stack: Stack, most: int | None) -> tuple[list[Listed], int]:
+    """The ``most`` jobs that were accepted last (None: all), newest first, and how many more there are.
+
+    A status is written after its job was accepted. So what was written before the last of so many was accepted need not be read.
+    """
+    waiting = sorted(_status_objects(stack), key=lambda item: item["LastModified"], reverse=True)
+    rows: list[Listed] = []
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        bodies = pool.map(lambda key: read_object(stack, stack.data_bucket, key), found)
-        rows = [
-            Listed(wire.load(Status, body), key.endswith(_REFUSED_SUFFIX))
-            for key, body in zip(found, bodies, strict=True)
-            if body is not None  # deleted since it was listed
-        ]
-    return sorted(rows, key=lambda row: row.status.accepted_at, reverse=True)
+        while waiting:
+            if most is not None and len(rows) >= most and waiting[0]["LastModified"] + CLOCKS_APART < rows[most - 1].status.accepted_at:
+                break
+            some, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+            rows += [row for row in pool.map(lambda item: _listed(stack, item["Key"]), some) if row is not None]
+            rows.sort(key=lambda row: row.status.accepted_at, reverse=True)
+    shown = rows if most is None else rows[:most]
+    return shown, len(rows) - len(shown) + len(waiting)
+
+
+def _listed(stack: Stack, key: str) -> Listed | None:
+    """None where it was deleted since it was listed."""
+    body = read_object(stack, stack.data_bucket, key)
+    return Listed(wire.load(Status, body), key.endswith(_REFUSED_SUFFIX)) if body is not None else None
 
 
 def the_status(stack: Stack, word: str) -> Status:
@@ -103,8 +125,12 @@ def place_of(location: str) -> tuple[str, str]:
 
 
 def _status_keys(stack: Stack) -> list[str]:
+    return [item["Key"] for item in _status_objects(stack)]
+
+
+def _status_objects(stack: Stack) -> list[Any]:
     pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.data_bucket, Prefix=keys.STATUS_PREFIX)
-    return [item["Key"] for page in pages for item in page.get("Contents", []) if item["Key"].endswith(_STATUS_SUFFIX)]
+    return [item for page in pages for item in page.get("Contents", []) if item["Key"].endswith(_STATUS_SUFFIX)]
 
 
 def _name_of(key: str) -> str:

@@ -22,12 +22,14 @@ from dropforge.output import print_json, say
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
 def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: str | None, limit: int) -> None:
     """Every job's state, progress and cost, newest first. One row a name: its newest job. Jobs of a sweep stand below it."""
-    from dropforge.jobs.find import ENDS, all_statuses
+    from dropforge.jobs.find import ENDS, newest_statuses
     from dropforge.stack import find_stack
 
     wanted = {word.upper() for word in states}
     _refuse_unknown_states(wanted)
-    rows = [row for row in all_statuses(find_stack(stack_name)) if sweep in (None, row.status.name, row.status.parent)]
+    # Of all of them only the newest are read; to choose by what stands in them, all are.
+    rows, left = newest_statuses(find_stack(stack_name), None if wanted or sweep else limit)
+    rows = [row for row in rows if sweep in (None, row.status.name, row.status.parent)]
     chosen = [row for row in rows if not wanted or row.status.state in wanted or ("ACTIVE" in wanted and row.status.state not in ENDS)]
     shown = chosen[:limit]
     if as_json:
@@ -41,8 +43,8 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
     from dropforge.jobs.view import list_table
 
     Console().print(list_table(shown, datetime.now(UTC)))
-    if len(chosen) > len(shown):
-        click.echo(f"{len(chosen) - len(shown)} more: --limit {len(chosen)}")
+    if more := len(chosen) - len(shown) + left:
+        click.echo(f"{more} more: --limit {len(shown) + more}")
 
 
 def _refuse_unknown_states(wanted: set[str]) -> None:
