@@ -64,3 +64,11 @@ def test_of_a_thousand_jobs_only_some_are_read() -> None:
     shown, left = newest_statuses(stack_of(bucket), 50)
     assert [row.status.name for row in shown] == [f"job-{number}" for number in range(50)]
     assert (left, bucket.reads) == (950, AT_ONCE)
+
+
+def test_a_status_that_s3_s_slow_clock_dates_before_its_own_job_is_found() -> None:
+    bucket = Bucket()
+    for number in range(AT_ONCE):
+        bucket.put(f"job-{number}", NOW - timedelta(seconds=number), NOW + timedelta(hours=1))
+    bucket.put("newest", NOW + timedelta(seconds=1), NOW - timedelta(minutes=2))
+    assert newest_statuses(stack_of(bucket), 1)[0][0].status.name == "newest"
