@@ -132,10 +132,15 @@ class Rig:
                 wanted = (steps // EVALUATED + 1) * EVALUATED - 1
                 return _until(process, lambda: _steps(folder) >= wanted) and _sleep(process, times.step * draw.uniform(1, 2))
             case "save":
-                checkpoints = folder / "checkpoints"
-                return _until(process, lambda: any(checkpoints.glob(".staging-*"))) and _sleep(process, draw.uniform(0, 0.03))
+                left = _staged(folder)
+                return _until(process, lambda: _staged(folder) - left) and _sleep(process, draw.uniform(0, 0.03))
             case _:
                 return _until(process, lambda: _steps(folder) >= self._steps) and _sleep(process, draw.uniform(0, times.finish))
+
+
+def _staged(folder: Path) -> set[str]:
+    """Checkpoints in the making, and what is left of those whose maker died."""
+    return {path.name for path in (folder / "checkpoints").glob(".staging-*")}
 
 
 MOMENTS = ("loading", "step", "step", "step", "evaluation", "save", "save", "finish")
@@ -165,10 +170,10 @@ def series(rig: Rig, reference: Path, times: Times, found: Series, endings: int,
     """End and start again until ``endings`` are counted; every run that came to its end is compared with ``reference``."""
     folder = rig.new()
     while found.hit.total() < endings:
-        moment, process = draw.choice(MOMENTS), rig.start(folder)
+        moment, left, process = draw.choice(MOMENTS), _staged(folder), rig.start(folder)
         if rig.wait(folder, process, moment, times, draw):
             assert process.pid is not None
-            writing = any((folder / "checkpoints").glob(".staging-*"))
+            writing = _staged(folder) - left
             process_ended(process, found.number)
             if process.exitcode != 0:  # else it was past its last look for a stop
                 found.hit["save" if writing else moment if moment != "save" else "step"] += 1
@@ -219,6 +224,9 @@ def matrix(rows: list[Row], endings: int, seed: int, steps: int = STEPS, signals
     from tests.tiny_model import make_tiny_model, write_rows_for
 
     context = forked.server()
+    warm = context.Process(target=int)  # the server's imports are no run's loading
+    warm.start()
+    warm.join()
     with tempfile.TemporaryDirectory(prefix="resume-matrix-") as name:
         base = Path(name)
         model = make_tiny_model(base / "tiny")

@@ -89,7 +89,8 @@ def upload_s(folder: Path) -> float:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        s3 = connect(f"http://{host}:{port}")
+        os.environ["AWS_ENDPOINT_URL"] = endpoint = f"http://{host}:{port}"
+        s3 = connect(endpoint)
         s3.create_bucket(Bucket="bench-saves")
         newest = max((folder / "checkpoints").glob("step-*"))
         began = time.monotonic()
