@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 from dropforge import stack as stacks
 from dropforge.cli import main
 from dropforge.jobs import acting
-from jobspec.status import SweepStatus, SweptJob
+from jobspec.status import ScheduleStatus, SweepStatus, SweptJob
 from tests.cli.bucket import Bucket, a_receipt, an_attempt, new_bucket
 from tests.driver.test_feasibility import LLAMA_8B
 
@@ -164,3 +165,20 @@ def test_the_page_of_a_sweep_is_written_like_any_other(bucket: Bucket, tmp_path:
     result = run("report", "rates", "--to", str(tmp_path / "rates.html"))
     assert result.exit_code == 0, result.output
     assert "Jobs of the sweep" in (tmp_path / "rates.html").read_text()
+
+
+def test_a_schedule_shows_its_next_time_and_its_jobs_below_it(bucket: Bucket) -> None:
+    job = SweptJob(number=1, name="nightly-20261125-0300", job_id="nightly-20261125-0300-abc123", choice={}, state="RUNNING", cost_usd=0.5)
+    bucket.put_status("nightly-20261125-0300", parent="nightly")
+    bucket.put_status("other")
+    table = ScheduleStatus(cron="0 3 * * *", timezone="UTC", next_at=datetime(2026, 11, 26, 3, tzinfo=UTC), jobs=(job,))
+    bucket.put_status("nightly", "WAITING", schedule=table)
+    assert "0 3 * * * (UTC); next: " in said(run("status", "nightly"))
+    assert "nightly-20261125-0300 $0.5000 RUNNING" in said(run("status", "nightly"))
+    lines = run("list").output.splitlines()
+    assert lines[next(n for n, line in enumerate(lines) if line.startswith("nightly ")) + 1].startswith("  nightly-20261125-0300")
+
+
+def test_validate_says_by_which_schedule(tmp_path: Path) -> None:
+    text = SWEEP.partition("sweep:")[0] + "schedule: {cron: '0 3 * * mon-fri', timezone: Europe/Berlin}\n"
+    assert "By schedule: 0 3 * * mon-fri (Europe/Berlin); one job at a time" in said(run("validate", file(tmp_path, text)))
