@@ -75,6 +75,12 @@ MORE: dict[str, Scenario] = {
     "a sweep that is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "delete"),)),), boxes=(QUICK,) * 3),
     "a sweep whose money is up": Scenario(jobs=(replace(SHORT, sweep=4, concurrency=1, sweep_usd=0.02),), boxes=(QUICK,) * 4),
     "two hours of a schedule": Scenario(jobs=(replace(SHORT, hours=2),), boxes=(QUICK,) * 2),
+    "a gang, start to end": Scenario(jobs=(replace(SHORT, nodes=2),), boxes=(QUICK, QUICK)),
+    "a member under notice": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(QUICK, _WARNED, QUICK, QUICK)),
+    "a leader under notice": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(_WARNED, QUICK, QUICK, QUICK)),
+    "a member that dies": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(QUICK, replace(QUICK, fault="dies", at_s=40.0), QUICK, QUICK)),
+    "a gang whose one is seen late": Scenario(jobs=(replace(SHORT, nodes=2),), boxes=(QUICK, replace(QUICK, hidden_s=70.0))),
+    "one too few of a gang": Scenario(jobs=(replace(SHORT, nodes=3),), too_few=(0,)),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 
