@@ -1,6 +1,6 @@
 """Puts ``agent/bootstrap.sh`` into the launch template's user data: ``python -m tools.embed_bootstrap``; ``--check`` only looks.
 
-Only what lies between the two markers in ``template.yaml`` is written. EC2 takes 16 KiB of user data before base64; the
+Only what lies between the two markers in ``template.yaml`` and ``region.yaml`` is written. EC2 takes 16 KiB of user data before base64; the
 stack's facts above the markers need some of it, so the script has a limit of its own.
 """
 
@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-TEMPLATE = Path("template.yaml")
+TEMPLATES = (Path("template.yaml"), Path("region.yaml"))
 SCRIPT = Path("agent/bootstrap.sh")
 BEGIN = "# >>> agent/bootstrap.sh"
 END = "# <<< agent/bootstrap.sh"
@@ -53,20 +53,24 @@ def _refuse_what_yaml_would_change(script: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.embed_bootstrap", description="Put agent/bootstrap.sh into template.yaml.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the two differ")
-    parser.add_argument("--template", type=Path, default=TEMPLATE)
+    parser.add_argument("--template", type=Path, action="append", help="template.yaml and region.yaml where none is given")
     parser.add_argument("--script", type=Path, default=SCRIPT)
     chosen = parser.parse_args(arguments)
+    return max(_embed_into(template, chosen.script, check=chosen.check) for template in chosen.template or TEMPLATES)
+
+
+def _embed_into(template: Path, script: Path, *, check: bool) -> int:
     try:
-        before = chosen.template.read_text()
-        after = embed(before, chosen.script.read_text())
+        before = template.read_text()
+        after = embed(before, script.read_text())
     except (OSError, NotEmbeddable) as error:
         sys.stderr.write(f"embed_bootstrap: {error}\n")
         return 1
-    if chosen.check and after != before:
-        sys.stderr.write(f"{chosen.template} does not hold {chosen.script} as it is: run `python -m tools.embed_bootstrap`\n")
+    if check and after != before:
+        sys.stderr.write(f"{template} does not hold {script} as it is: run `python -m tools.embed_bootstrap`\n")
         return 1
     if after != before:
-        chosen.template.write_text(after)
+        template.write_text(after)
     return 0
 
 

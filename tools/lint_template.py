@@ -1,7 +1,7 @@
 """Lints the template in both its forms: ``python -m tools.lint_template``; any finding is an exit status of 1.
 
 cfn-lint on ``template.yaml``, cfn-lint on its translation (a cycle or a policy that SAM writes is only there), that the
-bootstrap in it is ``agent/bootstrap.sh``, and `sam validate --lint` where ``.venv-sam`` is; cfn-lint on ``machine-image.yaml``.
+bootstrap in it is ``agent/bootstrap.sh``, and `sam validate --lint` where ``.venv-sam`` is; cfn-lint on ``machine-image.yaml`` and ``region.yaml``.
 No suppression is in use; one that must be is a ``Metadata: cfn-lint`` on its resource with the reason beside it.
 """
 
@@ -18,6 +18,8 @@ from tools.translate import TEMPLATE, translate
 
 #: The recipe of the baked machine image, a stack of its own.
 MACHINE_IMAGE = Path("machine-image.yaml")
+#: Another region of a project, a stack of its own there.
+REGION = Path("region.yaml")
 SAM = Path(".venv-sam/bin/sam")
 _TIME_LIMIT_S = 300
 #: cfn-lint resolves zones and types against one region; the template itself names none.
@@ -57,7 +59,7 @@ def _run(command: list[str]) -> list[str]:
 
 
 def main() -> int:
-    findings = [*lint(), *_cfn_lint(MACHINE_IMAGE)]
+    findings = [*lint(), *_cfn_lint(MACHINE_IMAGE), *_cfn_lint(REGION)]
     for finding in findings:
         sys.stderr.write(finding + "\n")
     return 1 if embed_bootstrap.main(["--check"]) or findings else 0

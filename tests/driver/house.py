@@ -65,6 +65,8 @@ class House:
     max_concurrent_jobs: int = 10
     monthly_cap_usd: float = 1e6
     pause_on_budget: bool = True
+    #: The project's other regions, each with one zone.
+    peer_regions: tuple[str, ...] = ()
     now: datetime = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
     faults: Faults = field(default_factory=Faults)
     #: (source, detail type, detail) of each event that the account sent.
@@ -82,6 +84,7 @@ class House:
         self.account.later = lambda seconds, work: self._due.append((self.now + timedelta(seconds=seconds), work))
         self.account.dynamodb.on_write = self._written
         self.ec2 = self.account.ec2
+        self.ec2.subnets |= {f"subnet-{region}": f"{region}a" for region in self.peer_regions}
         self.ec2.terminated_after_s = lambda instance_id: ENDS_IN_S
         self.s3 = self.account.s3
         for bucket in (DATA, OUTPUTS, SHARED):
@@ -97,7 +100,7 @@ class House:
             instance_role_id=self.account.role_id,
             launch_template_id=self.ec2.template_id,
             launch_template_version="1",
-            subnet_ids=tuple(self.ec2.subnets),
+            subnet_ids=("subnet-a", "subnet-b"),
             heartbeat_s=30.0,
             notice_s=120.0,
             stray_grace_s=300.0,
@@ -107,6 +110,7 @@ class House:
             volume_gib=150,
             read_buckets=(SHARED,),
             webhook_parameter=WEBHOOK,
+            peer_regions=self.peer_regions,
         )
         self.rooms = self._rooms(settings)
 

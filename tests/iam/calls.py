@@ -12,7 +12,7 @@ from typing import Any
 from dropforge.local.iam.conditions import NotKnown
 from dropforge.local.iam.launches import requests as ec2_requests
 from dropforge.local.iam.policies import Request
-from tests.iam.site import ACCOUNT, EC2, REGION, Site
+from tests.iam.site import ACCOUNT, REGION, Site
 
 Params = Mapping[str, Any]
 #: EC2's reads, which know no resource.
@@ -41,7 +41,11 @@ class World:
     tags_of: Callable[[str], Mapping[str, str]] = lambda resource_id: {}
     is_there: Callable[[str, str], bool] = lambda bucket, key: True
     vpc_of: Callable[[str], str] | None = None
-    prefix: str = EC2
+    region: str = REGION
+
+    @property
+    def prefix(self) -> str:
+        return f"arn:aws:ec2:{self.region}:{ACCOUNT}"
 
     def template(self, specification: Params) -> Params:
         """Of a template that is not the stack's nothing is known but that it is another."""
@@ -59,7 +63,7 @@ class World:
 
 def asked(service: str, operation: str, params: Params, world: World, caller: Mapping[str, str]) -> Iterator[Request]:
     """Everything that must be allowed for the call. ``caller``: condition keys that the caller's credentials bring. Raises NotKnown."""
-    common = {"aws:SecureTransport": "true", "aws:RequestedRegion": REGION, "aws:PrincipalAccount": ACCOUNT} | dict(caller)
+    common = {"aws:SecureTransport": "true", "aws:RequestedRegion": world.region, "aws:PrincipalAccount": ACCOUNT} | dict(caller)
     for request in _OF_SERVICE.get(service, _unknown)(operation, params, world):
         yield Request(request.action, request.resource, common | dict(request.context))
 
@@ -149,7 +153,7 @@ def _ssm(operation: str, params: Params, world: World) -> Iterator[Request]:
     if operation != "GetParameter":
         yield from _unknown(operation, params, world)
     # A SecureString under the key aws/ssm: that key's own policy lets decrypt whoever may read it (KMS guide, "How Parameter Store uses AWS KMS").
-    yield Request("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{params['Name']}", {})
+    yield Request("ssm:GetParameter", f"arn:aws:ssm:{world.region}:{ACCOUNT}:parameter{params['Name']}", {})
 
 
 _OF_SERVICE: dict[str, Callable[[str, Params, World], Iterator[Request]]] = {

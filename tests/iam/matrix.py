@@ -1,5 +1,7 @@
 """The golden matrix: each role, what it may do and what it may not. A changed answer is a changed promise: say so in docs/security.md."""
 
+from typing import Any
+
 from control_plane.core.records import Market
 from jobspec import keys
 from jobspec.tags import STRAY_SINCE
@@ -46,6 +48,24 @@ PUSHER, DEPLOYER, CHANGER = "the push workflow", "the deploy workflow", "CloudFo
 EVERYBODY = "somebody with every right"
 MARKER, CHECKPOINT = keys.marker_key("j", SELF), keys.checkpoint_prefix("j", SELF, 7) + "adapter.safetensors"
 FOREIGN_MARKER = keys.marker_key("j", OTHER)
+
+#: A call in the project's other region, and a resource there that has the project's tag.
+THERE = "arn:aws:ec2:us-west-2:{ACCOUNT}"
+PARAMETER = "arn:aws:ssm:us-west-2:{ACCOUNT}:parameter/dropforge/{OURS}/region"
+ABROAD = {"aws__RequestedRegion": "us-west-2"}
+TAGGED = {"aws__ResourceTag/dropforge:project": "{OURS}"}
+
+
+def abroad(who: str, what: str, action: str, resource: str, **needed: Any) -> tuple[Row, ...]:
+    """Allowed in a peer's region, with every key that it needs; not elsewhere, and not without any one of the keys."""
+    call = ask(action, f"{THERE}:{resource}")
+    return (
+        may(who, f"{what}, in a peer's region", call, **ABROAD, **needed),
+        may_not(who, f"{what}, in a region that is no peer's", call, aws__RequestedRegion="ap-south-1", **needed),
+        may_not(who, f"{what}, in a peer's region, of what no launch takes", ask(action, f"{THERE}:dedicated-host/x"), **ABROAD, **needed),
+        *(may_not(who, f"{what}, in a peer's region, without {key}", call, **ABROAD, **{k: v for k, v in needed.items() if k != key}) for key in needed),
+    )
+
 
 INSTANCES: tuple[Row, ...] = (
     may(INSTANCE, "read its own ticket", read(DATA, keys.ticket_key(SELF))),
@@ -142,7 +162,20 @@ LAUNCHES: tuple[Row, ...] = (
     ),
     may_not(DRIVER, "tag a snapshot at birth", ask("ec2:CreateTags", "{EC2}:snapshot/x"), **AT_BIRTH),
     may(DRIVER, "look at instances", look("DescribeInstances")),
-    may_not(DRIVER, "look at another region", look("DescribeInstances"), aws__RequestedRegion="us-west-2"),
+    may_not(DRIVER, "look at a region that is no peer's", look("DescribeInstances"), aws__RequestedRegion="ap-south-1"),
+    may(DRIVER, "look at a peer's region", look("DescribeInstances"), **ABROAD),
+    may(DRIVER, "read what the stack in a peer's region has written", ask("ssm:GetParameter", PARAMETER), **ABROAD),
+    may_not(DRIVER, "read another parameter there", ask("ssm:GetParameter", PARAMETER + "x"), **ABROAD),
+    may_not(DRIVER, "read a parameter of that name elsewhere", ask("ssm:GetParameter", PARAMETER), aws__RequestedRegion="ap-south-1"),
+    *abroad(DRIVER, "order a fleet", "ec2:CreateFleet", "fleet/*"),
+    *abroad(DRIVER, "order from a peer's template", "ec2:CreateFleet", "launch-template/lt-1", **TAGGED),
+    *abroad(DRIVER, "launch from a peer's template", "ec2:RunInstances", "launch-template/lt-1", **TAGGED),
+    *abroad(DRIVER, "launch into a peer's network", "ec2:RunInstances", "subnet/subnet-1", **TAGGED),
+    *abroad(DRIVER, "launch with the template's security group", "ec2:RunInstances", "security-group/sg-1", ec2__IsLaunchTemplateResource="true"),
+    *abroad(DRIVER, "ask for spot", "ec2:RunInstances", "spot-instances-request/x"),
+    *abroad(DRIVER, "launch an instance as it must be", "ec2:RunInstances", "instance/x", **GOOD),
+    *abroad(DRIVER, "tag at birth", "ec2:CreateTags", "instance/x", **AT_BIRTH),
+    *abroad(DRIVER, "end an instance of the project", "ec2:TerminateInstances", "instance/x", **TAGGED),
     *(
         may_not(DRIVER, what, ask(f"ec2:{action}", f"{{EC2}}:instance/{OURS}"))
         for what, action in (
@@ -232,7 +265,13 @@ ONE_EACH: tuple[Row, ...] = (
     may_not(LEDGER, "send mail", mail("{MAIL}")),
     may(CURFEW, "look at instances", look("DescribeInstances")),
     may(CURFEW, "end an instance of the project", on("TerminateInstances", OURS)),
-    may_not(CURFEW, "look at another region", look("DescribeInstances"), aws__RequestedRegion="us-west-2"),
+    may_not(CURFEW, "look at a region of PeerRegions' neighbours", look("DescribeInstances"), aws__RequestedRegion="ap-south-1"),
+    may(CURFEW, "look at a peer's region", look("DescribeInstances"), **ABROAD),
+    *abroad(CURFEW, "end an instance of the project", "ec2:TerminateInstances", "instance/x", **TAGGED),
+    *abroad(TICK, "mark a stray of the project", "ec2:CreateTags", "instance/x", **TAGGED, aws__TagKeys=(STRAY_SINCE,)),
+    may_not(
+        TICK, "tag more than the mark abroad", ask("ec2:CreateTags", f"{THERE}:instance/x"), **ABROAD, **TAGGED, aws__TagKeys=(STRAY_SINCE, "dropforge:job")
+    ),
     may_not(CURFEW, "end a foreign instance", on("TerminateInstances", THEIRS)),
     may_not(CURFEW, "end what is no instance", ask("ec2:TerminateInstances", "{EC2}:volume/x"), **{"aws__ResourceTag/dropforge:project": "{OURS}"}),
     may_not(CURFEW, "launch", run()),

@@ -1,9 +1,11 @@
 """The runs whose calls are heard: simulated worlds, the doors that the simulator leaves out, and instances with the real agent."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
 
+from control_plane.adapters.regions import site_parameter
 from control_plane.adapters.webhook import WebhookRefused
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.records import Attempt
@@ -15,10 +17,11 @@ from jobspec.operator import SOURCE as OPERATOR
 from tests.driver.house import CONTEXT, DATA, MANIFEST, OUTPUTS, WEBHOOK, House
 from tests.driver.house import SHARED as OTHER
 from tests.iam.calls import World as Knowing
-from tests.iam.hearing import Heard, Hearing, as_function
-from tests.iam.site import SHARED, Site
+from tests.iam.hearing import Heard, Hearing, Listener, as_function
+from tests.iam.site import PEER, REGION, SHARED, Site
 from tests.simulation import world as worlds
 from tests.simulation.aws import Account
+from tests.simulation.aws.account import HOME
 from tests.simulation.aws.ec2 import Instance
 from tests.simulation.scenario import Scenario
 from tools.stack import ROOT
@@ -33,19 +36,29 @@ def names_of(site: Site, account: Account, *, data: str, outputs: str, table: st
         topic: site.arn("Topic"),
         account.ec2.template_id: site.ref("LaunchTemplate"),
         account.project: site.stack.values["AWS::StackName"],
+        site_parameter(account.project): site_parameter(site.stack.values["AWS::StackName"]),
     }
 
 
 def listen(hearing: Hearing, account: Account, names: dict[str, str]) -> None:
     """From here on every client that the account gives tells what is asked of it."""
-    knowing = Knowing(hearing.site, lambda resource_id: _tags(account, names, resource_id), lambda bucket, key: _is_there(account, names, bucket, key))
-    listener = as_function(hearing, knowing, names)
-    account.through = lambda service, client: Heard(client, service, listener)
+
+    def listener(region: str) -> Listener:
+        knowing = Knowing(
+            hearing.site, lambda resource_id: _tags(account, names, resource_id), lambda bucket, key: _is_there(account, names, bucket, key), region=region
+        )
+        return as_function(hearing, knowing, names)
+
+    # The site lies in another home region than the simulator's.
+    account.through = lambda service, client, region: Heard(client, service, listener(REGION if region == HOME else region))
 
 
 def _tags(account: Account, names: dict[str, str], resource_id: str) -> dict[str, str]:
     one = account.ec2.instances.get(resource_id)
-    return {key: names.get(value, value) for key, value in one.tags.items()} if one is not None else {}
+    if one is None:
+        # As region.yaml tags what it makes; in the home region no policy asks for it.
+        return {tags.PROJECT: names[account.project]} if resource_id.startswith(("subnet-", "<LaunchTemplate", "launchtemplate")) else {}
+    return {key: names.get(value, value) for key, value in one.tags.items()}
 
 
 def _is_there(account: Account, names: dict[str, str], bucket: str, key: str) -> bool:
@@ -67,9 +80,9 @@ DRIVING = ("submit", "interruption", "instance_state", "completion", "reconcile"
 
 def wake_each_driver(hearing: Hearing) -> None:
     """Whatever wakes a driving function, it does what the job's state asks for: here, ordering the replacement, and then the end."""
-    for name in DRIVING:
-        house = _heard_house(hearing)
-        house.put()
+    for name, abroad in itertools.product(DRIVING, (False, True)):
+        house = _heard_house(hearing, abroad=abroad)
+        house.put(**_abroad() if abroad else {})
         first = house.attempt
         house.close_spot(*MANIFEST["compute"]["instance_types"])
         house.reclaim(first)
@@ -116,8 +129,13 @@ def hear_house(hearing: Hearing, house: House) -> None:
     listen(hearing, house.account, names | {OTHER: SHARED})
 
 
-def _heard_house(hearing: Hearing) -> House:
-    house = House()
+def _abroad() -> dict[str, Any]:
+    """A manifest's change that keeps its job out of the home region."""
+    return {"compute": MANIFEST["compute"] | {"regions": [PEER]}}
+
+
+def _heard_house(hearing: Hearing, *, abroad: bool = False) -> House:
+    house = House(peer_regions=(PEER,) if abroad else ())
     hear_house(hearing, house)
     return house
 
@@ -159,13 +177,18 @@ def post_to_a_webhook(hearing: Hearing) -> None:
 
 
 def sweep(hearing: Hearing) -> None:
-    """A tick that finds an instance of no job, and a curfew that finds one past its deadline."""
-    house = _heard_house(hearing)
-    house.put(limits={"max_runtime": "600s"})
+    """A tick that finds an instance of no job, and a curfew that finds one past its deadline; in each region."""
+    for abroad in (False, True):
+        _sweep_in(hearing, abroad)
+
+
+def _sweep_in(hearing: Hearing, abroad: bool) -> None:
+    house = _heard_house(hearing, abroad=abroad)
+    house.put(limits={"max_runtime": "600s"}, **_abroad() if abroad else {})
     house.wait(7200)
     assert house.curfew() == 1
     marks = {tags.PROJECT: house.account.project, tags.DEADLINE: "9999999999"}
-    house.ec2.place(Instance("i-0fffffffffffffff0", "g5.xlarge", "us-east-1a", "spot", marks, house.now, 0.3, "1"))
+    house.ec2.place(Instance("i-0fffffffffffffff0", "g5.xlarge", f"{PEER}a" if abroad else "us-east-1a", "spot", marks, house.now, 0.3, "1"))
     house.tick(301)
     assert tags.STRAY_SINCE in house.ec2.instances["i-0fffffffffffffff0"].tags
 

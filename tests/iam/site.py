@@ -12,7 +12,9 @@ ACCOUNT, REGION = PSEUDO["AWS::AccountId"], PSEUDO["AWS::Region"]
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
 #: Another bucket that jobs may read from.
 SHARED = "shared-material"
-READS = {"ReadBuckets": SHARED}
+#: The project's other region.
+PEER = "us-west-2"
+READS = {"ReadBuckets": SHARED, "PeerRegions": PEER}
 #: The name of the parameter with the webhook's address.
 HOOK = {"WebhookParameter": "/dropforge/webhook"}
 TRACKING = {"TrackingPath": "/dropforge/tracking"}

@@ -34,7 +34,7 @@ class Account:
         self.emit: Callable[[str, str, dict[str, Any]], None] = lambda source, kind, detail: None
         self.later: Callable[[float, Callable[[], None]], None] = lambda seconds, work: work()
         #: Stands between a client and whoever asks for it: tests/iam listens there.
-        self.through: Callable[[str, Any], Any] = lambda service, client: client
+        self.through: Callable[[str, Any, str], Any] = lambda service, client, region: client
         self.dynamodb = DynamoDb(self)
         self.ec2 = Ec2(self)
         self.s3 = S3(self)
@@ -45,10 +45,10 @@ class Account:
     def client(self, service: str, region: str | None = None) -> Any:
         """What ``boto3.client(service, region_name=region)`` would give. Without other regions' subnets the account is one region."""
         if service == "ssm" and region is not None:
-            return self.through(service, RegionalSsm(self, region))
+            return self.through(service, RegionalSsm(self, region), region)
         if service == "ec2" and any(zone[:-1] != HOME for zone in self.ec2.subnets.values()):
-            return self.through(service, RegionalEc2(self.ec2, region or HOME))
-        return self.through(service, getattr(self, service))
+            return self.through(service, RegionalEc2(self.ec2, region or HOME), region or HOME)
+        return self.through(service, getattr(self, service), HOME)
 
     def call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
         return self.gate(operation, subject, effect)
