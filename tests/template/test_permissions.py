@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 from jobspec.instances import GPU_INSTANCES
 from jobspec.tags import REQUIRED, STRAY_SINCE
@@ -101,7 +102,7 @@ def test_the_launchable_types_are_those_on_offer() -> None:
 
 def test_every_launch_statement_is_held_by_template_vpc_tags_or_hardening() -> None:
     template = {"ec2:LaunchTemplate": EC2 + "launch-template/<LaunchTemplate>"}
-    launches = {rule["Sid"]: rule["Condition"] for _, rule in statements(Stack()) if rule["Action"] == "ec2:RunInstances" and "Condition" in rule}
+    launches = _launches("LaunchPolicy")
     assert launches["LaunchWhatTheTemplateSays"] == {"ArnEquals": template, "Bool": {"ec2:IsLaunchTemplateResource": "true"}}
     assert launches["LaunchWithItsVolumeAndInterface"] == {"ArnEquals": template}
     assert launches["LaunchInThisVpc"] == {"ArnEquals": {"ec2:Vpc": EC2 + "vpc/<Vpc>"}}
@@ -112,6 +113,25 @@ def test_every_launch_statement_is_held_by_template_vpc_tags_or_hardening() -> N
     tags = {key.removeprefix("aws:RequestTag/") for key in [*hardened["StringEquals"], *hardened["StringLike"]] if key.startswith("aws:RequestTag/")}
     assert tags == set(REQUIRED)
     assert len(launches) == 4
+
+
+def test_every_launch_in_another_region_is_held_to_peers_and_to_what_has_the_projects_tag() -> None:
+    launches = _launches("PeerPolicy")
+    assert all(condition["StringEquals"]["aws:RequestedRegion"] == ["us-west-2"] for condition in launches.values())
+    assert launches["LaunchFromPeersTemplatesInTheirNetworks"]["StringEquals"]["aws:ResourceTag/dropforge:project"] == "dropforge"
+    assert launches["LaunchWhatPeersTemplatesSay"]["Bool"] == {"ec2:IsLaunchTemplateResource": "true"}
+    here, home = launches["LaunchOfferedTypesTaggedAndHardenedInPeers"], _launches("LaunchPolicy")["LaunchOfferedTypesTaggedAndHardened"]
+    del here["StringEquals"]["aws:RequestedRegion"], home["ArnEquals"]
+    assert here == home, "the same types, tags and metadata options as at home"
+    assert len(launches) == 4
+
+
+def _launches(holder: str) -> dict[str, Any]:
+    """The conditions of a policy's launch statements."""
+    stack = Stack(parameters={"PeerRegions": "us-west-2"})
+    return {
+        rule["Sid"]: rule["Condition"] for name, rule in statements(stack) if name == holder and rule["Action"] == "ec2:RunInstances" and "Condition" in rule
+    }
 
 
 def test_given_subnets_are_launched_in_only_within_the_given_vpc() -> None:
@@ -143,7 +163,7 @@ def test_the_ledgers_items_are_those_that_its_policy_names() -> None:
 
 def test_only_the_tick_tags_after_birth_and_only_strays_of_the_project() -> None:
     tagging = {(holder, rule["Sid"]) for holder, rule in statements(Stack()) if "ec2:CreateTags" in listed(rule["Action"])}
-    assert tagging == {("LaunchPolicy", "TagAtBirth"), ("ReconcileRole", "MarkStrays")}
+    assert tagging == {("LaunchPolicy", "TagAtBirth"), ("PeerPolicy", "TagAtBirthInPeers"), ("ReconcileRole", "MarkStrays")}
     rule = _rule("MarkStrays")
     assert rule["Resource"] == EC2 + "instance/*"
     assert rule["Condition"] == {

@@ -30,13 +30,19 @@ def test_an_instance_is_made_as_at_home() -> None:
     assert str(here["BlockDeviceMappings"]) == str(home["BlockDeviceMappings"])
 
 
+def test_instances_reach_what_they_reach_at_home() -> None:
+    for name in ("InstanceSecurityGroup", "GangIngress", "GangEgress"):
+        here, home = _stack().properties(name), Stack().properties(name)
+        assert {key: value for key, value in here.items() if key != "VpcId"} == {key: value for key, value in home.items() if key != "VpcId"}, name
+
+
 def test_it_runs_the_same_script_with_the_same_facts_and_speaks_to_the_home_region() -> None:
     here = _region()["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Join"][1]
     home = Stack().template["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Join"][1]
     assert _script(here) == _script(home)
-    facts = _stack(DataBucket="d", OutputsBucket="o", InstanceRoleId="AROA", Image="i", LogGroup="l").properties("LaunchTemplate")["LaunchTemplateData"][
-        "UserData"
-    ]
+    facts = _stack(TrackingPath="/t", DataBucket="d", OutputsBucket="o", InstanceRoleId="AROA", Image="i", LogGroup="l").properties("LaunchTemplate")[
+        "LaunchTemplateData"
+    ]["UserData"]
     said = dict(line.split("=", 1) for line in facts[facts.index("STACK_FACTS'") : facts.index("\nSTACK_FACTS\n")].splitlines() if "=" in line)
     assert said == {
         "DROPFORGE_PROJECT": "dropforge",
@@ -45,8 +51,11 @@ def test_it_runs_the_same_script_with_the_same_facts_and_speaks_to_the_home_regi
         "DROPFORGE_ROLE_ID": "AROA",
         "DROPFORGE_IMAGE": "i",
         "DROPFORGE_LOG_GROUP": "l",
+        "DROPFORGE_TRACKING": "/t",
         "AWS_REGION": "eu-west-1",
     }
+    theirs = Stack().properties("LaunchTemplate")["LaunchTemplateData"]["UserData"]
+    assert set(said) == {line.split("=", 1)[0] for line in theirs[theirs.index("STACK_FACTS'") : theirs.index("\nSTACK_FACTS\n")].splitlines() if "=" in line}
 
 
 def test_the_parameter_is_what_the_functions_read() -> None:
