@@ -111,7 +111,7 @@ def test_the_user_data_is_the_bootstrap_as_it_is_after_the_stack_facts() -> None
     assert not re.search(r"<(?!<)(?!DataBucket|OutputsBucket|InstanceRole|InstanceLogs|Repository)\w", head)
 
 
-def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> None:
+def test_the_stack_facts_are_the_eight_that_the_bootstrap_and_agent_read() -> None:
     head = str(_launch_data(Stack())["UserData"]).partition(BEGIN)[0]
     facts = dict(line.split("=", 1) for line in head.splitlines() if re.match(r"[A-Z_]+=", line))
     assert facts == {
@@ -121,6 +121,7 @@ def test_the_stack_facts_are_the_seven_that_the_bootstrap_and_agent_read() -> No
         "DROPFORGE_ROLE_ID": "<InstanceRole.RoleId>",
         "DROPFORGE_IMAGE": "<Repository.RepositoryUri>:latest",
         "DROPFORGE_LOG_GROUP": "<InstanceLogs>",
+        "DROPFORGE_TRACKING": "",
         "AWS_REGION": "eu-west-1",
     }
     assert "${DROPFORGE_ROOT:-}/etc/dropforge/env" in head
