@@ -46,7 +46,6 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopSignal()
     stop.listen()
     os.environ.update(ENVIRONMENT)
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one process, one GPU
     warnings.filterwarnings("ignore", category=FutureWarning)  # between the pinned libraries; nothing a user could change
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # the base model's name is not a local folder
     from trainer.run import run_file

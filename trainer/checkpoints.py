@@ -69,7 +69,7 @@ class Carried(Document):
 
     dtype: str
     adapter: Literal["lora", "qlora", "full"] = "lora"
-    #: How the global batch is split; None where the run began before this was recorded: as the run file says.
+    #: How a GPU's share of the global batch is split; None where the run began before this was recorded: as the run file says.
     micro_batch_size: int | None = None
     before: Measurement = Measurement()
     sample_before: str = ""
@@ -84,6 +84,8 @@ class Choice:
     step: int
     carried: Carried | None
     passed_over: tuple[str, ...]
+    #: GPUs that the checkpoint was made with.
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     if named and int(named[1]) != manifest.step:
         raise DamagedCheckpoint(f"the folder's name and its manifest (step {manifest.step}) disagree")
     needed = {*(REQUIRED_FULL if carried.adapter == "full" else REQUIRED)}
+    if (ranks := manifest.identity.world_size) > 1:
+        needed = needed - {random_state_name(0, 1)} | {random_state_name(rank, ranks) for rank in range(ranks)}
     if carried.dtype == "float16":
         needed.add(SCALER_NAME)
     if carried.evaluations.best_kept:
@@ -120,6 +124,11 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     for file in manifest.files:
         _verify_file(folder / file.path, file, stop)
     return manifest
+
+
+def random_state_name(rank: int, ranks: int) -> str:
+    """Of one process alone, or of a rank, as transformers names it."""
+    return "rng_state.pth" if ranks == 1 else f"rng_state_{rank}.pth"
 
 
 def _verify_file(path: Path, file: FileDigest, stop: StopSignal | None) -> None:
@@ -139,7 +148,8 @@ class CheckpointStore:
     folder: Path
     keep: int
     now: Callable[[], datetime]
-    _distrusted: set[str] = field(default_factory=set)
+    #: Names of the passed-over ones: they do not count among those that are kept.
+    distrusted: set[str] = field(default_factory=set)
 
     def open(self) -> None:
         """Make the folder, and remove what a writer that was ended in the middle left behind."""
@@ -160,11 +170,12 @@ class CheckpointStore:
                 manifest = verify(folder, stop)
             except DamagedCheckpoint as damage:
                 passed_over.append(f"{folder.name}: {damage}")
-                self._distrusted.add(folder.name)
+                self.distrusted.add(folder.name)
                 continue
             if differences := identity.differences(manifest.identity):
                 raise TrainerFailure(FailureCode.IDENTITY_CHANGED, _changed(folder.name, differences))
-            return Choice(folder, manifest.step, load(Carried, (folder / CARRIED_NAME).read_bytes()), tuple(passed_over))
+            carried = load(Carried, (folder / CARRIED_NAME).read_bytes())
+            return Choice(folder, manifest.step, carried, tuple(passed_over), manifest.identity.world_size)
         return Choice(None, 0, None, tuple(passed_over))
 
     def draft(self, *, job_id: str, step: int, total_steps: int, identity: Identity) -> Draft:
@@ -198,17 +209,17 @@ class CheckpointStore:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         sync_folder(self.folder)
-        self._distrusted.discard(target.name)
+        self.distrusted.discard(target.name)
         self._prune()
         return target
 
     def _prune(self) -> None:
-        trusted = [folder for folder in self.step_folders() if folder.name not in self._distrusted]
+        trusted = [folder for folder in self.step_folders() if folder.name not in self.distrusted]
         kept = {folder.name for folder in trusted[: self.keep]}
         for folder in self.folder.iterdir():
             if folder.name.startswith(STAGING_PREFIX) or (_STEP_FOLDER.fullmatch(folder.name) and folder.name not in kept):
                 shutil.rmtree(folder)
-        self._distrusted &= kept
+        self.distrusted &= kept
 
 
 def _changed(name: str, differences: list[str]) -> str:

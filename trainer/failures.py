@@ -79,6 +79,12 @@ def memory_remedies(run: RunFile) -> list[str]:
     return [*remedies, "an instance type with more GPU memory"]
 
 
+def too_large(run: RunFile, micro_batch: int, told: str) -> str:
+    """What to tell where the longest rows do not fit, whatever the micro-batch."""
+    told = f" {told}" if told else ""
+    return f"the longest rows do not fit into memory, not even with a micro-batch of {micro_batch}. Try {', '.join(memory_remedies(run))}.{told}"
+
+
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:600]}"

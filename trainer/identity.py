@@ -42,4 +42,5 @@ def identity_of(run: RunFile, root: Path, data_sha256: str, stop: StopSignal) ->
         data_sha256=data_sha256,
         settings=settings,
         libraries={name: version(name) for name in LIBRARIES},
+        world_size=run.ranks,
     )

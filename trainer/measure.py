@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 from trainer.checkpoints import Measurement
+from trainer.dealt import held_out_batches
+from trainer.gathered import is_sharded, reshard
+from trainer.ranks import Ranks
 from trainer.stop import StopSignal
 from trainer.tokens import IGNORED
 
@@ -46,17 +49,18 @@ class Randomness:
 
 
 @contextmanager
-def untouched_randomness() -> Iterator[None]:
-    """Puts every random state back as it was."""
+def untouched(model: Any) -> Iterator[None]:
+    """Puts every random state back as it was, and a sharded model's shares."""
     before = Randomness.now()
     try:
         yield
     finally:
+        reshard(model)
         before.put_back()
 
 
-def measure(trainer: Any, method: str, stop: StopSignal) -> Measurement | None:
-    """The held-out rows' mean loss and metrics, or None without such rows. Raises StopRequested.
+def measure(trainer: Any, method: str, stop: StopSignal, ranks: Ranks) -> Measurement | None:
+    """The held-out rows' mean loss and metrics, or None without such rows; each rank measures its share of them. Raises StopRequested.
 
     The loss is the method's own: for sft mean cross-entropy for each supervised token (nats), for the others the mean over rows;
     grpo has none that says anything, its reward does. transformers' own ``evaluate`` averages over batches, which weighs short
@@ -67,13 +71,13 @@ def measure(trainer: Any, method: str, stop: StopSignal) -> Measurement | None:
     loss_sum, weight_sum = 0.0, 0
     sums: dict[str, float] = defaultdict(float)
     was_training = trainer.model.training
-    with untouched_randomness():
+    with untouched(trainer.model):
         trainer.model.eval()
         try:
-            for inputs in trainer.get_eval_dataloader():
+            for inputs, counts in held_out_batches(trainer, ranks):
                 stop.check("evaluating")
                 loss, _, _ = trainer.prediction_step(trainer.model, inputs, prediction_loss_only=True)
-                weight = _weight(inputs)
+                weight = _weight(inputs) if counts else 0
                 loss_sum += float(loss) * weight
                 weight_sum += weight
                 for name, value in _take_metrics(trainer).items():
@@ -81,10 +85,18 @@ def measure(trainer: Any, method: str, stop: StopSignal) -> Measurement | None:
         finally:
             _take_metrics(trainer)
             trainer.model.train(was_training)
+    loss_sum, weight_sum, sums = _summed(ranks.gather((loss_sum, weight_sum, dict(sums))))
     if not weight_sum:
         return None
     metrics = {name: round(total / weight_sum, 6) for name, total in sorted(sums.items())}
     return Measurement(loss=None if method == "grpo" else loss_sum / weight_sum, metrics=metrics)
+
+
+def _summed(shares: list[tuple[float, int, dict[str, float]]]) -> tuple[float, int, dict[str, float]]:
+    """The ranks' sums as one; what was measured of a batch that does not count weighs nothing."""
+    names = {name for _, _, sums in shares for name in sums}
+    metrics = {name: sum(sums.get(name, 0.0) for _, _, sums in shares) for name in names}
+    return sum(loss for loss, _, _ in shares), sum(weight for _, weight, _ in shares), metrics
 
 
 def score_of(measurement: Measurement) -> float | None:
@@ -119,9 +131,10 @@ def answer(trainer: Any, tokenizer: Any, prompt: list[int], *, max_length: int, 
     trainer.model.eval()
 
     def asked_to_stop(*_: Any, **__: Any) -> Any:
-        return torch.full((1,), stop.requested(), dtype=torch.bool, device=ids.device)
+        # Of several ranks each looks for itself here: one that has ended its answer looks no more.
+        return torch.full((1,), stop.asked(), dtype=torch.bool, device=ids.device)
 
-    with torch.no_grad(), untouched_randomness():
+    with torch.no_grad(), untouched(trainer.model):
         whole = trainer.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -132,6 +145,7 @@ def answer(trainer: Any, tokenizer: Any, prompt: list[int], *, max_length: int, 
             top_k=None,
             pad_token_id=tokenizer.pad_token_id,
             stopping_criteria=[asked_to_stop],
+            synced_gpus=is_sharded(trainer.model),  # a rank that ended early still lends its weights
         )
     stop.check("writing a sample answer")
     return str(tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)).strip()[:_SHOWN]

@@ -51,7 +51,8 @@ class Orpo(Publishing, ORPOTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if model.training:
-            self._total_train_tokens += int(inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum())
+            tokens = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
+            self._total_train_tokens += int(self.accelerator.gather(tokens).sum())
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
@@ -71,49 +72,57 @@ class GrpoWithOrder(Publishing, GRPOTrainer):
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Of one rank: rows of a micro-batch, and micro-batches of a step."""
+
+    micro_batch: int
+    accumulation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """How a method is trained: TRL's classes, and what their configuration needs besides what all methods share."""
 
     trainer: Any
     config: Any
-    settings: Callable[[RunFile, int], dict[str, Any]]
+    settings: Callable[[RunFile, Split], dict[str, Any]]
 
 
-def _sft(run: RunFile, _micro_batch: int) -> dict[str, Any]:
+def _sft(run: RunFile, _split: Split) -> dict[str, Any]:
     # Rows come tokenised, masked and cut.
     return {"max_length": run.training.max_length, "dataset_kwargs": {"skip_prepare_dataset": True}}
 
 
-def _dpo(run: RunFile, _micro_batch: int) -> dict[str, Any]:
+def _dpo(run: RunFile, _split: Split) -> dict[str, Any]:
     options = _options(run)
     return {**options, "loss_type": [options["loss_type"]], "max_length": run.training.max_length}
 
 
-def _compared(run: RunFile, _micro_batch: int) -> dict[str, Any]:
+def _compared(run: RunFile, _split: Split) -> dict[str, Any]:
     return {**_options(run), "max_length": run.training.max_length}
 
 
-def _orpo(run: RunFile, micro_batch: int) -> dict[str, Any]:
-    return {**_compared(run, micro_batch), "remove_unused_columns": False}  # as its collator needs it
+def _orpo(run: RunFile, split: Split) -> dict[str, Any]:
+    return {**_compared(run, split), "remove_unused_columns": False}  # as its collator needs it
 
 
-def _kto(run: RunFile, _micro_batch: int) -> dict[str, Any]:
+def _kto(run: RunFile, _split: Split) -> dict[str, Any]:
     # KTO pairs neighbours of a micro-batch beforehand, so TRL reads in order; ``as_dataset`` has shuffled the rows.
     return {**_options(run), "max_length": run.training.max_length, "train_sampling_strategy": "sequential"}
 
 
-def _grpo(run: RunFile, micro_batch: int) -> dict[str, Any]:
+def _grpo(run: RunFile, split: Split) -> dict[str, Any]:
     options = _options(run)
     rewards = options.pop("rewards")
-    together = run.grpo.num_generations if run.grpo else micro_batch
+    together = run.grpo.num_generations if run.grpo else split.micro_batch
     return {
         **options,
         "reward_weights": [rule["weight"] for rule in rewards],
         # One generation for each optimizer step: a checkpoint then never falls between answers and their use.
         "num_iterations": 1,
-        "steps_per_generation": run.training.global_batch_size // micro_batch,
+        "steps_per_generation": split.accumulation,
         # An evaluation's batch holds whole groups of answers, whatever training's micro-batch is.
-        "per_device_eval_batch_size": together * max(1, micro_batch // together),
+        "per_device_eval_batch_size": together * max(1, split.micro_batch // together),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, set_seed
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from jobspec.marker import FailureCode
 from jobspec.methods import Adapter
@@ -34,14 +35,19 @@ def resolve_dtype(wanted: str) -> str:
     return "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
 
 
-def load_model(run: RunFile, folder: Path, dtype: str) -> Any:
-    """The base model of ``folder``. Raises TrainerFailure (model_invalid) for one that is unreadable, incomplete or needs its own code."""
+def load_model(run: RunFile, folder: Path, dtype: str, *, shards: int = 1) -> Any:
+    """The base model of ``folder``; of several ``shards``, this rank's (FSDP2, by transformers' own plan for the architecture).
+
+    Raises TrainerFailure (model_invalid) for a model that is unreadable, incomplete or needs its own code.
+    """
     make: Any = AutoModelForSequenceClassification if run.method == "reward" else AutoModelForCausalLM
     options: dict[str, Any] = {"dtype": torch.float32 if run.adapter.type == "full" else getattr(torch, dtype)}
     if run.adapter.type == "qlora":
         options["quantization_config"] = four_bits(dtype)
     if run.method == "reward":
         options["num_labels"] = 1
+    if shards > 1:
+        options["distributed_config"] = DistributedConfig(fsdp_size=shards, fsdp_mixed_precision=dtype == "bfloat16")
     set_seed(run.training.seed)  # a reward model's output is drawn
     try:
         model, info = make.from_pretrained(

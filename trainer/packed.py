@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from jobspec.marker import FailureCode
 from trainer.failures import TrainerFailure
+from trainer.gathered import reshard
 from trainer.packing import Line, PackingPlan
 from trainer.tokens import IGNORED
 
@@ -56,7 +57,8 @@ def collate(micro_batches: list[list[dict[str, list[int]]]], pad: int) -> dict[s
     ``attention_mask`` only counts tokens; :class:`Packing` takes it out before the model, which would take the line for one row.
     """
     (lines,) = micro_batches
-    longest = max(len(line["input_ids"]) for line in lines)
+    lines = lines or [{"input_ids": [], "labels": [], "position_ids": []}]
+    longest = max(1, *(len(line["input_ids"]) for line in lines))
     padded: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": [], "attention_mask": []}
     for line in lines:
         tokens = len(line["input_ids"])
@@ -108,6 +110,7 @@ def check_apart(model: Any, vocabulary: int) -> float:
             model(input_ids=torch.cat([neighbour, row], 1).to(model.device), position_ids=positions, use_cache=False).logits[:, _PROBE_TOKENS:].float()
             for neighbour in (before, other)
         ]
+    reshard(model)
     model.train(training)
     difference = float((beside[0] - beside[1]).abs().max())
     if difference > _ROUNDING * float(beside[0].abs().max()):  # broken numbers differ in nothing; the first step names them

@@ -30,7 +30,7 @@ _STOP_STEPS = 2000
 
 @dataclass(frozen=True, slots=True)
 class PackingPlan:
-    """``lengths``: tokens of each training row. ``accumulation``: micro-batches of every step but an epoch's last, which may have fewer."""
+    """``lengths``: tokens of each training row. ``accumulation``: micro-batches of a rank in every step but an epoch's last, which may have fewer."""
 
     lengths: Lengths
     global_batch: int
@@ -38,27 +38,32 @@ class PackingPlan:
     capacity: int
     seed: int
     accumulation: int
+    ranks: int = 1
 
     @property
     def micro_batches(self) -> int:
         """Of one epoch."""
-        rows = len(self.lengths)
-        whole, rest = divmod(rows, self.global_batch)
-        return whole * self.accumulation + min(self.accumulation, rest)
+        whole, rest = divmod(len(self.lengths), self.global_batch)
+        return whole * self._of_a_step(self.global_batch) + self._of_a_step(rest)
+
+    def _of_a_step(self, rows: int) -> int:
+        """Micro-batches of a step of so many rows: as many as are a multiple of the ranks."""
+        return math.ceil(min(self.accumulation * self.ranks, rows) / self.ranks) * self.ranks
 
     def epoch(self, epoch: int) -> list[list[Line]]:
-        """The epoch's micro-batches, each its lines."""
+        """The epoch's micro-batches, each its lines; in every round of ``ranks`` of them each rank has one, which may be without a line."""
         return [lines for rows in _steps(self.lengths, self.global_batch, self.seed, epoch) for lines in self._micro_batches(rows)]
 
     def filled(self) -> float:
         """Share of the first epoch's computed tokens that are rows' tokens; the rest is padding."""
         computed = 0
         for lines in self.epoch(0):
-            computed += len(lines) * max(int(self.lengths[line].sum()) for line in lines)
+            computed += len(lines) * max((int(self.lengths[line].sum()) for line in lines), default=0)
         return float(self.lengths.sum()) / computed
 
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> Iterator[list[Line]]:
-        wanted = min(self.accumulation, len(rows))
+        given = self._of_a_step(len(rows))
+        wanted = min(given, len(rows))
         lines = lay_out(rows.tolist(), self.lengths, wanted, self.capacity)
         while len(lines) < wanted:  # a micro-batch without a row would be none
             longest = max(range(len(lines)), key=lambda at: len(lines[at]))
@@ -68,9 +73,10 @@ class PackingPlan:
         bounds = [round(part * len(lines) / wanted) for part in range(wanted + 1)]
         for begin, end in itertools.pairwise(bounds):
             yield lines[begin:end]
+        yield from ([] for _ in range(given - wanted))
 
 
-def plan_packing(lengths: Lengths, *, global_batch: int, lines: int, capacity: int, seed: int, epochs: int, stop: StopSignal) -> PackingPlan:
+def plan_packing(lengths: Lengths, *, global_batch: int, lines: int, capacity: int, seed: int, epochs: int, stop: StopSignal, ranks: int = 1) -> PackingPlan:
     """The plan for so many epochs: no step of them has more than ``lines`` lines in a micro-batch."""
     most = 1
     for epoch in range(epochs):
@@ -80,7 +86,7 @@ def plan_packing(lengths: Lengths, *, global_batch: int, lines: int, capacity: i
             # Best fit leaves one line at most half empty: it needs no more than this, so most steps need no closer look.
             if math.ceil(2 * int(lengths[rows].sum()) / capacity) > most * lines:
                 most = max(most, math.ceil(len(best_fit(rows.tolist(), lengths, capacity)) / lines))
-    return PackingPlan(lengths, global_batch, lines, capacity, seed, most)
+    return PackingPlan(lengths, global_batch, lines, capacity, seed, math.ceil(most / ranks), ranks)
 
 
 def _steps(lengths: Lengths, global_batch: int, seed: int, epoch: int) -> Iterator[npt.NDArray[np.int64]]:

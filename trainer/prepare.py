@@ -90,14 +90,23 @@ def prepare(run: RunFile, root: Path, rows: Rows, log: ProgressLog, stop: StopSi
         if rows.passed_over:
             log.write(ProgressKind.DATA, f"the prepared data in {folder.name}/ is not used, since {rows.passed_over}; the rows are prepared again")
         manifest = publish_prepared(folder, lambda staging: _Preparation(run, rows, tokenizer, stop).write(staging))
-    report = describe(manifest.facts)
     earlier = "" if rows.found is None else f" (prepared earlier, in {manifest.seconds:.0f} s)"
-    log.write(ProgressKind.DATA, report + earlier, seconds=round(time.monotonic() - started, 3))
+    log.write(ProgressKind.DATA, describe(manifest.facts) + earlier, seconds=round(time.monotonic() - started, 3))
     for sample in manifest.samples:
         log.write(ProgressKind.DATA, f"sample: {sample}")
+    return _opened(run, folder, tokenizer, manifest)
+
+
+def open_prepared(run: RunFile, root: Path, manifest: PreparedManifest) -> Prepared:
+    """What another process of the run prepared and checked."""
+    return _opened(run, root / run.prepared_dir, load_tokenizer(root / run.model_dir), manifest)
+
+
+def _opened(run: RunFile, folder: Path, tokenizer: Any, manifest: PreparedManifest) -> Prepared:
     train, held_out = open_table(folder / TRAIN_NAME), open_table(folder / HELD_OUT_NAME)
     taken = taken_rows(manifest.parts, run.training.seed)
-    return Prepared(tokenizer, train.select(taken) if taken is not None else train, held_out if len(held_out) else None, manifest, report)
+    kept = held_out if len(held_out) else None
+    return Prepared(tokenizer, train.select(taken) if taken is not None else train, kept, manifest, describe(manifest.facts))
 
 
 def drawn_rows(rows: int, fraction: float, seed: int) -> frozenset[int]:

@@ -20,7 +20,7 @@ class ProgressLog:
 
     def write(self, kind: ProgressKind, message: str = "", **fields: Any) -> Progress:
         """Append one line; a message longer than the contract allows is cut. Raises OSError on a full disk."""
-        line = Progress(kind=kind, at=self._now(), message=message[:MAX_MESSAGE], **fields)
+        line = self._line(kind, message, fields)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             # A writer that was ended in the middle of a line must not spoil the next one.
@@ -30,3 +30,13 @@ class ProgressLog:
                     file.write(b"\n")
             file.write(line.model_dump_json(exclude_defaults=True).encode() + b"\n")
         return line
+
+    def _line(self, kind: ProgressKind, message: str, fields: dict[str, Any]) -> Progress:
+        return Progress(kind=kind, at=self._now(), message=message[:MAX_MESSAGE], **fields)
+
+
+class Silence(ProgressLog):
+    """Of the ranks but the first: they take the same way, and one tells of it."""
+
+    def write(self, kind: ProgressKind, message: str = "", **fields: Any) -> Progress:
+        return self._line(kind, message, fields)

@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from trainer.checkpoints import BEST_NAME, CARRIED_NAME, Carried, write_durably
+from trainer.dealt import Dealing
+from trainer.gathered import Gathered, write_whole
 from trainer.saving import Keep, Saver, Write
 
 #: Written by transformers and peft beside a checkpoint and read by nothing here: a card that tells nothing.
@@ -29,8 +31,11 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-class Publishing:
-    """Before TRL's class. ``best``: the best adapter so far, where that is kept; replaced, never changed."""
+class Publishing(Dealing, Gathered):
+    """Before TRL's class. ``best``: the best adapter so far, where that is kept; replaced, never changed.
+
+    Of several ranks the first writes what all of them hold together.
+    """
 
     saver: Saver
     carried: Carried
@@ -52,13 +57,21 @@ class Publishing:
 
     def saved_state(self) -> dict[str, Any]:
         """What of a checkpoint is large: the weights and the optimizer's state, as they are now."""
+        if self.whole is not None and self.whole.weights:
+            return {}  # that is a copy already
         return {"weights": weights_of(self._bare()), "optimizer": self.optimizer.state_dict()}
 
     def _bare(self) -> Any:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.saver.save(self.state.global_step, self.state.max_steps, lambda staging, keep: self._fill(staging, keep, model, trial))
+        self.gather()
+        if not self.ranks.first:
+            return
+        try:
+            self.saver.save(self.state.global_step, self.state.max_steps, lambda staging, keep: self._fill(staging, keep, model, trial))
+        finally:
+            self.whole = None
 
     def _fill(self, staging: Path, keep: Keep, model: Any, trial: Any) -> Write:
         """Let transformers write its ``checkpoint-N`` below ``staging``; what writes the rest lifts the files up and adds what is carried."""
@@ -91,13 +104,17 @@ class Publishing:
         assert output_dir is not None
         assert self._keep is not None, "only a checkpoint is saved by transformers here"
         os.makedirs(output_dir, exist_ok=True)
-        model = self._bare()
+        model, whole = self._bare(), self.whole
+        if whole is not None and whole.weights:
+            self._later.append(lambda folder: write_whole(whole, model, folder))
+            return
         weights = self._keep("weights", weights_of(model) if state_dict is None else state_dict)
         self._later.append(lambda folder: model.save_pretrained(str(folder), state_dict=weights))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         assert self._keep is not None
-        state = self._keep("optimizer", self.optimizer.state_dict())
+        gathered = self.whole.optimizer if self.whole is not None else {}
+        state = gathered or self._keep("optimizer", self.optimizer.state_dict())
         self._later.append(lambda folder: torch.save(state, folder / OPTIMIZER_NAME))
         torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 

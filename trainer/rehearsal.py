@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from jobspec.batches import least_micro_batch, micro_batches
 from jobspec.marker import FailureCode
-from jobspec.runfile import ProgressKind, RunFile
-from trainer.failures import TrainerFailure, is_out_of_memory, memory_remedies
+from jobspec.runfile import ProgressKind
+from trainer.failures import TrainerFailure, is_out_of_memory, too_large
 from trainer.measure import measure
 from trainer.progress import ProgressLog
 from trainer.stop import StopSignal
@@ -29,32 +30,32 @@ STEPS = 2
 CANDIDATES = 16
 
 
+class TooLarge(Exception):
+    """The micro-batch does not fit; says what the allocator said."""
+
+
 def needed() -> bool:
     return torch.cuda.is_available()
 
 
 def fitting(setup: Setup, train: Any, held_out: Any, log: ProgressLog, stop: StopSignal) -> Setup:
     """``setup`` with the largest micro-batch that fits: the manifest's, or halved. Raises TrainerFailure (out_of_memory), StopRequested."""
-    sizes = micro_batches(setup.run)
+    run = setup.run
+    sizes = micro_batches(run.training.global_batch_size, run.training.micro_batch_size, least=least_micro_batch(run.method, run.kto))
     for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):
         told = _rehearsed(setup.with_micro_batch(size), train, held_out, stop)
         if told is None:
             return setup.with_micro_batch(size)
         if smaller is not None:
             log.write(ProgressKind.WARNING, f"a micro-batch of {size} of the longest rows does not fit into memory; {smaller} is tried: {told}")
-    raise TrainerFailure(
-        FailureCode.OUT_OF_MEMORY,
-        f"the longest rows do not fit into memory, not even with a micro-batch of {sizes[-1]}. Try {', '.join(memory_remedies(setup.run))}. {told}",
-    )
+    raise TrainerFailure(FailureCode.OUT_OF_MEMORY, too_large(run, sizes[-1], told or ""))
 
 
-def micro_batches(run: RunFile) -> list[int]:
-    """The manifest's micro-batch, then about half of it again and again; each divides the global batch."""
-    least = 2 if run.method == "kto" and (run.kto is None or run.kto.loss_type == "kto") else 1  # KTO pairs the rows of a micro-batch
-    whole, sizes = run.training.global_batch_size, [run.training.micro_batch_size]
-    while smaller := [size for size in range(least, sizes[-1] // 2 + 1) if whole % size == 0]:
-        sizes.append(smaller[-1])
-    return sizes
+def rehearse_together(setup: Setup, train: Any, held_out: Any, stop: StopSignal) -> None:
+    """One size, by every rank at once. Raises TooLarge: memory that is full on one rank leaves the others waiting, so all start anew."""
+    told = _rehearsed(setup, train, held_out, stop)
+    if told is not None:
+        raise TooLarge(told)
 
 
 def _rehearsed(setup: Setup, train: Any, held_out: Any, stop: StopSignal) -> str | None:
@@ -75,19 +76,20 @@ def _rehearsed(setup: Setup, train: Any, held_out: Any, stop: StopSignal) -> str
 def _rehearse(setup: Setup, train: Any, held_out: Any, stop: StopSignal) -> None:
     run, size = setup.run, setup.micro_batch_size
     if run.method != "grpo":  # there a step's answers are drawn all at once: only the whole global batch is the worst case
-        accumulated = min(2, run.training.global_batch_size // size)
+        ranks = setup.ranks.size
+        accumulated = min(2, run.training.global_batch_size // (size * ranks))
         # A packed line is no longer than the longest row: the worst case is that of rows that are not packed.
-        worst = {"global_batch_size": size * accumulated, "packing": False}
+        worst = {"global_batch_size": size * accumulated * ranks, "packing": False}
         run = run.model_copy(update={"training": run.training.model_copy(update=worst)})
     trainer = build_trainer(replace(setup, run=run), _longest(train), _longest(held_out), STEPS, stop)
     trainer.train_dataset = _repeated(trainer.train_dataset, STEPS * run.training.global_batch_size)
     if trainer.eval_dataset is not None:
-        trainer.eval_dataset = _repeated(trainer.eval_dataset, trainer.args.per_device_eval_batch_size)
+        trainer.eval_dataset = _repeated(trainer.eval_dataset, trainer.args.per_device_eval_batch_size * setup.ranks.size)
     if run.method == "grpo":
         trainer.generation_config.min_new_tokens = trainer.max_completion_length  # the longest answers, whatever the model would say
     trainer.add_callback(_StopBetweenSteps(stop))
     trainer.train()
-    measure(trainer, run.method, stop)
+    measure(trainer, run.method, stop, setup.ranks)
 
 
 def _longest(rows: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobspec.runfile import RunFile
 from trainer.progress import Now, ProgressLog
+from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopSignal
 
 Clock = Callable[[], float]
@@ -13,7 +14,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A run's file, its folder, its log, its stop signal, its clocks. ``clock`` is monotonic seconds."""
+    """A run's file, its folder, its log, its stop signal, its clocks, and who trains with it. ``clock`` is monotonic seconds."""
 
     run: RunFile
     root: Path
@@ -21,3 +22,4 @@ class Room:
     stop: StopSignal
     now: Now
     clock: Clock
+    ranks: Ranks = ALONE

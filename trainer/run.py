@@ -1,9 +1,10 @@
 """A run from its file to an exit code: data, identity, checkpoint; then, in ``story``, model, training, final folder.
 
 Everything that can be refused is refused before torch is imported. Every way out writes one last progress line:
-COMPLETED, INTERRUPTED or FAILED.
+COMPLETED, INTERRUPTED or FAILED; only where a rank was ended from outside (exit code LOST) it is a WARNING, for nothing is over.
 """
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainer.checkpoints import CheckpointStore
 from trainer.failures import TrainerFailure, failure_of
 from trainer.finish import RESULTS_NAME
 from trainer.identity import identity_of
+from trainer.launch import RanksLost, check_ranks, micro_batches_of, train_together
 from trainer.prepare import prepare, read_all
 from trainer.progress import Now, ProgressLog
 from trainer.room import Clock, Room
@@ -42,6 +44,10 @@ def run_file(path: Path, now: Now, clock: Clock, stop: StopSignal, *, only_prepa
     except StopRequested as stopped:
         room.log.write(ProgressKind.INTERRUPTED, str(stopped))
         return ExitCode.INTERRUPTED
+    except RanksLost as lost:
+        sys.stderr.write(f"{lost}\n")
+        room.log.write(ProgressKind.WARNING, str(lost))
+        return ExitCode.LOST
     except Exception as error:  # the last door: every failure becomes one line with a named code
         return _failed(room, error)
     return ExitCode.COMPLETED
@@ -62,6 +68,7 @@ def _failed(room: Room, error: Exception) -> ExitCode:
 def _run(room: Room) -> None:
     run, root, stop = room.run, room.root, room.stop
     stop.check("starting")
+    micro_batches_of(run)
     rows = read_all(run, root, stop)
     identity = identity_of(run, root, rows.data_sha256, stop)
     if _already_finished(room, identity):
@@ -69,8 +76,14 @@ def _run(room: Room) -> None:
     store = CheckpointStore(root / run.checkpoints_dir, run.checkpoint.keep, room.now)
     store.open()
     choice = store.choose(identity, stop)
+    check_ranks(run, choice)
     data = prepare(run, root, rows, room.log, stop)
     stop.check("loading the model")
+    if run.ranks > 1:
+        train_together(room, data.manifest, identity, store, choice)
+        return
+    # Read by CUDA once torch is imported. One process, one GPU.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from trainer.story import train
 
     train(room, data, identity, store, choice)

@@ -19,6 +19,8 @@ from trainer.checkpoints import Carried, CheckpointStore, Choice, Measurement
 from trainer.evaluation import Evaluator
 from trainer.failures import TrainerFailure
 from trainer.finish import write_final
+from trainer.gathered import is_sharded
+from trainer.launch import check_sharding
 from trainer.measure import answer, measure
 from trainer.model import parameter_counts, resolve_dtype
 from trainer.pacing import Pace
@@ -28,17 +30,22 @@ from trainer.saving import Landed, Saver
 from trainer.stop import StopRequested
 from trainer.train import CHECKPOINT_BYTES_PER_PARAMETER, Setup, build_trainer, in_order
 from trainer.watch import StoppedEarly, Watch
+from trainer.weights import unsharded
 
 
-def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore, choice: Choice) -> None:
-    """Train and finish. Raises StopRequested once a stop was honoured, TrainerFailure, and what the libraries raise."""
+def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore, choice: Choice, *, micro_batch: int | None = None) -> None:
+    """Train and finish; of several ranks each takes the same way, with the ``micro_batch`` that all were given.
+
+    Raises StopRequested once a stop was honoured, TrainerFailure, and what the libraries raise.
+    """
     run, stop, started = room.run, room.stop, room.clock()
     rows, held_out = in_order(run, data.train), in_order(run, data.held_out)
-    setup = _setup(room, data, store, choice, rows, held_out)
+    setup = _setup(room, data, store, choice, rows, held_out, micro_batch)
     stop.check("loading the model")
     total_steps = setup.total_steps()
     trainer = build_trainer(setup, rows, held_out, total_steps, stop)
-    _refuse_small_disk(store, trainer.model)
+    if room.ranks.first:  # who alone writes
+        _refuse_small_disk(store, trainer.model)
     _report_start(room, trainer, setup, choice, total_steps, room.clock() - started)
     trainer.carried = choice.carried or _measure_before(room, data, trainer, setup)
     evaluator = Evaluator(run, trainer, lambda step: _evaluate(room, trainer, step), choice.folder)
@@ -46,6 +53,7 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
     trainer.saver = _saver(room, trainer, store, identity, pace, choice.step)
     watch = Watch(trainer, room, pace, evaluator.after)
     trainer.add_callback(watch)
+    trainer.ranks_before = choice.ranks
     try:
         _step_to_end(trainer, choice, total_steps)
         if watch.interrupted:
@@ -55,14 +63,19 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
         trainer.saver.wait()  # also where something else went wrong: what is half written now is worth its end
 
 
-def _setup(room: Room, data: Prepared, store: CheckpointStore, choice: Choice, rows: Any, held_out: Any) -> Setup:
+def _setup(room: Room, data: Prepared, store: CheckpointStore, choice: Choice, rows: Any, held_out: Any, given: int | None) -> Setup:
     """What the first start of the run decided, or decides now: the arithmetic of this hardware and the micro-batch that fits."""
     run, carried = room.run, choice.carried
     dtype = carried.dtype if carried else resolve_dtype(run.training.dtype)
-    micro_batch = carried.micro_batch_size if carried and carried.micro_batch_size else run.training.micro_batch_size
-    setup = Setup(run, room.root, data, dtype, micro_batch, store.folder)
-    if carried is None and rehearsal.needed():
+    check_sharding(run, dtype)
+    micro_batch = given or (carried.micro_batch_size if carried and carried.micro_batch_size else run.training.micro_batch_size)
+    setup = Setup(run, room.root, data, dtype, micro_batch, store.folder, room.ranks)
+    # With another number of GPUs than before, other memory is needed.
+    if not rehearsal.needed() or (carried is not None and choice.ranks == room.ranks.size):
+        return setup
+    if room.ranks.size == 1:
         return rehearsal.fitting(setup, rows, held_out, room.log, room.stop)
+    rehearsal.rehearse_together(setup, rows, held_out, room.stop)
     return setup
 
 
@@ -86,7 +99,7 @@ def _saver(room: Room, trainer: Any, store: CheckpointStore, identity: Identity,
 
 def _step_to_end(trainer: Any, choice: Choice, total_steps: int) -> None:
     if choice.folder is None:
-        set_seed(trainer.args.seed)  # whatever was measured before drew no numbers from the training's
+        set_seed(trainer.args.seed + trainer.ranks.rank)  # whatever was measured before drew no numbers from the training's
         trainer.train()
     elif choice.step < total_steps and not trainer.carried.evaluations.stopped_early:
         with suppress(StoppedEarly):
@@ -113,19 +126,27 @@ def _refuse_small_disk(store: CheckpointStore, model: Any) -> None:
 def _report_start(room: Room, trainer: Any, setup: Setup, choice: Choice, total_steps: int, seconds: float) -> None:
     trained, whole = parameter_counts(trainer.model)
     micro_batch, accumulated, plan = setup.micro_batch_size, trainer.args.gradient_accumulation_steps, getattr(trainer, "plan", None)
-    rows = f"{room.run.training.global_batch_size} rows a step, packed on {accumulated} x {micro_batch} lines ({plan.filled():.0%} filled)" if plan else ""
+    lines = f"{accumulated} x {micro_batch}" + (f" x {room.ranks.size} ranks" if room.ranks.size > 1 else "")
+    whole_batch = room.run.training.global_batch_size
+    rows = f"{whole_batch} rows a step, packed on {lines} lines ({plan.filled():.0%} filled)" if plan else f"{lines} rows a step"
     message = (
-        f"{room.run.method}, {room.run.adapter.type}: {trained:,} of {whole:,} parameters are trained, on {trainer.args.device.type} in {setup.dtype}, "
-        f"{rows or f'{accumulated} x {micro_batch} rows a step'}"
+        f"{room.run.method}, {room.run.adapter.type}: {trained:,} of {whole:,} parameters are trained, on {trainer.args.device.type} in {setup.dtype}, {rows}"
     )
     if torch.cuda.is_available() and choice.folder is None:
         message += f"; the longest rows took {torch.cuda.max_memory_allocated() / 1024**3:.1f} GiB of GPU memory at most"
     room.log.write(ProgressKind.STARTED, message, step=choice.step, total_steps=total_steps, seconds=round(seconds, 3))
     passed = f"; passed over {'; '.join(choice.passed_over)}" if choice.passed_over else ""
     if choice.folder is not None:
-        room.log.write(ProgressKind.RESUMED, f"from {choice.folder.name}, the newest whole checkpoint{passed}", step=choice.step, total_steps=total_steps)
+        room.log.write(ProgressKind.RESUMED, f"from {choice.folder.name}, {_made(room, choice)}{passed}", step=choice.step, total_steps=total_steps)
     elif passed:
         room.log.write(ProgressKind.RESUMED, f"from the start: no whole checkpoint{passed}", total_steps=total_steps)
+
+
+def _made(room: Room, choice: Choice) -> str:
+    if choice.ranks == room.ranks.size:
+        return "the newest whole checkpoint"
+    changed = f"made by {choice.ranks} GPUs or processes and continued by {room.ranks.size}"
+    return f"the newest whole checkpoint, {changed}: each step reads the rows that it would have read, dropout is drawn anew"
 
 
 def _measure_before(room: Room, data: Prepared, trainer: Any, setup: Setup) -> Carried:
@@ -136,7 +157,7 @@ def _measure_before(room: Room, data: Prepared, trainer: Any, setup: Setup) -> C
 
 def _measured(room: Room, trainer: Any, when: str, step: int) -> Measurement | None:
     began = room.clock()
-    measurement = measure(trainer, room.run.method, room.stop)
+    measurement = measure(trainer, room.run.method, room.stop, room.ranks)
     if measurement is not None:
         told = "".join(f", {name} {value:.4g}" for name, value in measurement.metrics.items())
         room.log.write(ProgressKind.EVAL, f"held out, {when}{told}", step=step, loss=measurement.loss, seconds=round(room.clock() - began, 3))
@@ -167,6 +188,10 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
     after = _measured(room, trainer, "after training" if best_step is None else f"the best, of step {best_step}", steps) or Measurement()
     _sample(room, data, trainer, "after", steps)
     trainer.saver.wait()  # a checkpoint that could not be written fails the run, and not after it is said to be complete
+    if is_sharded(trainer.model):
+        trainer.model = unsharded(room.run, room.root / room.run.model_dir, trainer.model)
+    if not room.ranks.first:
+        return
     began = room.clock()
     measured = Measured(
         steps=steps,

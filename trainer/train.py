@@ -4,6 +4,7 @@ Imports torch and TRL at its top: import this file inside a function, once the d
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from transformers import PrinterCallback
 
 from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile
+from trainer.dealing import Deal
+from trainer.dealt import seeded_order
 from trainer.failures import TrainerFailure
-from trainer.methods import WAYS, make_trainer
+from trainer.methods import WAYS, Split, make_trainer
 from trainer.model import adapter_config, load_model
 from trainer.packed import check_apart
 from trainer.packing import PackingPlan, plan_packing
 from trainer.prepare import Prepared
+from trainer.ranks import ALONE, Ranks
 from trainer.start import gone_on
 from trainer.stop import StopSignal
 from trainer.tables import lengths_of
@@ -29,7 +33,7 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that decides a trainer. ``micro_batch_size`` is the manifest's, or less where memory did not hold that."""
+    """All that decides a trainer. ``micro_batch_size`` is the manifest's, or less where memory or the GPU's share did not hold that."""
 
     run: RunFile
     root: Path
@@ -37,16 +41,27 @@ class Setup:
     dtype: str
     micro_batch_size: int
     output_dir: Path
+    ranks: Ranks = ALONE
 
     def with_micro_batch(self, size: int) -> "Setup":
         return replace(self, micro_batch_size=size)
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of each rank for one optimizer step, without packing."""
+        return self.run.training.global_batch_size // (self.micro_batch_size * self.ranks.size)
+
+    @property
+    def sharded(self) -> bool:
+        """True where every weight is trained on several GPUs: each then holds a share of them (FSDP2)."""
+        return self.ranks.size > 1 and self.run.adapter.type == "full"
+
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return total_steps_of(self.run, self.micro_batch_size, len(self.data.train))
+        return total_steps_of(self.run, len(self.data.train))
 
 
-def total_steps_of(run: RunFile, micro_batch: int, rows: int) -> int:
+def total_steps_of(run: RunFile, rows: int) -> int:
     """``max_steps``, or ``epochs`` passes over ``rows``: the optimizer steps as transformers counts them.
 
     Raises TrainerFailure (data_invalid) for grpo with fewer prompts than one step takes: TRL reads whole steps only.
@@ -59,7 +74,7 @@ def total_steps_of(run: RunFile, micro_batch: int, rows: int) -> int:
             told = f"there are {rows} prompts to train on, but one step takes {prompts} (training.global_batch_size by grpo.num_generations)"
             raise TrainerFailure(FailureCode.DATA_INVALID, f"{told}: lower training.global_batch_size, or give more prompts.")
     else:
-        steps_per_epoch = math.ceil(math.ceil(rows / micro_batch) / (training.global_batch_size // micro_batch))
+        steps_per_epoch = math.ceil(rows / training.global_batch_size)
     return training.max_steps or max(1, math.ceil(training.epochs * steps_per_epoch))
 
 
@@ -78,7 +93,20 @@ def packing_of(setup: Setup, train: Any, total_steps: int, stop: StopSignal) -> 
         seed=training.seed,
         epochs=epochs,
         stop=stop,
+        ranks=setup.ranks.size,
     )
+
+
+def deal_of(setup: Setup, train: Any) -> Deal | None:
+    """How unpacked rows are dealt out to several ranks; None where TRL reads them as it does. For kto they are shuffled already (``in_order``)."""
+    training, rows = setup.run.training, len(train)
+    if setup.ranks.size == 1 or setup.run.method == "grpo":  # whose sampler deals out whole groups
+        return None
+
+    def order(epoch: int) -> Sequence[int]:
+        return range(rows) if setup.run.method == "kto" else seeded_order(rows, training.seed, epoch)
+
+    return Deal(order, training.global_batch_size, setup.micro_batch_size, setup.ranks.size)
 
 
 def settings_of(setup: Setup, total_steps: int, plan: PackingPlan | None) -> Any:
@@ -91,7 +119,7 @@ def settings_of(setup: Setup, total_steps: int, plan: PackingPlan | None) -> Any
         "max_steps": total_steps,
         "per_device_train_batch_size": 1 if plan else micro_batch,  # a packed micro-batch comes as one
         "per_device_eval_batch_size": micro_batch,
-        "gradient_accumulation_steps": plan.accumulation if plan else training.global_batch_size // micro_batch,
+        "gradient_accumulation_steps": plan.accumulation if plan else setup.accumulation,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
         "warmup_steps": math.ceil(training.warmup_ratio * total_steps),
@@ -109,8 +137,12 @@ def settings_of(setup: Setup, total_steps: int, plan: PackingPlan | None) -> Any
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "push_to_hub": False,
+        "ddp_backend": None if on_gpu else "gloo",
+        # Every trained weight has a gradient in every step, and no buffer changes: nothing to look for, nothing to send.
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
     }
-    return way.config(**{**shared, **way.settings(setup.run, micro_batch)})
+    return way.config(**{**shared, **way.settings(setup.run, Split(micro_batch, setup.accumulation))})
 
 
 def in_order(run: RunFile, rows: Any) -> Any:
@@ -121,16 +153,19 @@ def in_order(run: RunFile, rows: Any) -> Any:
 def build_trainer(setup: Setup, train: Any, held_out: Any, total_steps: int, stop: StopSignal) -> Any:
     """The trainer, its adapter initialised from the seed, its ``base_model_name_or_path`` set to the model's reference."""
     run = setup.run
-    model = load_model(run, setup.root / run.model_dir, setup.dtype)
+    model = load_model(run, setup.root / run.model_dir, setup.dtype, shards=setup.ranks.size if setup.sharded else 1)
     plan = packing_of(setup, train, total_steps, stop)
     config = settings_of(setup, total_steps, plan)
     adapter = adapter_config(run, model)
     if run.start_dir is not None:
         model, adapter = gone_on(run, setup.root, model, adapter), None
     trainer = make_trainer(run, config, model, setup.data.tokenizer, train, held_out, adapter)
+    trainer.ranks = setup.ranks
     if plan is not None:
         check_apart(trainer.model, trainer.model.config.get_text_config().vocab_size)
         trainer.plan = plan
+    else:
+        trainer.deal = deal_of(setup, trainer.train_dataset)
     trainer.remove_callback(PrinterCallback)  # the progress file says it
     if run.adapter.type != "full":
         reference, _, revision = run.model_reference.partition("@")

@@ -64,7 +64,7 @@ class Watch(TrainerCallback):
 
     def __init__(self, trainer: Any, room: Room, pace: Pace, evaluate: Evaluate) -> None:
         self._trainer, self._run, self._log, self._stop, self._clock = trainer, room.run, room.log, room.stop, room.clock
-        self._evaluate, self._saves = evaluate, pace
+        self._evaluate, self._saves, self._ranks = evaluate, pace, room.ranks
         self._saved_at = self._step_began = self._clock()
         self._pace = _Pace(self._saved_at, 0)
         self._overflows = self._micro_batches = 0
@@ -91,7 +91,7 @@ class Watch(TrainerCallback):
             return
         left = self._trainer.current_gradient_accumulation_steps - self._micro_batches
         left_s = (self._clock() - self._step_began) / self._micro_batches * left
-        if left_s > FINISH_STEP_S:
+        if self._ranks.of_first(left_s > FINISH_STEP_S):
             self._abandon(state, left_s)
 
     def _abandon(self, state: Any, left_s: float) -> None:
@@ -117,7 +117,8 @@ class Watch(TrainerCallback):
         saver.closing = self.interrupted
         # The last step is saved as well: an end during the final evaluation then costs no step.
         must = self.interrupted or not goes_on or state.global_step >= state.max_steps
-        if must or (self._saves.due(self._clock() - self._saved_at, saver.costs) and saver.free_to_save()):
+        # Of several ranks the first's clock decides, and whether its last save is written.
+        if must or self._ranks.of_first(self._saves.due(self._clock() - self._saved_at, saver.costs) and saver.free_to_save()):
             control.should_save = True
         if self.interrupted or not goes_on:
             control.should_training_stop = True

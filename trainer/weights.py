@@ -16,6 +16,7 @@ from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile
 from trainer.base_model import file_sha256
 from trainer.failures import TrainerFailure
+from trainer.gathered import whole_weights
 
 
 def save_weights(run: RunFile, trainer: Any, folder: Path, dtype: str) -> None:
@@ -26,6 +27,16 @@ def save_weights(run: RunFile, trainer: Any, folder: Path, dtype: str) -> None:
     # A reference that it was compared with is no part of the result.
     one = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
     model.save_pretrained(str(folder), **one)
+
+
+def unsharded(run: RunFile, base: Path, model: Any) -> Any:
+    """A sharded model whole, on rank 0's CPU in float32, to be written and tried; None on the others. Every rank must ask."""
+    weights = whole_weights(model)
+    if not weights:
+        return None
+    whole = _from_folder(run, base, torch.float32)
+    whole.load_state_dict(weights, strict=False)  # a tied output has no entry of its own
+    return whole
 
 
 def weights_sha256(folder: Path) -> str:

@@ -10,7 +10,8 @@ from jobspec.base import Document, FileDigest, Sha256, Step, UtcTime
 class Identity(Document):
     """What a checkpoint is a checkpoint *of*. Two runs with equal identities take the same steps.
 
-    A resume under another identity is refused with the names of the fields that differ.
+    A resume under another identity is refused with the names of the fields that differ. ``world_size``, the number of GPUs, may
+    change: a step is a step of the same rows then, only dropout is drawn anew (docs/training.md, "Several GPUs").
     """
 
     model_sha256: Sha256
@@ -24,7 +25,7 @@ class Identity(Document):
     def differences(self, other: "Identity") -> list[str]:
         """One line for each field that differs: ``settings.learning_rate: 0.0002 here, 0.001 in the checkpoint``."""
         lines = []
-        for field in ("model_sha256", "data_sha256", "world_size"):
+        for field in ("model_sha256", "data_sha256"):
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
                 lines.append(f"{field}: {mine} here, {theirs} in the checkpoint")

@@ -25,6 +25,9 @@ class ExitCode(IntEnum):
 
     COMPLETED = 0
     FAILED = 1
+    #: EX_IOERR: with several GPUs, one of the run's processes was ended from outside, here or on another instance. Nothing but the
+    #: steps since the last checkpoint is lost: start again.
+    LOST = 74
     INTERRUPTED = 75
 
 
@@ -82,6 +85,13 @@ class RunFile(Document):
     #: Of the instance, as the ticket has it.
     market: Market = "spot"
     launched_at: UtcTime | None = None
+    #: GPUs to train on in this instance, each with a process of its own; on a machine without a GPU so many processes on the CPU.
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.processes
 
     def train_sources(self) -> tuple[RunSource, ...]:
         """Where the training rows are, whichever way it was said."""
