@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",  # the manifest's reference says which method is
     "TOKENIZERS_PARALLELISM": "true",
+    "PYTHONWARNINGS": "ignore::FutureWarning",  # for the ranks, which begin as new processes; as below for this one
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its sums bit by bit only with a fixed workspace
 }
 

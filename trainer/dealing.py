@@ -2,7 +2,8 @@
 
 A step takes the next ``global_batch`` rows of the epoch's order. They are cut into micro-batches, as many as are a multiple of the
 ranks, and rank r takes every ``ranks``-th of them, beginning with the r-th: accelerate's own way to share out a loader. So no row is
-read twice in an epoch, and none left out, and a checkpoint made with two GPUs is continued with four where it ended.
+left out, none is read twice but where an epoch's last rows do not go round, and a checkpoint made with two GPUs is continued with
+four where it ended.
 """
 
 import itertools
@@ -32,8 +33,8 @@ class Deal:
 def dealt(rows: Sequence[int], micro_batch: int, ranks: int) -> list[list[int]]:
     """One step's rows in micro-batches of at most so many, evenly, as many as are a multiple of ``ranks``.
 
-    Where an epoch's last step has fewer rows than there are ranks, its rows come again until each rank has one: a step without a row
-    on one rank would be none. Their loss is a mean over rows, so of one row on two ranks, or two on four, nothing changes.
+    Where an epoch's last step has fewer rows than micro-batches, the first of them come again until each micro-batch has one, which is
+    for less than ``ranks`` rows: a rank without a row would wait for ever. Packed rows need none of this (trainer/packing.py).
     """
     count = math.ceil(math.ceil(len(rows) / micro_batch) / ranks) * ranks
     filled = list(itertools.islice(itertools.cycle(rows), max(count, len(rows))))
