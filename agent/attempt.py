@@ -16,24 +16,24 @@ from typing import Any
 
 from agent.alarms import Alarms, Ending, Routine, Summoned
 from agent.control import TrainerDesk
+from agent.gang import GangView
 from agent.gpus import GpuWatch
 from agent.heart import Heart, read_heartbeat
-from agent.imds import Imds
+from agent.imds import NOTICE, Imds
+from agent.orders import gpus_of, run_file
 from agent.outcome import LastWords, NoResult
 from agent.parameters import Parameters
 from agent.prepared import PreparedRows
 from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
-from agent.sources import run_sources
-from agent.staging import START_FOLDER, Stager, StagingFailed, free_bytes, model_reference
+from agent.staging import Stager, StagingFailed, free_bytes
 from agent.store import S3_ERRORS, Denied, Store
 from agent.tracking import Reporter
 from agent.uploader import Uploader
 from jobspec.heartbeat import Phase, PublishedCheckpoint, Saving
 from jobspec.marker import Failure, FailureCode, Outcome
-from jobspec.methods import OPTIONS
-from jobspec.runfile import ExitCode, RunFile
+from jobspec.runfile import ExitCode
 from jobspec.ticket import Handover, Ticket
 
 #: Starts of the trainer in place without a step forward; then another instance may do better.
@@ -88,6 +88,7 @@ class Attempt:
         self._progress = ProgressReader(folders.run / "progress.jsonl")
         self._uploader = Uploader(store, ticket, folders, now, self._after_publish)
         self._alarms = Alarms(ticket, world.imds, store, now, self._margin_s)
+        self._gang = GangView(store, ticket)
         self._words = LastWords(store, ticket, folders, now)
         self._gpus = GpuWatch(folders.gpus, ticket.manifest.limits.idle_gpu.window)
         self._prepared = PreparedRows(store, ticket, folders, self._alarms.check)
@@ -128,15 +129,19 @@ class Attempt:
             return AgentExit.HANDED_OVER
         self._watch_notices()
         self._alarms.look_for_order()
-        routines = (
+        routines = [
             Routine("notices", self._pace.imds_s, self._watch_notices),
             Routine("heartbeat", self._ticket.heartbeat_s, self._beat),
-            Routine("uploads", self._pace.upload_s, self._upload),
-            Routine("prepared", self._pace.upload_s, self._prepared.publish),
             Routine("logs", self._pace.logs_s, self._words.upload_logs),
             Routine("gpus", self._pace.gpus_s, self._measure_gpus),
-            Routine("tracking", self._pace.report_s, self._reporter.turn),
-        )
+        ]
+        if self._gang.leads:  # of a gang, only the leader publishes
+            routines += [
+                Routine("uploads", self._pace.upload_s, self._upload),
+                Routine("prepared", self._pace.upload_s, self._prepared.publish),
+                Routine("tracking", self._pace.report_s, self._reporter.turn),
+                Routine("gang", self._ticket.heartbeat_s, self._gang.look),
+            ]
         for routine in routines:
             routine.start()
         try:
@@ -165,9 +170,11 @@ class Attempt:
         self._timed("stage_model", stager.stage_model)
         self._timed("handover", self._await_predecessors)
         self._timed("stage_prepared", self._prepared.fetch)
-        self._timed("stage_checkpoint", self._stage_checkpoint)
+        if self._gang.leads:  # its trainer sends it to the others
+            self._timed("stage_checkpoint", self._stage_checkpoint)
+        self._gang.name_addresses(self._world.folders)
         self._alarms.check()
-        self._desk.write_run_file(run_file(self._ticket, self._world.folders.run))
+        self._desk.write_run_file(run_file(self._ticket, self._world.folders.run, gpus_of(self._world.imds.instance_type(), self._ticket.manifest)))
 
     def _timed(self, name: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -204,15 +211,23 @@ class Attempt:
                 if said is not None:
                     return said
             self._alarms.check()
+            if (failure := self._gang.failure()) is not None:
+                return self._fail(failure)
             self._world.sleep(self._pace.watch_s)
 
     def _after_exit(self, status: int, told: Told) -> AgentExit | None:
-        """The attempt's end, or None where the trainer was started again in place."""
+        """The attempt's end, or None where the trainer was started again in place. Raises Summoned."""
+        if not self._gang.leads and (status in (ExitCode.COMPLETED, ExitCode.FAILED, ExitCode.INTERRUPTED) or self._gang.last_word()):
+            return self._await_leader()
         if status == ExitCode.COMPLETED:
             return self._complete()
         if status == ExitCode.FAILED:
             return self._fail(told.failure or Failure(code=FailureCode.TRAINER_ERROR, message="the trainer ended without a reason; see logs/trainer.log"))
+        self._alarms.look_for_order()
         self._alarms.check()
+        if status == ExitCode.INTERRUPTED and self._gang.is_one:
+            # All stopped for what another was told; this instance may hear of it only later.
+            raise Summoned(Ending("another instance of the gang was asked to stop", self._world.now() + NOTICE, interrupted=True))
         before = self._desk.restarts()
         moved = told.step > before.step
         count = 1 if moved else before.count + 1
@@ -221,13 +236,26 @@ class Attempt:
                 Failure(
                     code=FailureCode.TRAINER_KILLED,
                     message=f"the trainer was ended from outside (exit status {status}) {count} times without a step forward from step {told.step}; "
-                    "status 137 is most often too little memory: lower training.micro_batch_size or training.max_length",
+                    "status 137 (or 74, of several GPUs' processes) is most often too little memory: lower training.micro_batch_size or "
+                    "training.max_length",
                 )
             )
         log.warning("the trainer ended with exit status %d at step %d; started again in place (%d of %d)", status, told.step, count, MAX_RESTARTS)
         self._desk.remember_restarts(before.model_copy(update={"count": count, "step": max(told.step, before.step)}))
         self._desk.start()
         return None
+
+    def _await_leader(self) -> AgentExit:
+        """The end of a member whose trainer is over: the leader's. Raises Summoned."""
+        self._heart.enter(Phase.WAITING, "for the leader's last word")
+        while (word := self._gang.last_word()) is None:
+            self._alarms.check()
+            self._world.sleep(self._pace.handover_s)
+        self._words.upload_logs()
+        if word is Phase.HANDED_OVER:
+            self._heart.enter(Phase.HANDED_OVER, "as the leader did")
+            return AgentExit.HANDED_OVER
+        return self._finish("as the leader did")
 
     def _complete(self) -> AgentExit:
         self._heart.enter(Phase.UPLOADING)
@@ -255,16 +283,18 @@ class Attempt:
             self._heart.enter(Phase.SAVING, ending.reason)
             status = self._stop_trainer(ending)
             told = self._look()
-            if status == ExitCode.COMPLETED:
-                return self._complete()
-            if status == ExitCode.FAILED and ending.interrupted and told.failure is not None:
-                return self._fail(told.failure)
-            self._upload_last(ending)
+            if self._gang.leads:
+                if status == ExitCode.COMPLETED:
+                    return self._complete()
+                if status == ExitCode.FAILED and ending.interrupted and told.failure is not None:
+                    return self._fail(told.failure)
+                self._upload_last(ending)
         self._words.upload_logs()
         if ending.interrupted:
             self._heart.enter(Phase.HANDED_OVER, ending.reason)
             return AgentExit.HANDED_OVER
-        self._mark(Outcome.STOPPED)
+        if self._gang.leads:
+            self._mark(Outcome.STOPPED)
         return self._finish(ending.reason)
 
     def _mark(self, outcome: Outcome, **facts: Any) -> None:
@@ -361,23 +391,3 @@ class Attempt:
     def _margin_s(self) -> float:
         """Seconds before the deadline at which a last save must begin: twice what was measured, and a floor."""
         return self._pace.save_s + 2 * (self._progress.told.save_s + self._uploader.upload_s)
-
-
-def run_file(ticket: Ticket, folder: Path) -> RunFile:
-    """The trainer's orders, from the manifest and what was staged in ``folder``; the rest are the contract's own defaults."""
-    manifest = ticket.manifest
-    return RunFile(
-        job_id=ticket.job_id,
-        model_reference=model_reference(ticket),
-        start_dir=START_FOLDER if ticket.start is not None and ticket.start.use == "adapter" else None,
-        start_reference=ticket.start.job_id if ticket.start is not None else "",
-        train_from=run_sources("train", manifest.data, folder),
-        eval_from=run_sources("eval", manifest.data, folder),
-        data_format=manifest.data.format,
-        columns=manifest.data.columns,
-        eval_fraction=manifest.data.eval_fraction,
-        checkpoint=manifest.checkpoint,
-        market=ticket.market,
-        launched_at=ticket.launched_at,
-        **{name: getattr(manifest, name) for name in ("method", *OPTIONS, "adapter", "training", "evaluation")},
-    )

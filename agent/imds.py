@@ -50,6 +50,10 @@ class Imds:
             raise ImdsUnreachable("the metadata service knows no instance id")
         return found
 
+    def instance_type(self) -> str | None:
+        """The EC2 type, or None where the service knows none (the local cloud's). Raises ImdsUnreachable."""
+        return self._get("instance-type")
+
     def interruption(self) -> Notice | None:
         """The spot interruption notice, if there is one; a notice without a readable time gives two minutes from now."""
         document = self._look("spot/instance-action")

@@ -19,6 +19,7 @@ class FakeImds:
     def __init__(self, instance_id: str, tags: dict[str, str] | None = None) -> None:
         self.instance_id = instance_id
         self.tags = tags or {}
+        self.instance_type: str | None = None
         self.interruption: dict[str, str] | str | None = None
         self.rebalance_at: datetime | None = None
         #: Answers with this status to every GET while set.
@@ -53,6 +54,8 @@ class FakeImds:
         path = path.removeprefix("/latest/meta-data/")
         if path == "instance-id":
             return self.instance_id
+        if path == "instance-type":
+            return self.instance_type
         if path.startswith("tags/instance/"):
             return self.tags.get(path.removeprefix("tags/instance/"))
         if path == "spot/instance-action" and self.interruption is not None:

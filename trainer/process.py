@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ def run_rank(task: Any) -> int:
     _die_with_parent()
     from trainer.words import Words, word
 
+    if task.run.nodes > 1:
+        threading.Thread(target=_end_when_gone, args=(task,), daemon=True).start()
+
     ended, message, failure = _run(task, stop)
     Words(task.words).say(int(os.environ["LOCAL_RANK"]), word(ended, datetime.now(UTC), message, failure))
     if ended in ("failed", "lost", "too_large"):
@@ -42,6 +46,15 @@ def run_rank(task: Any) -> int:
         sys.stderr.flush()
         os._exit(1)  # an orderly end would wait for ranks that wait for this one
     return 0
+
+
+def _end_when_gone(task: Any) -> None:
+    """A rank that waits for another instance's in a GPU's queue would wait for minutes: this thread does not."""
+    from trainer.words import Ended, Words, word
+
+    task.gone.wait()
+    Words(task.words).say(int(os.environ["LOCAL_RANK"]), word(Ended.LOST, datetime.now(UTC), "another instance is gone"))
+    os._exit(1)
 
 
 def _die_with_parent() -> None:
@@ -86,14 +99,17 @@ def _train(task: Any, stop: StopSignal) -> None:
     from trainer.progress import ProgressLog, Silence
     from trainer.ranks import SharedStop
     from trainer.room import Room
+    from trainer.sharing import agreed
     from trainer.story import train
 
-    group = Group()
+    group = Group(task.name)
     now = lambda: datetime.now(UTC)  # noqa: E731 - the one clock, made where the process starts
     run, root = task.run, task.root
-    log = ProgressLog(root / run.progress_file, now) if group.first else Silence(root / run.progress_file, now)
+    here = int(os.environ["LOCAL_RANK"]) == 0  # on each instance one rank tells of the steps
+    log = ProgressLog(root / run.progress_file, now) if here else Silence(root / run.progress_file, now)
     room = Room(run, root, log, SharedStop(group, stop), now, time.monotonic, group)
     store = CheckpointStore(root / run.checkpoints_dir, run.checkpoint.keep, now, set(task.distrusted))
-    train(room, open_prepared(run, root, task.data), task.identity, store, task.choice, micro_batch=task.micro_batch)
+    choice = agreed(group, task.identity, task.choice, store.folder, writes=here)
+    train(room, open_prepared(run, root, task.data), task.identity, store, choice, micro_batch=task.micro_batch)
     gc.collect()
     group.leave()

@@ -60,7 +60,8 @@ def _table(plan: JobPlan, manifest: Manifest) -> Table:
     best = preferred(plan, manifest)
     for one in plan.types:
         colour = _COLOURS[one.verdict]
-        count = f"{one.instance.gpus} x " if one.instance.gpus > 1 else ""
+        nodes = f"{one.nodes} x " if one.nodes > 1 else ""
+        count = nodes + (f"{one.instance.gpus} x " if one.instance.gpus > 1 else "")
         table.add_row(
             Text(one.verdict, style=colour),
             Text(one.instance.name, style="bold" if one is best else ""),
@@ -68,7 +69,7 @@ def _table(plan: JobPlan, manifest: Manifest) -> Table:
             _bar(one.load, colour),
             f"{one.memory.total / GIB:.1f}/{one.gpu_bytes / GIB:.1f}",
             one.dtype,
-            f"{one.micro_batch} x {one.accumulation}",
+            _split(one),
             f"{one.tokens_per_s.typical:,.0f}" if one.tokens_per_s is not None else "?",
             hours(one.hours) if one.hours is not None else "?",
             _dollars(one.usd_spot),
@@ -77,6 +78,13 @@ def _table(plan: JobPlan, manifest: Manifest) -> Table:
             style="dim" if one.verdict == "no" else "",
         )
     return table
+
+
+def _split(one: TypePlan) -> str:
+    """Rows of a micro-batch, micro-batches of a step, and GPUs where there are several."""
+    if not one.micro_batch:
+        return "uneven"
+    return f"{one.micro_batch} x {one.accumulation}" + (f" x {one.ranks}" if one.ranks > 1 else "")
 
 
 def _bar(load: float, colour: str) -> Text:
@@ -101,7 +109,8 @@ def _memory_line(one: TypePlan) -> Text:
     )
     told = " + ".join(f"{name} {size / GIB:.2f}" for name, size in parts if size)
     roomier = f"; rows at once could be {one.roomier_micro_batch}" if one.roomier_micro_batch > one.micro_batch else ""
-    used = f"; of its {one.instance.gpus} GPUs one is planned" if one.instance.gpus > 1 else ""
+    there = one.nodes * one.instance.gpus
+    used = f"; on each of {one.ranks} GPUs" if one.ranks > 1 else f"; of {there} GPUs one trains" if there > 1 else ""
     return Text(f"{one.instance.name}, GiB: {told}{roomier}{used}", style="dim")
 
 
@@ -138,6 +147,7 @@ def _type_json(one: TypePlan) -> dict[str, Any]:
         "instance_type": one.instance.name,
         "gpu": one.instance.gpu,
         "gpus": one.instance.gpus,
+        "nodes": one.nodes,
         "verdict": one.verdict,
         "dtype": one.dtype,
         "micro_batch_size": one.micro_batch,

@@ -5,6 +5,14 @@ Rows of a step = micro-batch x accumulation x GPUs. The trainer splits so, and a
 
 from jobspec.methods import Kto, Method
 
+#: Methods whose full training is shared out over several GPUs; the others hold a second model beside, or a part that is drawn new.
+SHARDED_METHODS = ("sft", "orpo")
+
+
+def gpus_used(gpus: int, method: str, adapter: str) -> int:
+    """Of an instance's GPUs those that train: all of them, or one where full training is not shared out."""
+    return 1 if adapter == "full" and method not in SHARDED_METHODS else gpus
+
 
 def least_micro_batch(method: Method, kto: Kto | None) -> int:
     """Rows that a micro-batch needs: KTO's own loss pairs those of one."""

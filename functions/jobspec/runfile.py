@@ -12,12 +12,16 @@ from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import RELATIVE_PATH_PATTERN, Document, Finite, JobId, Sha256, Step, Text, UtcTime
 from jobspec.data import MAX_SOURCES, Columns, WantedFormat, Weight
-from jobspec.manifest import Checkpoint, Training
+from jobspec.manifest import MAX_NODES, Checkpoint, Training
 from jobspec.marker import FailureCode, Results
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
 from jobspec.saves import UPLOADED_NAME, Market
 
 RelativePath = Annotated[str, StringConstraints(pattern=RELATIVE_PATH_PATTERN, max_length=512)]
+
+
+#: An IPv4 address and a port.
+RENDEZVOUS_PATTERN = r"^(\d{1,3}\.){3}\d{1,3}:\d{4,5}$"
 
 
 class ExitCode(IntEnum):
@@ -87,11 +91,20 @@ class RunFile(Document):
     launched_at: UtcTime | None = None
     #: GPUs to train on in this instance, each with a process of its own; on a machine without a GPU so many processes on the CPU.
     processes: Annotated[int, Field(ge=1, le=64)] = 1
+    #: Instances that train together, each with its own run file and as many processes; which of them this one is (0 leads: it alone
+    #: writes checkpoints and the final folder), and where it listens for the others.
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1
+    node_rank: Annotated[int, Field(ge=0, lt=MAX_NODES)] = 0
+    rendezvous: Annotated[str, StringConstraints(pattern=RENDEZVOUS_PATTERN)] | None = None
 
     @property
     def ranks(self) -> int:
         """Processes that train together."""
-        return self.processes
+        return self.processes * self.nodes
+
+    @property
+    def leads(self) -> bool:
+        return self.node_rank == 0
 
     def train_sources(self) -> tuple[RunSource, ...]:
         """Where the training rows are, whichever way it was said."""
@@ -104,6 +117,10 @@ class RunFile(Document):
     @model_validator(mode="after")
     def _choices_go_together(self) -> "RunFile":
         check_method(self)
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank {self.node_rank} is none of {self.nodes} nodes")
+        if (self.nodes > 1) is not (self.rendezvous is not None):
+            raise ValueError("several nodes, and only they, need a rendezvous: address:port of node 0")
         return self
 
     def resolved(self) -> "RunFile":

@@ -36,6 +36,9 @@ class TypePlan:
     tokens_per_s: Guess | None
     hours: Guess | None
     save_s: float
+    nodes: int = 1
+    #: GPUs that train together.
+    ranks: int = 1
 
     @property
     def gpu_bytes(self) -> int:
@@ -48,7 +51,9 @@ class TypePlan:
 
     @property
     def verdict(self) -> str:
-        """fits, tight (it may run out of memory) or no."""
+        """fits, tight (it may run out of memory) or no; no, too, where the global batch cannot be split over the GPUs."""
+        if not self.micro_batch:
+            return "no"
         return "fits" if self.load <= FITS else "tight" if self.load <= TOO_LARGE else "no"
 
     @property
@@ -56,7 +61,7 @@ class TypePlan:
         return self.save_s <= NOTICE_S - NOTICE_RESERVE_S
 
     def usd(self, usd_per_h: float) -> Guess | None:
-        return self.hours.times(usd_per_h) if self.hours is not None else None
+        return self.hours.times(usd_per_h * self.nodes) if self.hours is not None else None
 
     @property
     def usd_spot(self) -> Guess | None:
@@ -104,20 +109,24 @@ def load_on(instance: GpuInstance, shape: Shape, work: Workload) -> float:
 
 
 def _on(instance: GpuInstance, shape: Shape, work: Workload, rows: Rows | None, told: bool) -> TypePlan:
+    work = work.on(instance.gpus)
     fitted, memory = _fitted(instance, shape, work)
+    divides = bool(work.micro_batches)
     seconds = seconds_of(shape, fitted, rows, instance) if told else None
     tokens = tokens_of(fitted, rows) if told else None
     size = trained_parameters(shape, work) * CHECKPOINT_BYTES
     return TypePlan(
         instance=instance,
         dtype=dtype_on(instance, work.dtype),
-        micro_batch=fitted.micro_batch,
+        micro_batch=fitted.micro_batch if divides else 0,
         accumulation=fitted.accumulation,
         memory=memory,
         roomier_micro_batch=_roomiest(instance, shape, work),
         tokens_per_s=_rate(tokens, seconds),
         hours=Guess(seconds.least / 3600, (seconds.typical + START_S) / 3600, (seconds.most + 2 * START_S) / 3600) if seconds is not None else None,
         save_s=size / DISK_BYTES_PER_S + size / HASH_BYTES_PER_S + size / upload_bytes_per_s(instance),
+        nodes=work.nodes,
+        ranks=work.ranks,
     )
 
 
@@ -129,6 +138,7 @@ def _rate(tokens: Guess | None, seconds: Guess | None) -> Guess | None:
 
 def _fitted(instance: GpuInstance, shape: Shape, work: Workload) -> tuple[Workload, Memory]:
     """The manifest's micro-batch where it fits, else the largest smaller one that does (the trainer halves it), else the least."""
+    work = work.on(instance.gpus)
     dtype, room = dtype_on(instance, work.dtype), gpu_of(instance).memory_bytes * FITS
     smaller = [size for size in work.micro_batches if size <= work.micro_batch] or [work.micro_batch]
     for size in reversed(smaller):

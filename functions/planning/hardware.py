@@ -49,6 +49,11 @@ BASELINE_GBPS: dict[str, float] = {
     "p4d.24xlarge": 400,
     "p5.48xlarge": 3200,
 }
+#: Bytes a second that a GPU sends and receives while all of an instance's exchange gradients. NVIDIA's data sheets name 600 GB/s (A100) and
+#: 900 (H100) for NVLink, both directions together; a third of it is taken. A10G and L40S have none: PCIe 4 x16 (32 GB/s) through the host, a
+#: third of it. Guesses, not measured by us.
+LINK_BYTES_PER_S = {"A100": 200e9, "H100": 300e9}
+PCIE_BYTES_PER_S = 10e9
 #: Of the baseline, what an upload gets; and what one Python process moves at most, whatever the network. Both are guesses.
 NETWORK_SHARE, PROCESS_BYTES_PER_S = 0.8, 600e6
 
@@ -67,6 +72,12 @@ def dtype_on(instance: GpuInstance, wanted: str) -> str:
 def upload_bytes_per_s(instance: GpuInstance) -> float:
     """Sustained rate to S3: a guess from the network's baseline."""
     return min(PROCESS_BYTES_PER_S, BASELINE_GBPS[instance.name] * 1e9 / 8 * NETWORK_SHARE)
+
+
+def exchange_bytes_per_s(instance: GpuInstance, nodes: int) -> float:
+    """What one GPU exchanges gradients at: within the instance; across instances its share of the network, if that is less."""
+    within = LINK_BYTES_PER_S.get(instance.gpu, PCIE_BYTES_PER_S)
+    return within if nodes == 1 else min(within, BASELINE_GBPS[instance.name] * 1e9 / 8 * NETWORK_SHARE / instance.gpus)
 
 
 def peak_flops(instance: GpuInstance, dtype: str) -> float:

@@ -54,18 +54,38 @@ def memory_of(shape: Shape, work: Workload, dtype: str, *, mask_bytes: int = 1) 
     element = 4 if dtype == "float32" else 2
     full = work.adapter == "full"
     reference = shape.parameters * VALUE_BYTES if full and work.reference else 0
-    gradients, logits, activations = _moving_bytes(shape, work, element, mask_bytes, trained)
+    # Of sharded weights each GPU holds its share, and for the time of a pass some whole.
+    held = trained / work.ranks if work.sharded else trained
+    gradients, logits, activations = _moving_bytes(shape, work, element, mask_bytes, trained, held)
     return Memory(
-        weights=(VALUE_BYTES * trained if full else _frozen_bytes(shape, work, element)) + reference,
+        weights=(VALUE_BYTES * held + _gathered_bytes(shape, work, element) if full else _frozen_bytes(shape, work, element)) + reference,
         adapter=0 if full else VALUE_BYTES * trained,
-        gradients=gradients,
-        optimizer=ADAM_BYTES * trained,
+        gradients=gradients + _bucket_bytes(shape, work, trained),
+        optimizer=ADAM_BYTES * held,
         activations=activations,
         logits=logits,
     )
 
 
-def _moving_bytes(shape: Shape, work: Workload, element: int, mask_bytes: int, trained: int) -> tuple[float, float, float]:
+def _gathered_bytes(shape: Shape, work: Workload, element: int) -> float:
+    """What FSDP2 has whole at once: the layer that computes and the next, and embeddings and output, which stay whole through the pass."""
+    if not work.sharded:
+        return 0
+    ends = shape.embedding_parameters + shape.head_parameters
+    return element * (2 * (shape.parameters - ends) / shape.layers + ends)
+
+
+def _bucket_bytes(shape: Shape, work: Workload, trained: int) -> float:
+    """Gradients on their way between GPUs: DDP's buckets, as large as they are; FSDP2's, whole in float32 for one layer, or for the ends."""
+    if work.ranks == 1:
+        return 0
+    if not work.sharded:
+        return GRADIENT_BYTES * trained
+    ends = shape.embedding_parameters + shape.head_parameters
+    return GRADIENT_BYTES * max((shape.parameters - ends) / shape.layers, ends)
+
+
+def _moving_bytes(shape: Shape, work: Workload, element: int, mask_bytes: int, trained: int, held: float) -> tuple[float, float, float]:
     """Gradients, logits and activations at the worst of three moments: the forward pass's end, the backward pass's beginning and end.
 
     With accumulation the gradients of the micro-batch before are there at all three, without at the last alone.
@@ -76,11 +96,12 @@ def _moving_bytes(shape: Shape, work: Workload, element: int, mask_bytes: int, t
     one_layer = tokens * _saved_per_token(shape, work, element, stream, mask_bytes)
     layers = shape.layers * (tokens * stream * shape.hidden if work.gradient_checkpointing else one_layer)
     # Autocast's 16-bit copies of what is trained; recomputing makes them anew, a layer at a time.
-    copies = trained * 2 if element == 2 else 0
+    # (Sharded weights are gathered in 16 bits.)
+    copies = trained * 2 if element == 2 and not work.sharded else 0
     recomputed = one_layer + copies / shape.layers if work.gradient_checkpointing else copies
     passing = tokens * _passing_per_token(shape, work, element)
     head = _head_bytes(shape, work, element)
-    gradients = GRADIENT_BYTES * trained
+    gradients = GRADIENT_BYTES * held
     forward_end, backward_begin = layers + copies + head, layers + recomputed + passing
     backward_end = passing + (recomputed if work.gradient_checkpointing else one_layer)
     generating = _generation_bytes(shape, work, element)

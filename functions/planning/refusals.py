@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from jobspec.batches import least_micro_batch, undivided
 from jobspec.instances import GPU_INSTANCES
 from jobspec.manifest import Manifest
 from jobspec.problems import problem
@@ -24,7 +25,7 @@ SHORTEST = 256
 
 def refusals(plan: JobPlan, manifest: Manifest, now: datetime) -> tuple[ProblemLine, ...]:
     """What makes the job a sure loss; empty where it may well work."""
-    return (*_memory(plan, manifest), *_time(plan, manifest, now), *_money(plan, manifest))
+    return (*_split(plan, manifest), *_memory(plan, manifest), *_time(plan, manifest, now), *_money(plan, manifest))
 
 
 def warnings(plan: JobPlan, manifest: Manifest, now: datetime) -> tuple[str, ...]:
@@ -32,11 +33,30 @@ def warnings(plan: JobPlan, manifest: Manifest, now: datetime) -> tuple[str, ...
     return tuple(_warnings(plan, manifest, now))
 
 
+def _split(plan: JobPlan, manifest: Manifest) -> Iterator[ProblemLine]:
+    """A step's rows that cannot be shared out evenly over the GPUs of a type that the job may run on."""
+    for one in plan.types:
+        if not one.micro_batch:
+            told = undivided(plan.work.global_batch, one.ranks, least_micro_batch(manifest.method, manifest.kto))
+            assert told is not None
+            yield problem(
+                ("training", "global_batch_size"),
+                f"cannot be split evenly over the {one.ranks} GPUs of {_named(one)}",
+                found=str(plan.work.global_batch),
+                allowed=told.rpartition("is ")[2] + ", or other instance types",
+            )
+            return
+
+
+def _named(one: TypePlan) -> str:
+    return f"{one.nodes} {one.instance.name}" if one.nodes > 1 else one.instance.name
+
+
 def _memory(plan: JobPlan, manifest: Manifest) -> Iterator[ProblemLine]:
-    short = [one for one in plan.types if one.load > TOO_LARGE]
+    short = [one for one in plan.types if one.load > TOO_LARGE and one.micro_batch]
     if not short:
         return
-    enough = [one for one in plan.types if one.load <= TOO_LARGE]
+    enough = [one for one in plan.types if one.verdict != "no"]
     compute = manifest.compute
     path = ("compute", "instance_types") if compute.instance_types is not None else ("compute", "gpu", "memory_gib")
     needs = f"rows of {plan.work.max_length} tokens, {short[-1].micro_batch} at a time, need about {short[-1].memory.total / GIB:.0f} GiB of GPU memory"
@@ -121,7 +141,7 @@ def _money(plan: JobPlan, manifest: Manifest) -> Iterator[ProblemLine]:
 def _least_usd(one: TypePlan, manifest: Manifest) -> float:
     assert one.hours is not None
     share = 1.0 if manifest.compute.market == "on-demand" else LEAST_SPOT_SHARE
-    return one.hours.least * one.instance.on_demand_usd_per_h * share
+    return one.hours.least * one.instance.on_demand_usd_per_h * share * one.nodes
 
 
 def _quickest(plan: JobPlan) -> TypePlan | None:
@@ -156,13 +176,20 @@ def _warnings(plan: JobPlan, manifest: Manifest, now: datetime) -> Iterator[str]
     smaller = [one for one in plan.types if one.micro_batch < plan.work.micro_batch and one.verdict != "no"]
     if smaller:
         told = ", ".join(f"{one.micro_batch} on {one.instance.name}" for one in smaller)
-        yield f"micro_batch_size {plan.work.micro_batch} is too large; the trainer would come down to {told}."
+        yield f"micro_batch_size {plan.work.micro_batch} is too large for a GPU or for its share of a step; the trainer would come down to {told}."
+    yield from _methods(plan, manifest)
     late = [one.instance.name for one in plan.types if not one.save_in_time]
     if late:
         yield f"A last save takes longer than a spot notice on {', '.join(late)}: an interruption then costs the work since the newest save in S3."
     yield from _limits(plan, manifest, now)
     if not plan.rows and plan.work.max_steps is None:
         yield "How many rows there are is not known, so there is no guess of hours and dollars."
+
+
+def _methods(plan: JobPlan, manifest: Manifest) -> Iterator[str]:
+    idle = [one.instance.name for one in plan.types if one.ranks < one.nodes * one.instance.gpus]
+    if idle:
+        yield f"adapter.type full with method {manifest.method} is trained on one GPU: on {', '.join(idle)} the others would be idle."
 
 
 def _limits(plan: JobPlan, manifest: Manifest, now: datetime) -> Iterator[str]:

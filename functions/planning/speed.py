@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 
 from jobspec.instances import GpuInstance
-from planning.hardware import dtype_on, gpu_of, peak_flops
+from planning.hardware import dtype_on, exchange_bytes_per_s, gpu_of, peak_flops
+from planning.memory import GRADIENT_BYTES, trained_parameters
 from planning.rows import FEWEST_CHARACTERS, MOST_CHARACTERS, TYPICAL_CHARACTERS, Rows
 from planning.shape import Shape
 from planning.workload import Workload
@@ -22,6 +23,9 @@ QLORA_SLOWER, DORA_SLOWER = 1.5, 1.4
 LAYER_ORDER_S, LAYER_ANSWER_S = 2.5e-3, 6e-4
 #: Further forward passes for each row: reference model, and kto's mismatched answers.
 _MORE_FORWARDS = {"dpo": 1, "kto": 3}
+#: What several GPUs reach of as many times one, beside what they exchange: they wait for the slowest of them at each step. torchtitan's Llama-3 8B on
+#: 8 H100 has 33 to 39 % of the peak where one H100 has 41 (both in facts/trainer.md, section 3): 0.80 to 0.95. Slow, typical, and the bound.
+TOGETHER_SLOW, TOGETHER, TOGETHER_BEST = 0.7, 0.88, 1.0
 #: Share of max_length that a row has where nothing is known of the data.
 _UNKNOWN_SHARES = (0.02, 0.5, 1.0)
 
@@ -62,7 +66,11 @@ def steps_of(work: Workload, rows: float) -> int:
 
 
 def seconds_of(shape: Shape, work: Workload, rows: Rows | None, instance: GpuInstance) -> Guess:
-    """Training seconds on one GPU of the type. Without ``rows`` (max_steps is given then) lengths are unknown, and the range is wide."""
+    """Training seconds on all GPUs of ``work.nodes`` instances of the type.
+
+    Without ``rows`` (max_steps is given then) lengths are unknown, and the range is wide.
+    """
+    work = work.on(instance.gpus)
     steps = steps_of(work, rows.number if rows is not None else 0)
     lengths = _lengths(work, rows)
     shares = (BEST, TYPICAL, SLOW)
@@ -73,7 +81,7 @@ def seconds_of(shape: Shape, work: Workload, rows: Rows | None, instance: GpuIns
 def tokens_of(work: Workload, rows: Rows | None) -> Guess:
     """Tokens that pass the model, padding included."""
     steps = steps_of(work, rows.number if rows is not None else 0)
-    each = steps * work.accumulation * work.sequences
+    each = steps * work.accumulation * work.sequences * work.ranks
     least, typical, most = (each * length for length in _lengths(work, rows))
     return Guess(least, typical, most)
 
@@ -102,9 +110,25 @@ def _step_s(shape: Shape, work: Workload, instance: GpuInstance, length: float, 
     arithmetic = tokens * flops / (peak_flops(instance, dtype_on(instance, work.dtype)) * share)
     if not at:
         return arithmetic
+    if work.ranks > 1:
+        arithmetic /= (TOGETHER_BEST, TOGETHER, TOGETHER_SLOW)[at]
     arithmetic *= slower / gpu_of(instance).sustained
     # Packed lines are full: so many fewer passes.
     passes = math.ceil(tokens / (work.max_length * work.sequences)) if work.packing else work.accumulation
     ordering = passes * shape.layers * LAYER_ORDER_S * at
     answering = work.completion_length * shape.layers * LAYER_ANSWER_S * at if work.method == "grpo" else 0
-    return max(arithmetic, ordering) + answering
+    exchange = _exchange_s(shape, work, instance)
+    # Exchange goes on beside arithmetic; in a slow run it does not.
+    working = max(arithmetic, ordering)
+    return (max(working, exchange) if at == 1 else working + exchange) + answering
+
+
+def _exchange_s(shape: Shape, work: Workload, instance: GpuInstance) -> float:
+    """Seconds of one step in which gradients (and sharded weights) are on their way: ring algorithms move (n - 1) / n of the bytes."""
+    if work.ranks == 1:
+        return 0.0
+    trained = trained_parameters(shape, work)
+    element = 4 if dtype_on(instance, work.dtype) == "float32" else 2
+    # FSDP2, for each micro-batch: weights gathered forward and backward, gradients scattered. DDP, once: summed and handed back.
+    each = (2 * element + GRADIENT_BYTES) * work.accumulation if work.sharded else 2 * GRADIENT_BYTES
+    return trained * each * (work.ranks - 1) / work.ranks / exchange_bytes_per_s(instance, work.nodes)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+from jobspec.batches import gpus_used
 from jobspec.manifest import Manifest
 from planning.shape import Targets
 
@@ -36,6 +37,9 @@ class Workload:
     reference: bool
     generations: int
     completion_length: int
+    nodes: int = 1
+    #: GPUs that train together, in all instances: of a type, so :meth:`on` says it.
+    ranks: int = 1
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -59,7 +63,17 @@ class Workload:
             reference=manifest.method in ("dpo", "kto") or (grpo is not None and grpo.beta > 0),
             generations=grpo.num_generations if grpo is not None else 1,
             completion_length=grpo.max_completion_length if grpo is not None else 0,
+            nodes=manifest.compute.nodes,
         )
+
+    def on(self, gpus: int) -> Self:
+        """On instances with so many GPUs each."""
+        return replace(self, ranks=self.nodes * gpus_used(gpus, self.method, self.adapter))
+
+    @property
+    def sharded(self) -> bool:
+        """Every weight is trained on several GPUs: each then holds its share of what is trained (FSDP2)."""
+        return self.adapter == "full" and self.ranks > 1
 
     @property
     def sequences(self) -> int:
@@ -68,14 +82,22 @@ class Workload:
 
     @property
     def accumulation(self) -> int:
-        """Micro-batches for each optimizer step."""
-        return self.global_batch // self.micro_batch
+        """Micro-batches of one GPU for each optimizer step."""
+        return max(1, self.global_batch // (self.micro_batch * self.ranks))
 
     @property
     def micro_batches(self) -> tuple[int, ...]:
-        """Sizes that divide the global batch, smallest first; kto pairs rows within one, so it needs two of them."""
-        least = min(2, self.global_batch) if self.method == "kto" else 1
-        return tuple(size for size in range(least, self.global_batch + 1) if self.global_batch % size == 0)
+        """Sizes that divide a GPU's share of the global batch, smallest first; kto pairs rows within one, so it needs two of them.
+
+        Empty where the global batch cannot be split over the GPUs.
+        """
+        share = self.global_batch // self.ranks if self.global_batch % self.ranks == 0 else 0
+        least = min(2, share) if self.method == "kto" and self.ranks == 1 else self.least
+        return tuple(size for size in range(max(1, least), share + 1) if share % size == 0)
+
+    @property
+    def least(self) -> int:
+        return 2 if self.method == "kto" else 1
 
     def having(self, **changes: int | str | bool) -> Self:
         return replace(self, **changes)  # type: ignore[arg-type]  # its own fields, by name

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.attempt import run_file
+from agent.orders import run_file
 from agent.settings import Folders
 from agent.staging import Stager, StagingFailed
 from agent.store import Store

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.attempt import run_file
+from agent.orders import run_file
 from jobspec.manifest import Manifest
 from jobspec.methods import OPTIONS, default_learning_rate, options_of
 from jobspec.problems import render_problems

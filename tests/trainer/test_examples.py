@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.attempt import run_file
+from agent.orders import run_file
 from jobspec.data import Data
 from jobspec.manifest import Manifest
 from jobspec.reading import read_manifest
