@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The instance's first and last process: power-off timer, image, agent and trainer containers, power-off.
 #
-# Rules of this file. It is constant: nothing of a job is ever pasted into it, and what it reads of a job (tags, request
-# numbers) is held to a pattern before use. It must run in bash 3.2 as well, for the local cloud runs it unchanged on
-# laptops, with DROPFORGE_ROOT set and stand-ins for docker, aws and shutdown first on PATH (dropforge/local/shims).
+# Rules of this file. Constant: nothing of a job is pasted into it, and what it reads of one is held to a pattern first. It runs in
+# bash 3.2 as well: the local cloud runs it unchanged on laptops, with DROPFORGE_ROOT set and stand-ins first on PATH.
 # Whatever goes wrong, the machine powers itself off: the timer is set before anything else can fail or hang.
 #
 # The folder shared with the containers (the same path inside and outside):
@@ -35,6 +34,8 @@ GPU_EVERY_S=5
 LOG_EVERY_S=15
 LOG_LINES=400         # of 2000 characters: CloudWatch takes a megabyte at once
 CONTAINER_USER=10001
+GANG_USER=10002 # a gang's trainer: the firewall knows it by this
+GANG_PORTS=29400:32767
 EXIT_FINISHED=0
 EXIT_HANDED_OVER=3
 EXIT_NO_TICKET=4
@@ -184,9 +185,9 @@ pull_image() {
   return 1
 }
 
-# Options of every container; $1 is agent or trainer. Sets OPTIONS.
+# Options of every container; $1 is agent or trainer, $2 its user. Sets OPTIONS.
 container_options() {
-  OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$CONTAINER_USER:$CONTAINER_USER")
+  OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$2:$CONTAINER_USER")
   if [ -n "${DROPFORGE_LOG_GROUP:-}" ] && [ ! -e "$STATE/no-awslogs" ]; then
     OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
     # non-blocking: with docker's default a CloudWatch that stalls would stall whoever prints, the heartbeat with it.
@@ -196,7 +197,7 @@ container_options() {
 
 run_agent() {
   local name
-  container_options agent
+  container_options agent "$CONTAINER_USER"
   OPTIONS+=(--network=host "--tmpfs=/tmp:rw,nosuid,nodev,size=1g" "--workdir=$STATE")
   OPTIONS+=("--mount=type=bind,src=$STATE,dst=$STATE" "--mount=type=bind,src=$LOGS,dst=$LOGS,readonly")
   for name in DROPFORGE_DATA_BUCKET DROPFORGE_OUTPUTS_BUCKET DROPFORGE_ROLE_ID DROPFORGE_TRACKING AWS_DEFAULT_REGION AWS_ENDPOINT_URL \
@@ -207,9 +208,41 @@ run_agent() {
   docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" agent "$STATE" >>"$LOGS/agent.log" 2>&1
 }
 
+# A gang's trainers reach each other and nothing else, not IMDS either (docs/adr/0013). Where this fails none starts.
+open_gang_network() {
+  local address addresses
+  addresses="$(tr '\n' ' ' <"$CONTROL/gang")"
+  if ! [[ "$addresses" =~ ^(([0-9]{1,3}\.){3}[0-9]{1,3}\ )+$ ]]; then return 1; fi
+  sysctl -q -w "net.ipv4.ip_local_port_range=29401 32767" || return 1
+  new_chain gang-out && new_chain gang-in || return 1
+  for address in 127.0.0.1 $addresses; do
+    iptables -w -A gang-out -p tcp -d "$address" --dport "$GANG_PORTS" -j RETURN && iptables -w -A gang-in -s "$address" -j RETURN || return 1
+  done
+  iptables -w -A gang-out -j REJECT && iptables -w -A gang-in -j DROP &&
+    put_first iptables OUTPUT -m owner --uid-owner "$GANG_USER" -j gang-out &&
+    put_first iptables INPUT -p tcp --syn --dport "$GANG_PORTS" -j gang-in &&
+    put_first ip6tables OUTPUT -m owner --uid-owner "$GANG_USER" -j REJECT
+}
+
+new_chain() { iptables -w -N "$1" 2>/dev/null || iptables -w -F "$1"; }
+
+put_first() { "$1" -w -C "${@:2}" 2>/dev/null || "$1" -w -I "${@:2}"; }
+
 start_trainer() {
-  container_options trainer
-  OPTIONS+=(--network=none --shm-size=2g "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=8g" "--workdir=$RUN" "--mount=type=bind,src=$RUN,dst=$RUN")
+  if [ -e "$CONTROL/gang" ]; then
+    if ! open_gang_network; then
+      say "the firewall refuses the gang's rules"
+      (exit 78) &
+      return
+    fi
+    container_options trainer "$GANG_USER"
+    OPTIONS+=(--network=host --env=HOME=/tmp --env=USER=dropforge)
+    chmod -R g+rwX "$RUN"
+  else
+    container_options trainer "$CONTAINER_USER"
+    OPTIONS+=(--network=none)
+  fi
+  OPTIONS+=(--shm-size=2g "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=8g" "--workdir=$RUN" "--mount=type=bind,src=$RUN,dst=$RUN")
   OPTIONS+=("--mount=type=bind,src=$RUN/model,dst=$RUN/model,readonly" "--mount=type=bind,src=$RUN/data,dst=$RUN/data,readonly")
   if command -v nvidia-smi >/dev/null; then OPTIONS+=(--gpus=all); fi
   docker rm -f dropforge-trainer >/dev/null 2>&1

@@ -22,7 +22,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("diagrams", [PYTHON, "-m", "tools.diagrams", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
-    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in ("aws", "docker", "iptables", "shutdown"))]),
+    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in ("aws", "docker", "ip6tables", "iptables", "shutdown", "sysctl"))]),
     ("documents' site", [".venv-docs/bin/mkdocs", "build", "--strict", "--quiet"]),
     ("template", [PYTHON, "-m", "tools.lint_template"]),
     ("security", [PYTHON, "-m", "tools.lint_security"]),

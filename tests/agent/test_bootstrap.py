@@ -348,3 +348,66 @@ def test_the_scripts_pass_shellcheck() -> None:
 def test_the_bootstrap_fits_into_user_data_with_room_for_its_head() -> None:
     # EC2: 16 KB of raw user data.
     assert BOOTSTRAP.stat().st_size < 14_000
+
+
+GANG = DOCKER.replace("echo 1 >", 'printf "%b" "$GANG" >"$CONTROL/gang"; echo 1 >')
+#: As iptables does for a rule that is not there yet.
+ASKED = RECORDER + 'case "$*" in *" -C "*) exit 1 ;; esac\n'
+
+
+@pytest.fixture
+def gang(recorders: Recorders) -> Recorders:
+    for name in ("iptables", "ip6tables"):
+        recorders.add(name, ASKED)
+    recorders.add("sysctl", RECORDER)
+    return recorders
+
+
+def _gang_lines(gang: Recorders, addresses: str) -> list[str]:
+    gang.add("docker", GANG.replace('"$GANG"', f'"{addresses}"'))
+    with FakeImds(FIRST, _tags(59.5)) as imds:
+        return gang.run(imds.endpoint)
+
+
+def test_the_trainer_of_a_gang_reaches_its_members_and_nothing_else(gang: Recorders) -> None:
+    lines = _gang_lines(gang, "10.0.1.7\\n10.0.1.9\\n")
+    rules = [line for line in lines if line.startswith(("iptables -w", "ip6tables", "sysctl")) and " -C " not in line]
+    assert rules == [
+        "sysctl -q -w net.ipv4.ip_local_port_range=29401 32767",
+        "iptables -w -N gang-out",
+        "iptables -w -N gang-in",
+        *(
+            f"iptables -w -A gang-{way}"
+            for address in ("127.0.0.1", "10.0.1.7", "10.0.1.9")
+            for way in (f"out -p tcp -d {address} --dport 29400:32767 -j RETURN", f"in -s {address} -j RETURN")
+        ),
+        "iptables -w -A gang-out -j REJECT",
+        "iptables -w -A gang-in -j DROP",
+        "iptables -w -I OUTPUT -m owner --uid-owner 10002 -j gang-out",
+        "iptables -w -I INPUT -p tcp --syn --dport 29400:32767 -j gang-in",
+        "ip6tables -w -I OUTPUT -m owner --uid-owner 10002 -j REJECT",
+    ]
+    (trainer,) = [line for line in lines if line.startswith("docker run") and " trainer run " in line]
+    assert lines.index(trainer) > lines.index(rules[-1])
+    assert "--user=10002:10001" in trainer
+    assert "--network=host" in trainer
+    (agent,) = [line for line in lines if line.startswith("docker run") and " agent " in line]
+    assert "--user=10001:10001" in agent  # whose packets no rule holds back
+
+
+@pytest.mark.parametrize(
+    ("broken", "addresses"), [("iptables", "10.0.1.7\\n"), ("ip6tables", "10.0.1.7\\n"), ("sysctl", "10.0.1.7\\n"), ("", "10.0.1.7; id\\n"), ("", "")]
+)
+def test_without_its_rules_no_trainer_of_a_gang_starts(gang: Recorders, broken: str, addresses: str) -> None:
+    if broken:
+        gang.add(broken, RECORDER + "exit 1\n")
+    lines = _gang_lines(gang, addresses)
+    assert not [line for line in lines if line.startswith("docker run") and " trainer run " in line]
+    assert gang.trainer_answer() == "1 78\n"
+
+
+def test_the_gangs_ports_are_those_of_the_contract() -> None:
+    from jobspec.ticket import FIRST_GANG_PORT, LAST_GANG_PORT
+
+    assert f"GANG_PORTS={FIRST_GANG_PORT}:{LAST_GANG_PORT}\n" in BOOTSTRAP.read_text()
+    assert f"ip_local_port_range={FIRST_GANG_PORT + 1} {LAST_GANG_PORT}" in BOOTSTRAP.read_text()
