@@ -52,7 +52,9 @@ def test_every_offered_type_has_its_gpu_and_its_network() -> None:
 )
 def test_published_speeds_lie_within_the_range(instance: str, model: str, changes: dict[str, Any], published: float) -> None:
     work = workload(**{"r": 16, "global_batch": 16, "max_steps": 100, **changes})
-    seconds, tokens = seconds_of(shape_of_hub(model), work, LONG, GPU_INSTANCES[instance]), tokens_of(work, LONG)
+    gpus = GPU_INSTANCES[instance].gpus
+    # What is published is of one GPU.
+    seconds, tokens = seconds_of(shape_of_hub(model), work, LONG, GPU_INSTANCES[instance]), tokens_of(work.on(gpus), LONG).times(1 / gpus)
     assert tokens.most / seconds.most <= published <= tokens.least / seconds.least
     assert 0.4 <= (tokens.typical / seconds.typical) / published <= 1.3, "and the typical guess is not far off"
 
@@ -116,7 +118,7 @@ def test_the_trainer_counts_the_same_steps(rows: int, changes: dict[str, Any]) -
         pytest.skip("the trainer refuses fewer prompts than one step takes")
     training = SimpleNamespace(max_steps=work.max_steps, epochs=work.epochs, global_batch_size=work.global_batch)
     run: Any = SimpleNamespace(training=training, method=work.method, grpo=SimpleNamespace(num_generations=work.generations))
-    assert steps_of(work, rows) == total_steps_of(run, work.micro_batch, rows)
+    assert steps_of(work, rows) == total_steps_of(run, rows)
 
 
 def test_packing_short_rows_saves_padding_and_passes_and_no_memory() -> None:
@@ -167,3 +169,41 @@ def test_with_max_steps_alone_the_range_is_wide_and_its_lower_end_is_sure() -> N
     assert hours is not None
     assert hours.least < hours.typical / 10
     assert [one.path for one in refusals(plan, wanted, NOW)] == ["limits.budget_usd"]
+
+
+def test_all_gpus_of_a_type_are_planned_and_several_instances_times_as_many() -> None:
+    types = ("g6e.xlarge", "g6e.12xlarge")
+    one, four = plan_of(manifest(training={"micro_batch_size": 2}), shape_of_hub(LLAMA), LONG, types).types
+    assert (one.ranks, four.ranks) == (1, 4)
+    assert one.micro_batch * one.accumulation == four.micro_batch * four.accumulation * 4 == 16
+    assert one.hours is not None
+    assert four.hours is not None
+    assert four.hours.least == pytest.approx(one.hours.least / 4)
+    assert one.hours.typical / 4 < four.hours.typical < one.hours.typical
+    assert four.memory.gradients > one.memory.gradients, "DDP's buckets"
+    (two,) = plan_of(manifest(compute={"instance_types": ["g6e.12xlarge"], "nodes": 2}), shape_of_hub(LLAMA), LONG).types
+    assert two.ranks == 8
+    assert two.hours is not None
+    assert two.usd_spot is not None
+    assert two.usd_spot.typical == pytest.approx(two.hours.typical * 2 * GPU_INSTANCES["g6e.12xlarge"].spot_usd_per_h)
+
+
+def test_full_training_is_shared_out_over_the_gpus_where_the_trainer_does_so() -> None:
+    wanted = manifest(adapter={"type": "full"}, compute={"instance_types": ["p5.48xlarge"]})
+    (shared,) = plan_of(wanted, shape_of_hub(LLAMA), LONG).types
+    assert shared.ranks == 8
+    assert shared.verdict == "fits", "16 bytes a parameter on eight"
+    assert shared.memory.optimizer == pytest.approx(8 * shape_of_hub(LLAMA).parameters / 8)
+    (alone,) = plan_of(manifest(adapter={"type": "full"}, method="dpo", compute={"instance_types": ["p5.48xlarge"]}), shape_of_hub(LLAMA), LONG).types
+    assert (alone.ranks, alone.verdict) == (1, "no")
+
+
+def test_a_global_batch_that_the_gpus_cannot_share_evenly_is_refused_with_the_nearest_that_they_can() -> None:
+    wanted = manifest(training={"global_batch_size": 6, "micro_batch_size": 2}, compute={"instance_types": ["g6e.12xlarge"]})
+    plan = plan_of(wanted, shape_of_hub("Qwen/Qwen2.5-0.5B"), LONG)
+    assert plan.types[0].verdict == "no"
+    (told,) = refusals(plan, wanted, NOW)
+    assert told.path == "training.global_batch_size"
+    assert "over the 4 GPUs of g6e.12xlarge" in told.message
+    assert told.allowed.startswith("4 or 8")
+    assert not refusals(plan_of(manifest(training={"global_batch_size": 8}), shape_of_hub("Qwen/Qwen2.5-0.5B"), LONG), wanted, NOW)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -137,3 +138,57 @@ def test_one_process_is_gone_on_with_by_two(tiny_model: Path, tmp_path: Path) ->
     assert lines(changed, "resumed")[-1]["step"] == 3
     assert losses(changed) == pytest.approx(losses(alone), rel=2e-4)
     assert results(changed)["tokens"] == results(alone)["tokens"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_instances_stop_together_go_down_together_and_end_with_the_bits_of_one_with_two_ranks(
+    wholes: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Two runs with folders of their own on this machine's loopback; only the first has checkpoints, and sends them to the second."""
+    rendezvous, nodes = f"127.0.0.1:{free_port()}", [tmp_path / "first", tmp_path / "second"]
+    for rank, folder in enumerate(nodes):
+        settings: dict[str, Any] = {"adapter": LORA, "checkpoint": {"interval": 1}, "training": {"max_steps": 30}}
+        make_run(folder, tiny_model, nodes=2, node_rank=rank, rendezvous=rendezvous, **settings)
+
+    def begin() -> list[subprocess.Popen[bytes]]:
+        return [start(folder) for folder in reversed(nodes)][::-1]  # the second waits for the first
+
+    def codes(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+        return [process.wait(PATIENCE_S) for process in processes]
+
+    processes = begin()
+    wait_for_step(processes[0], nodes[0], 4)
+    (nodes[1] / "stop").touch()
+    assert codes(processes) == [75, 75], (nodes[0] / "trainer.log").read_text()
+    stopped_at = [lines(folder, "step")[-1]["step"] for folder in nodes]
+    assert stopped_at[0] == stopped_at[1]
+    assert not (nodes[1] / "checkpoints" / f"step-{stopped_at[0]:08d}").exists()
+    (nodes[1] / "stop").unlink()
+
+    processes = begin()
+    wait_for_step(processes[0], nodes[0], stopped_at[0] + 3)
+    processes[1].kill()  # its rank ends with it
+    assert codes(processes) == [74, -signal.SIGKILL], (nodes[0] / "trainer.log").read_text()
+    assert "the last checkpoint counts" in lines(nodes[0])[-1]["message"]
+
+    assert codes(begin()) == [0, 0], (nodes[0] / "trainer.log").read_text()
+    assert results(nodes[0])["weights_sha256"] == results(wholes["lora"])["weights_sha256"]
+    assert curve(nodes[0]) == curve(wholes["lora"])
+    assert not (nodes[1] / "final").exists()
+    assert lines(nodes[1])[-1]["kind"] == "completed"
+
+
+def test_an_instance_that_waits_for_the_others_hears_a_stop(tiny_model: Path, tmp_path: Path) -> None:
+    make_run(tmp_path, tiny_model, nodes=2, node_rank=1, rendezvous=f"127.0.0.1:{free_port()}")
+    process = start(tmp_path)
+    deadline = time.monotonic() + PATIENCE_S
+    while not lines(tmp_path, "data"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (tmp_path / "stop").touch()
+    assert process.wait(PATIENCE_S) == 75

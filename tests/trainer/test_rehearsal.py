@@ -140,10 +140,10 @@ def test_a_stop_while_rehearsing_is_honoured(rehearsed: None, tiny_model: Path, 
     ],
 )
 def test_each_smaller_micro_batch_divides_the_global_batch(training: dict[str, Any], method: str, sizes: list[int]) -> None:
-    from trainer.rehearsal import micro_batches
+    from trainer.launch import micro_batches_of
 
     run = RunFile.model_validate({"job_id": "job-1", "model_reference": "x", "method": method, "training": training})
-    assert micro_batches(run) == sizes
+    assert list(micro_batches_of(run)) == sizes
 
 
 def test_a_batch_is_as_wide_as_its_prompt_and_the_longest_of_what_follows() -> None:
