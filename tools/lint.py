@@ -10,6 +10,9 @@ PYTHON = sys.executable
 #: What must be typed throughout; tests are read by ruff and by people.
 TYPED = ("functions/jobspec", "functions/pages", "functions/planning", "functions/control_plane", "agent", "trainer", "dropforge", "tools", "demo")
 
+#: The local cloud's stand-ins that are shell scripts.
+SHIMS = ("aws", "docker", "ip6tables", "iptables", "shutdown", "sysctl")
+
 CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff check", [str(BIN / "ruff"), "check", "."]),
     ("ruff format", [str(BIN / "ruff"), "format", "--check", "."]),
@@ -22,7 +25,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("diagrams", [PYTHON, "-m", "tools.diagrams", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),
-    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in ("aws", "docker", "ip6tables", "iptables", "shutdown", "sysctl"))]),
+    ("shell", [str(BIN / "shellcheck"), "agent/bootstrap.sh", *(f"dropforge/local/shims/{name}" for name in SHIMS)]),
     ("documents' site", [".venv-docs/bin/mkdocs", "build", "--strict", "--quiet"]),
     ("template", [PYTHON, "-m", "tools.lint_template"]),
     ("security", [PYTHON, "-m", "tools.lint_security"]),

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.torch
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 FULL = {"type": "full"}
+ADAPTERS: dict[str, dict[str, Any]] = {"lora": LORA, "full": FULL}
 PATIENCE_S = 600
 
 
@@ -44,20 +45,30 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+class Wholes(dict[str, Path]):
+    """Uninterrupted runs of two ranks, for an adapter and for every weight, each made when it is first asked for."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        super().__init__()
+        self._model, self._folder = model, folder
+
+    def __missing__(self, name: str) -> Path:
+        settings: dict[str, Any] = {"adapter": ADAPTERS[name], "checkpoint": {"interval": 1, "keep": 20}, "training": {"max_steps": 30}}
+        make_run(self._folder / name, self._model, processes=2, **settings)
+        run_to(self._folder / name, 0)
+        self[name] = self._folder / name
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def wholes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Uninterrupted runs of two ranks, for an adapter and for every weight. Copy them; do not change them."""
-    made = {}
-    for name, adapter in (("lora", LORA), ("full", FULL)):
-        made[name] = tmp_path_factory.mktemp(name) / "run"
-        make_run(made[name], tiny_model, adapter=adapter, processes=2, checkpoint={"interval": 1, "keep": 20}, training={"max_steps": 30})
-        run_to(made[name], 0)
-    return made
+def wholes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    """Copy them; do not change them."""
+    return Wholes(tiny_model, tmp_path_factory.mktemp("wholes"))
 
 
 @pytest.mark.parametrize(("name", "adapter"), [("lora", LORA), ("full", FULL)])
 def test_a_run_stopped_at_one_rank_and_killed_at_another_step_ends_with_the_bits_of_one_that_was_not(
-    wholes: dict[str, Path], tiny_model: Path, tmp_path: Path, name: str, adapter: dict[str, Any]
+    wholes: Wholes, tiny_model: Path, tmp_path: Path, name: str, adapter: dict[str, Any]
 ) -> None:
     make_run(tmp_path, tiny_model, adapter=adapter, processes=2, checkpoint={"interval": 1}, training={"max_steps": 30})
     process = start(tmp_path)
@@ -96,7 +107,7 @@ def test_the_end_of_the_starting_process_is_the_end_of_its_ranks(tiny_model: Pat
 
 @pytest.mark.parametrize(("name", "adapter"), [("lora", LORA | {"dropout": 0}), ("full", FULL)])
 def test_two_ranks_take_the_steps_of_one_and_each_can_go_on_where_the_other_ended(
-    wholes: dict[str, Path], tiny_model: Path, tmp_path: Path, name: str, adapter: dict[str, Any]
+    wholes: Wholes, tiny_model: Path, tmp_path: Path, name: str, adapter: dict[str, Any]
 ) -> None:
     """38 rows, 8 a step: the last step of an epoch has 6, and the epoch is passed six times."""
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -146,9 +157,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_two_instances_stop_together_go_down_together_and_end_with_the_bits_of_one_with_two_ranks(
-    wholes: dict[str, Path], tiny_model: Path, tmp_path: Path
-) -> None:
+def test_two_instances_stop_together_go_down_together_and_end_with_the_bits_of_one_with_two_ranks(wholes: Wholes, tiny_model: Path, tmp_path: Path) -> None:
     """Two runs with folders of their own on this machine's loopback; only the first has checkpoints, and sends them to the second."""
     rendezvous, nodes = f"127.0.0.1:{free_port()}", [tmp_path / "first", tmp_path / "second"]
     for rank, folder in enumerate(nodes):
