@@ -61,6 +61,8 @@ def _digest(inputs: Any) -> str:
 def order(folder: Path) -> dict[str, set[str]]:
     """Digests by step and micro-batch; more than one for the same place is another order of the data."""
     found: dict[str, set[str]] = {}
+    if not (folder / ORDER_NAME).exists():  # of several ranks, which are other processes
+        return found
     for line in (folder / ORDER_NAME).read_text().splitlines():
         place, _, digest = line.rpartition(" ")
         found.setdefault(place, set()).add(digest)

@@ -40,6 +40,8 @@ class Row:
 
 PACKED = {"training": {"packing": True}}
 FULL = {"adapter": {"type": "full"}}
+#: Two processes, which the one that is ended has started: their data is not recorded (it shows in losses and weights).
+TWO = {"processes": 2}
 ROWS = (
     Row("sft-lora", "sft", {}),
     Row("sft-lora-packed", "sft", PACKED),
@@ -47,6 +49,8 @@ ROWS = (
     Row("sft-full", "sft", FULL),
     Row("sft-full-packed", "sft", {**PACKED, **FULL}),
     Row("dpo-full", "dpo", FULL),
+    Row("sft-lora-packed-2", "sft", {**PACKED, **TWO}),
+    Row("sft-full-packed-2", "sft", {**PACKED, **FULL, **TWO}),
 )
 
 
