@@ -37,8 +37,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "trainer", "run", str(folder / "run.json")], cwd=ROOT, env=os.environ, stdout=log, stderr=log)
 
 
-def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
-    deadline = time.monotonic() + 180
+def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int, patience_s: float = 180) -> None:
+    deadline = time.monotonic() + patience_s
     while not any(line["step"] >= step for line in lines(folder, "step")):
         assert process.poll() is None, (folder / "trainer.log").read_text()
         assert time.monotonic() < deadline

@@ -72,7 +72,7 @@ def test_a_run_stopped_at_one_rank_and_killed_at_another_step_ends_with_the_bits
 ) -> None:
     make_run(tmp_path, tiny_model, adapter=adapter, processes=2, checkpoint={"interval": 1}, training={"max_steps": 30})
     process = start(tmp_path)
-    wait_for_step(process, tmp_path, 4)
+    wait_for_step(process, tmp_path, 4, PATIENCE_S)
     os.kill(ranks_of(process)[1], signal.SIGTERM)  # the second rank alone is told
     assert process.wait(PATIENCE_S) == 75, (tmp_path / "trainer.log").read_text()
     stopped_at = lines(tmp_path, "step")[-1]["step"]
@@ -82,7 +82,7 @@ def test_a_run_stopped_at_one_rank_and_killed_at_another_step_ends_with_the_bits
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.path for file in manifest.files}
 
     process = start(tmp_path)
-    wait_for_step(process, tmp_path, stopped_at + 3)
+    wait_for_step(process, tmp_path, stopped_at + 3, PATIENCE_S)
     first, second = ranks_of(process)
     os.kill(second, signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 74, (tmp_path / "trainer.log").read_text()
@@ -97,7 +97,7 @@ def test_a_run_stopped_at_one_rank_and_killed_at_another_step_ends_with_the_bits
 def test_the_end_of_the_starting_process_is_the_end_of_its_ranks(tiny_model: Path, tmp_path: Path) -> None:
     make_run(tmp_path, tiny_model, processes=2, training={"max_steps": 1000})
     process = start(tmp_path)
-    wait_for_step(process, tmp_path, 1)
+    wait_for_step(process, tmp_path, 1, PATIENCE_S)
     pids = ranks_of(process)
     process.kill()
     process.wait(PATIENCE_S)
@@ -171,7 +171,7 @@ def test_two_instances_stop_together_go_down_together_and_end_with_the_bits_of_o
         return [process.wait(PATIENCE_S) for process in processes]
 
     processes = begin()
-    wait_for_step(processes[0], nodes[0], 4)
+    wait_for_step(processes[0], nodes[0], 4, PATIENCE_S)
     (nodes[1] / "stop").touch()
     assert codes(processes) == [75, 75], (nodes[0] / "trainer.log").read_text()
     stopped_at = [lines(folder, "step")[-1]["step"] for folder in nodes]
@@ -180,7 +180,7 @@ def test_two_instances_stop_together_go_down_together_and_end_with_the_bits_of_o
     (nodes[1] / "stop").unlink()
 
     processes = begin()
-    wait_for_step(processes[0], nodes[0], stopped_at[0] + 3)
+    wait_for_step(processes[0], nodes[0], stopped_at[0] + 3, PATIENCE_S)
     processes[1].kill()  # its rank ends with it
     assert codes(processes) == [74, -signal.SIGKILL], (nodes[0] / "trainer.log").read_text()
     assert "the last checkpoint counts" in lines(nodes[0])[-1]["message"]
