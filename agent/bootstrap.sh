@@ -34,7 +34,7 @@ GPU_EVERY_S=5
 LOG_EVERY_S=15
 LOG_LINES=400         # of 2000 characters: CloudWatch takes a megabyte at once
 CONTAINER_USER=10001
-GANG_USER=10002 # a gang's trainer: the firewall knows it by this
+GANG_USER=10002 # a gang's trainer, to the firewall
 GANG_PORTS=29400:32767
 EXIT_FINISHED=0
 EXIT_HANDED_OVER=3
@@ -208,7 +208,7 @@ run_agent() {
   docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" agent "$STATE" >>"$LOGS/agent.log" 2>&1
 }
 
-# A gang's trainers reach each other and nothing else, not IMDS either (docs/adr/0013). Where this fails none starts.
+# A gang's trainers reach each other and nothing else: docs/adr/0013. Where this fails none starts.
 open_gang_network() {
   local address addresses
   addresses="$(tr '\n' ' ' <"$CONTROL/gang")"

@@ -137,11 +137,13 @@ def settings_of(setup: Setup, total_steps: int, plan: PackingPlan | None) -> Any
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "push_to_hub": False,
-        "ddp_backend": None if on_gpu else "gloo",
+        "ddp_backend": "gloo" if setup.ranks.size > 1 and not on_gpu else None,
         # Every trained weight has a gradient in every step, and no buffer changes: nothing to look for, nothing to send.
         "ddp_find_unused_parameters": False,
         "ddp_broadcast_buffers": False,
     }
+    if setup.sharded:  # gradients held back until the last micro-batch would be whole on every GPU
+        shared["accelerator_config"] = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
     return way.config(**{**shared, **way.settings(setup.run, Split(micro_batch, setup.accumulation))})
 
 
