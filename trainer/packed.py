@@ -92,9 +92,11 @@ class Packing:
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if "position_ids" not in inputs:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]  # as above
-        tokens = int(self.accelerator.gather(inputs.pop("attention_mask").sum()).sum())
+        mask = inputs.pop("attention_mask")
+        counts = torch.stack([mask.sum(), mask.new_tensor(inputs["position_ids"].size(1))])  # ranks' lines differ in length
+        tokens, lengths = self.accelerator.gather(counts).reshape(-1, 2).sum(0).tolist()
         if model.training:  # TRL will count the length of the lines, once
-            self._total_train_tokens += tokens - self.accelerator.num_processes * inputs["position_ids"].size(1)
+            self._total_train_tokens += tokens - lengths
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]  # as above
 
 
