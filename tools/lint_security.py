@@ -81,6 +81,7 @@ ACCEPTED = (
     ),
     Accepted("parliament", "PERMISSIONS_MANAGEMENT_ACTIONS", "LaunchPolicy", "PassRole of one role to EC2, and EC2's two service-linked roles"),
     Accepted("parliament", "RESOURCE_MISMATCH", "LaunchPolicy", "RunInstances is allowed resource by resource, as the EC2 guide's examples do"),
+    Accepted("parliament", "RESOURCE_MISMATCH", "PeerPolicy", "as above"),
     Accepted(
         "parliament",
         "NOTRESOURCE_WITH_ALLOW",
