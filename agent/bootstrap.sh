@@ -70,7 +70,7 @@ arm_power_off() {
   shutdown -P "+$minutes" || say "the timer of $DEFAULT_LIFE_MIN minutes stays"
 }
 
-# User data runs at the first boot only: after another one nothing would run here, and nothing would set a timer.
+# User data runs at the first boot only: after another nothing would set a timer.
 end_after_reboot() {
   local folder="$ROOT/var/lib/cloud/scripts/per-boot"
   mkdir -p "$folder"
@@ -111,20 +111,20 @@ read_stack_facts() {
 
 make_folders() {
   mkdir -p "$RUN/model" "$RUN/data" "$CONTROL" "$LOGS" "$STATE/incoming"
-  # Given up for the trainer's last answer, should checkpoints have filled the disk.
+  # Given up for the trainer's last answer on a full disk.
   head -c 1048576 /dev/zero >"$STATE/ballast"
   if [ "$(id -u)" = 0 ]; then chown -R "$CONTAINER_USER:$CONTAINER_USER" "$RUN" "$CONTROL" "$STATE/incoming"; fi
 }
 
-# A container that gets round the missing network still finds no credentials. Host networking (the agent) is not forwarded.
+# For a container that gets round the missing network. Host networking (the agent) is not forwarded.
 close_imds_to_containers() {
   if command -v iptables >/dev/null; then
     iptables -I DOCKER-USER -d 169.254.169.254 -j DROP || say "iptables refused the rule; the trainer has no network all the same"
   fi
 }
 
-# To CloudWatch, what of this script's own log is not there yet. By the AWS CLI: it must arrive also where docker starts nothing.
-# $1 names the caller, whose file the events are written to: what the loop's end leaves behind may still be read and written.
+# To CloudWatch, what of this script's own log is not there yet; by the AWS CLI, for it must arrive also where docker starts nothing.
+# $1 names the caller: each has a file of its own.
 ship_log() {
   local sent=0 total events="$STATE/log-events-$1.json"
   if [ -z "${DROPFORGE_LOG_GROUP:-}" ]; then return 0; fi
@@ -158,8 +158,7 @@ keep_shipping() {
   done
 }
 
-# The machine asks its driver, and leaves the answer for the agent: whose container, which holds credentials, then needs no GPU; and a
-# driver that hangs hangs nobody. No answer, no file: the agent goes by the file's age.
+# The agent's container holds credentials: it needs no GPU so, and a driver that hangs hangs nobody. The agent goes by the file's age.
 watch_gpus() {
   while :; do
     timeout 30 nvidia-smi --query-gpu=index,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits >"$STATE/gpus.new" &&
@@ -190,7 +189,7 @@ container_options() {
   OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$2:$CONTAINER_USER")
   if [ -n "${DROPFORGE_LOG_GROUP:-}" ] && [ ! -e "$STATE/no-awslogs" ]; then
     OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
-    # non-blocking: with docker's default a CloudWatch that stalls would stall whoever prints, the heartbeat with it.
+    # With docker's default a CloudWatch that stalls would stall the heartbeat.
     OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1" --log-opt=mode=non-blocking --log-opt=max-buffer-size=4m)
   fi
 }
@@ -287,7 +286,7 @@ serve_trainer() {
   done
 }
 
-# Runs the agent until it has its last word; a trainer that runs keeps running while a died agent comes back.
+# Runs the agent until its last word; a trainer runs on while a died agent comes back.
 supervise_agent() {
   local deaths=0 status began
   while :; do
@@ -332,7 +331,7 @@ main() {
   kill "$server" 2>/dev/null
   docker kill dropforge-trainer >/dev/null 2>&1
   if ((status == EXIT_HANDED_OVER)); then
-    # EC2 is about to end this instance; if EC2 does it in the first hour, that hour is free. So only a timer, in case it does not.
+    # Where EC2 ends it in the first hour, that hour is free: only a timer, in case it does not.
     say "handed over; left to EC2, power-off in $HANDED_OVER_MIN minutes at the latest"
     shutdown -P "+$HANDED_OVER_MIN"
     sleep $((HANDED_OVER_MIN * 60 + 60))
