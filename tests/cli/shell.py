@@ -39,6 +39,10 @@ HIGH_LEVEL: dict[tuple[str, ...], tuple[dict[str, bool], range]] = {
     ("s3", "presign"): ({"--expires-in": True}, range(1, 2)),
     ("s3", "rm"): ({"--recursive": False, "--dryrun": False}, range(1, 2)),
     ("s3", "sync"): ({"--delete": False, "--dryrun": False}, range(2, 3)),
+    ("cloudformation", "deploy"): (
+        {"--template-file": True, "--stack-name": True, "--capabilities": True, "--parameter-overrides": True},
+        range(1),
+    ),
     ("configure",): ({}, range(1)),
     ("configure", "sso"): ({}, range(1)),
     ("ecr", "get-login-password"): ({}, range(1)),

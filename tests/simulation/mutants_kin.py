@@ -101,7 +101,7 @@ def _nothing_set_aside(patch: Patch) -> None:
 
 @mutant("a cancelled sweep ends at once, whatever its jobs do")
 def _ends_before_its_jobs(patch: Patch) -> None:
-    patch.set(sweeps, "_cancelled", lambda job, now: (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+    patch.set(sweeps, "cancelled", lambda job, now: (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
 
 
 @mutant("a cancelled sweep starts its next jobs before it looks whether it is cancelled")
@@ -109,11 +109,11 @@ def _starts_before_it_looks(patch: Patch) -> None:
     old = sweeps.looked
 
     def looked(job: Job, look: Any, now: Any) -> Any:
-        found = sweeps._absorbed(job, look, now)
+        found = sweeps.absorbed(job, look, now)
         if found.ended or found.cancel_asked_at is None:
             return old(job, look, now)
         found, born = sweeps._with_births(found, look, now)
-        after, _, actions = sweeps._cancelled(found, now)
+        after, _, actions = sweeps.cancelled(found, now)
         return after, born, actions
 
     patch.set(sweeps, "looked", looked)
@@ -121,13 +121,13 @@ def _starts_before_it_looks(patch: Patch) -> None:
 
 @mutant("a sweep's jobs are not told of its cancellation, and a manifest put again hides it from them")
 def _cancels_nobody(patch: Patch) -> None:
-    old = sweeps._cancelled
-    patch.set(sweeps, "_cancelled", lambda job, now: (*old(job, now)[:2], []))
+    old = sweeps.cancelled
+    patch.set(sweeps, "cancelled", lambda job, now: (*old(job, now)[:2], []))
 
 
 @mutant("a job that could not be read is taken for one that is over")
 def _unread_is_over(patch: Patch) -> None:
-    old = sweeps._absorbed
+    old = sweeps.absorbed
 
     def absorbed(job: Job, look: Any, now: Any) -> Job:
         found = old(job, look, now)
@@ -135,7 +135,7 @@ def _unread_is_over(patch: Patch) -> None:
         over = {"state": "FAILED", "is_final": True}
         return found.model_copy(update={"children": tuple(child.model_copy(update=over) if child.job_id in lost else child for child in found.children)})
 
-    patch.set(sweeps, "_absorbed", absorbed)
+    patch.set(sweeps, "absorbed", absorbed)
 
 
 @mutant("more of the metric is better, whatever the manifest says")

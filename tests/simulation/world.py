@@ -305,7 +305,9 @@ class World:
         """EC2 started more for one call than was asked for: beyond that number of that very moment."""
         others = (box.instance for box in self.boxes.values() if box.instance is not instance)
         same = sum(one.client_token == instance.client_token and one.launched_at == instance.launched_at for one in others)
-        return same >= self.plan_of(instance.tags.get(tags.JOB, "")).nodes
+        # One that was born without a tag is told of by its own rule.
+        job_id = instance.tags.get(tags.JOB)
+        return same >= (self.plan_of(job_id).nodes if job_id is not None else 1)
 
     def _dry(self) -> None:
         """The market's mood of this moment."""
