@@ -112,7 +112,7 @@ def test_what_was_a_failure_of_one_rank_is_the_failure_of_the_run() -> None:
     assert raised.value.code is FailureCode.OUT_OF_MEMORY
     with pytest.raises(RanksLost, match="rank 1 was ended by SIGKILL"):
         _verdict({0: lost}, [1], {1: -9})
-    with pytest.raises(RanksLost, match="rank 1 ended without a last word"):
+    with pytest.raises(RanksLost, match="rank 1 ended without a word"):
         _verdict({0: lost}, [1], {})
     with pytest.raises(StopRequested, match="at a step boundary"):
         _verdict({rank: word(Ended.INTERRUPTED, AT, "at a step boundary") for rank in range(2)}, [], {})
@@ -131,7 +131,7 @@ def test_last_words_are_whole_or_not_there(tmp_path: Path) -> None:
 def test_a_micro_batch_that_is_too_large_for_one_rank_is_halved_for_all(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    def ended(_room: Any, task: Any) -> str | None:
+    def ended(_room: Any, task: Any, _meeting: Any) -> str | None:
         tried.append(task.micro_batch)
         return "CUDA out of memory" if task.micro_batch > most else None
 

@@ -1,5 +1,6 @@
 """Every example manifest, made tiny: its method, adapter and options as they are written, few steps on few short rows."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ from agent.orders import run_file
 from jobspec.data import Data
 from jobspec.manifest import Manifest
 from jobspec.reading import read_manifest
+from jobspec.ticket import Ticket
 from jobspec.wire import dump
 from tests.tiny_model import make_tiny_model, write_rows_for
 from tests.trainer.rig import do_run, lines, results
 
 pytestmark = pytest.mark.torch
 
+INSTANCE = "i-0123456789abcdef0"
+AT = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 FOLDER = Path(__file__).resolve().parents[2] / "events/manifests"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "bad")
 #: What makes a run short; everything else stays as the example has it.
@@ -27,7 +31,18 @@ def tiny_run(manifest: Manifest, folder: Path) -> Path:
         write_rows_for(manifest.method, folder / f"data/{name}.jsonl", n=9)
     # Where the rows lie and what their columns are called is the agent's and the preparation's matter: here they are chats, pairs, prompts.
     data = Data(train="data/train.jsonl", eval="data/eval.jsonl" if manifest.data.eval else None)
-    ticket: Any = type("Ticket", (), {"manifest": manifest.model_copy(update={"data": data}), "job_id": "job-1"})
+    ticket = Ticket(
+        job_id="example-abc123",
+        name=manifest.name,
+        attempt=1,
+        instance_id=INSTANCE,
+        writer=f"AROAEXAMPLEID:{INSTANCE}",
+        manifest=manifest.model_copy(update={"data": data}),
+        data_bucket="data",
+        outputs_bucket="outputs",
+        deadline_at=AT,
+        issued_at=AT,
+    )
     run = run_file(ticket, folder)
     changes: dict[str, Any] = {"training": run.training.model_copy(update=TINY)}
     if run.grpo is not None:
