@@ -1,7 +1,7 @@
 """Methods, adapters and their options: what goes together, what is refused and where, and what a default stands for."""
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,8 +11,10 @@ from jobspec.methods import OPTIONS, default_learning_rate, options_of
 from jobspec.problems import render_problems
 from jobspec.reading import Refusal, read_manifest
 from jobspec.runfile import RunFile
+from jobspec.ticket import Ticket
 from jobspec.wire import dump, load
 
+AT = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 MINIMAL = (Path(__file__).resolve().parents[2] / "events/manifests/minimal.yaml").read_text()
 
 
@@ -79,7 +81,18 @@ def test_each_method_has_options_with_defaults_but_grpo_which_needs_rewards() ->
 def test_a_run_file_carries_every_choice_of_the_manifest_and_survives_its_own_text() -> None:
     answer = read("method: dpo\ndpo: {beta: 0.3}\nadapter: {type: full}\nevaluation: {interval_steps: 7}")
     assert isinstance(answer, Manifest)
-    ticket: Any = type("Ticket", (), {"manifest": answer, "job_id": "job-1", "start": None, "market": "on-demand", "launched_at": None})
+    ticket = Ticket(
+        job_id="tale-abc123",
+        name="tale",
+        attempt=1,
+        instance_id="i-0123456789abcdef0",
+        writer="AROAEXAMPLEID:i-0123456789abcdef0",
+        manifest=answer,
+        data_bucket="data",
+        outputs_bucket="outputs",
+        deadline_at=AT,
+        issued_at=AT,
+    )
     run = load(RunFile, dump(run_file(ticket, Path("run"))))
     assert (run.method, run.dpo, run.adapter, run.evaluation) == ("dpo", answer.dpo, answer.adapter, answer.evaluation)
     assert run.resolved().training.learning_rate == 1e-6
