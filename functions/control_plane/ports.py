@@ -59,7 +59,7 @@ class JobStore(Protocol):
     def create(self, job: Job) -> Job | Held | None:
         """Store a new job and take its name and key, all or nothing.
 
-        None: created. A Job: this very job id was created before. Held: an active job has the name or the key.
+        None: created. A Job: of this very version of its manifest, created or changed by it before. Held: an active job has the name or the key.
         A job that was refused beside an active one takes neither name nor key, so nothing can hold it up.
         """
 

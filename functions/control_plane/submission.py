@@ -32,8 +32,10 @@ class Submission:
             return self._deleted(bucket, key)
         job = self._job_for(ManifestRef(bucket=bucket, key=key, version_id=found.version_id), found, self.driver.clock())
         held = self.driver.store.create(job)
+        if isinstance(held, Job):
+            return self.driver.drive(held.job_id) or held
         if isinstance(held, Held) and job.is_schedule and held.by.is_schedule and (held.by.name, held.by.manifest_ref.key) == (job.name, key):
-            # A schedule is changed by its manifest; the event may be of the version that it has already.
+            # A schedule is changed by its manifest.
             assert job.manifest is not None
             return self.driver.drive(held.by.job_id, Rescheduled(job.manifest, job.manifest_ref)) or held.by
         if isinstance(held, Held):

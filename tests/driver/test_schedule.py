@@ -160,3 +160,29 @@ def test_a_death_at_any_write_puts_no_time_twice_and_loses_none(house: House, fa
             house.forget()
     assert jobs(house) == ["nightly-20261101-1300"]
     assert len(house.live()) == 1
+
+
+def test_a_schedule_first_looked_at_after_its_last_time_ends(house: House) -> None:
+    house.leave("jobs/nightly.yaml", name="nightly", schedule=HOURLY | {"until": "2026-11-01T13:30:00Z"})
+    house.faults.once("dynamodb.transact_write_items", crash_after)
+    with pytest.raises(Crash):
+        house.touch("jobs/nightly.yaml")
+    until(house, 16)
+    schedule = house.named("nightly")
+    assert schedule.state is JobState.SUCCEEDED
+    assert "13:00 was missed" in schedule.reason
+    assert jobs(house) == []
+
+
+def test_the_changed_manifest_of_a_schedule_that_has_ended_makes_no_second_one(house: House) -> None:
+    put(house)
+    house.wait(600)
+    put(house, HOURLY | {"until": "2026-11-01T13:30:00Z"})
+    until(house, 13)
+    finish_all(house)
+    until(house, 14)
+    assert house.named("nightly").state is JobState.SUCCEEDED
+    before = [job.job_id for job in house.jobs]
+    assert house.touch("jobs/nightly.yaml").job_id == house.named("nightly").job_id, "its event, once more"
+    until(house, 14, 15)  # a census
+    assert [job.job_id for job in house.jobs] == before

@@ -71,6 +71,9 @@ class DynamoStore:
             for what, pk in pointers.items():
                 old_id = self._pointed(pk)
                 holder = self.load(old_id) if old_id else None
+                if holder is not None and holder.is_schedule and holder.manifest_ref == job.manifest_ref:
+                    # A schedule that was changed by this very version, and may have ended since.
+                    return holder
                 if holder is not None and not holder.ended:
                     return Held(holder, what)
                 writes.append(self._take(pk, job.job_id, old_id))

@@ -41,6 +41,9 @@ def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
         job, born, told = _at(job.model_copy(update={"dealt_with": passed[-1]}), passed, look, now)
     upcoming = schedule.next_after(passed[-1] if passed else since)
     if upcoming is None and not _at_work(job):
+        if job.state is JobState.ACCEPTED:
+            # Its first look came after its last time.
+            job = moved(job, JobState.WAITING, "its times are looked at", now)
         return end(job, JobState.SUCCEEDED, "the last time of the schedule has passed" + (f"; {told}" if told else ""), now), born, []
     reason = (f"next at {upcoming:%Y-%m-%d %H:%M} UTC" if upcoming is not None else "its last job is at work") + (f"; {told}" if told else "")
     return moved(job, JobState.WAITING, reason, now), born, [*(DriveChild(one.job_id) for one in born), *([LookAgain()] if born else [])]
