@@ -1,4 +1,4 @@
-"""Scenarios with a name: the base of the exhaustive parts. Short ones, for every call of each is broken in every way.
+"""Scenarios with a name. Short ones, for every call of those in ``EXHAUSTIBLE`` is broken in every way.
 
 ``CORE`` are the five in which two faults are tried together, every pair of them.
 """
@@ -28,13 +28,6 @@ CORE: dict[str, Scenario] = {
 MORE: dict[str, Scenario] = {
     "all of it abroad": Scenario(jobs=(replace(LONG, steps=60),), boxes=(QUICK,), droughts=(_NOTHING_AT_HOME,), two_regions=True),
     "cancelled abroad": Scenario(jobs=(replace(LONG, steps=60, actions=((60.0, "delete"),)),), boxes=(QUICK,), droughts=(_NOTHING_AT_HOME,), two_regions=True),
-    "a launch abroad that nobody knows of": Scenario(
-        jobs=(replace(SHORT, actions=((6.0, "delete"),)),),
-        boxes=(replace(QUICK, fault="dead on arrival", hidden_s=900.0),),
-        calls=(CallFault("ec2.create_fleet", 1, "effect, then unknown outcome"),),
-        droughts=(_NOTHING_AT_HOME,),
-        two_regions=True,
-    ),
     "no timer and no tick abroad": Scenario(
         jobs=(replace(LONG, max_runtime_s=120),),
         boxes=(replace(QUICK, fault="no timer"),),
@@ -84,4 +77,16 @@ MORE: dict[str, Scenario] = {
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
 }
 
-ALL = CORE | MORE
+#: Worse than EC2 is known to be: an instance that no call shows for longer than one is waited for (``attempts.MISSING_FOR``), so that only
+#: the sweep is left. Run as they are: with one fault more a job may be settled while such an instance lives.
+WORSE: dict[str, Scenario] = {
+    "a launch abroad that nobody knows of": Scenario(
+        jobs=(replace(SHORT, actions=((6.0, "delete"),)),),
+        boxes=(replace(QUICK, fault="dead on arrival", hidden_s=900.0),),
+        calls=(CallFault("ec2.create_fleet", 1, "effect, then unknown outcome"),),
+        droughts=(_NOTHING_AT_HOME,),
+        two_regions=True,
+    ),
+}
+EXHAUSTIBLE = CORE | MORE
+ALL = EXHAUSTIBLE | WORSE
