@@ -123,6 +123,46 @@ def _with_regions(rng: random.Random, scenario: Scenario) -> Scenario:
     return replace(scenario, two_regions=True, droughts=scenario.droughts + dry, calls=scenario.calls + faults)
 
 
+def _abroad(mood: _Mood) -> Scenario:
+    """Nothing is to be had at home, so that a job's first instance is in the second region: what is done to it there is what matters."""
+    rng = mood.rng
+    dry_s = rng.choice((20.0, rng.uniform(20, 900)))
+    plain = Scenario(
+        jobs=(replace(_job(mood, 0), valid=True, market="spot", actions=(), deadline_s=None, max_runtime_s=3600),),
+        boxes=tuple(BoxPlan(boot_s=mood.until(5, 60), save_s=rng.uniform(2, 60), ending_s=rng.choice((2.0, 20.0))) for _ in range(4)),
+        droughts=(Drought(0.0, dry_s, "spot", "InsufficientInstanceCapacity", HOME),),
+        latency_s=rng.choice((0.05, 0.05, 0.5)),
+        two_regions=True,
+    )
+    (job,), (box, *others) = plain.jobs, plain.boxes
+    what = rng.choice(("as it comes", "cancelled", "nobody stops it", "nobody knows of it", "taken back"))
+    if what == "cancelled":
+        return replace(plain, jobs=(replace(job, steps=60, actions=((rng.uniform(20, 300), "delete"),)),))
+    if what == "nobody stops it":
+        start_s = rng.uniform(30, 100)
+        outages = tuple(Outage(start_s, start_s + rng.uniform(1200, 3000), part) for part in ("tick", "events"))
+        return replace(plain, jobs=(replace(job, steps=100, step_s=14.0, max_runtime_s=120),), boxes=(replace(box, fault="no timer"), *others), outages=outages)
+    if what == "nobody knows of it":
+        # Unseen for longer than an instance is waited for, which EC2 is not known to do: nothing else may go wrong here.
+        call = CallFault("ec2.create_fleet", 1, "effect, then unknown outcome")
+        return replace(
+            plain,
+            jobs=(replace(job, actions=((rng.uniform(2, 20), "delete"),)),),
+            boxes=(replace(box, fault="dead on arrival", hidden_s=rng.uniform(700, 900)), *others),
+            calls=(call,),
+            latency_s=0.05,
+        )
+    if what == "taken back":
+        # The one region has none for long, the other soon none either: what refused is not asked again and again.
+        again = Drought(start := rng.uniform(0, 60), start + rng.uniform(600, 3000), "spot", "InsufficientInstanceCapacity", rng.choice((HOME, "us-west-2")))
+        return replace(
+            plain, boxes=(replace(box, interrupted_s=rng.uniform(20, 200), notice_s=rng.choice((0.0, 39.0, 120.0))), *others), droughts=(*plain.droughts, again)
+        )
+    return replace(
+        plain, calls=tuple(CallFault(rng.choice(tuple(_OPERATIONS)), int(rng.expovariate(0.3)), rng.choice((*CALL_FAULTS, LATE))) for _ in mood.some(4))
+    )
+
+
 def _with_gpus(rng: random.Random, scenario: Scenario) -> Scenario:
     """The same, with jobs long enough for a GPU to be idle in, and boxes that tell of theirs."""
     long: dict[str, Any] = {"steps": 60, "step_s": 14.0, "max_runtime_s": 3600, "budget_usd": 20.0, "deadline_s": None, "actions": ()}
@@ -185,6 +225,8 @@ def _scenario(seed: int) -> Scenario:
         return _returning(mood)
     if theme < 0.075:
         return _put_twice(mood)
+    if theme < 0.1:
+        return _abroad(mood)
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
     return Scenario(
         jobs=jobs,
