@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from control_plane.core import ledger
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import ENDS, QUEUED, Job, JobState, NoticeKind, WaitKind
 from jobspec import keys, tags, wire
@@ -31,6 +32,9 @@ HANDOVER_S = 120.0 + 180.0 + 3 * TICK_S
 #: A planned one: before it the replacement has the time of a boot to stand ready.
 PLANNED_HANDOVER_S = 1200.0 + HANDOVER_S
 
+#: Dollars by which the months' spend may be off: it is kept to a millionth.
+SPEND_USD = 1e-4
+
 
 class Violation(BaseException):
     """A promise that was not kept. ``rule`` is its number. Not an Exception, so that no code under test can swallow it."""
@@ -52,6 +56,7 @@ class Checks:
         self._gang_lost_s: dict[str, float] = {}
         self._extra: set[str] = set()
         self._letters: dict[str, int] = {}
+        self._settled_usd: dict[str, float] = {}
         self._published_s: dict[str, float] = {}
         self._noted_s: dict[str, float] = {}
         self._told = 0
@@ -103,6 +108,8 @@ class Checks:
         self._dirty = True
         if pk.startswith("NOTICE#"):
             self._noted_s.setdefault(pk.removeprefix("NOTICE#"), self._world.scheduler.now)
+        if pk.startswith("SPEND#"):
+            self._settled_usd[pk] = float(item["settled_usd"]["N"])
         if not pk.startswith("JOB#"):
             return
         job = records.job_of(item)
@@ -408,6 +415,7 @@ class Checks:
             kin.within_the_sweeps_money(world, self.jobs, job, self.spent_usd)
         self._status_is_true()
         self._counted_once()
+        self._months_add_up()
 
     # How each is checked.
 
@@ -630,6 +638,12 @@ class Checks:
         ):
             if counted > true:
                 self._world.fail("M1", f"{counted} {name} were counted, {true} happened")
+
+    def _months_add_up(self) -> None:
+        """M2: the months' spend, which the monthly cap is held against, has the cost of each settled job once."""
+        months, true = sum(self._settled_usd.values()), sum(ledger.job_cost_usd(job, job.updated_at) for job in self.jobs.values() if job.settled)
+        if abs(months - true) > SPEND_USD:
+            self._world.fail("M2", f"the months' settled dollars are {months:.4f}, the settled jobs' {true:.4f}")
 
     def _status_is_true(self) -> None:
         """L5: the status object of a name says how its newest job ended."""

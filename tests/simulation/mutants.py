@@ -21,6 +21,7 @@ from control_plane import driver as driver_room
 from control_plane import look as look_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
+from control_plane.adapters.spend import DynamoSpend
 from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
@@ -275,6 +276,24 @@ def _one_call_for_all_regions(patch: Patch) -> None:
 def _refused_region_again(patch: Patch) -> None:
     patch.set(launching, "all_pools_failed", lambda job, plan, now: job)
     patch.set(launching, "pools_failed", lambda job, event, now: job)
+
+
+@mutant("a settled job's dollars are added before it is known to be settled")
+def _spend_before_the_job(patch: Patch) -> None:
+    old = DynamoSpend.settling
+
+    def settling(self: Any, job: Job, now: Any) -> list[Any]:
+        if writes := old(self, job, now):
+            self._dynamodb.transact_write_items(TransactItems=[{"Put": put} for put in writes])
+        return []
+
+    patch.set(DynamoSpend, "settling", settling)
+
+
+@mutant("the month's spend is written over what others added")
+def _spend_unconditional(patch: Patch) -> None:
+    old = DynamoSpend._put
+    patch.set(DynamoSpend, "_put", lambda self, *some: old(self, *some) | {"ConditionExpression": "attribute_not_exists(nothing)"})
 
 
 @mutant("the markers are read before the instances")
