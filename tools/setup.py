@@ -6,12 +6,14 @@
 * ``.venv-lint``    security linters that pin what the others need newer (requirements/lint.txt); only with ``lint`` or ``all``
 * ``.venv-sam``     the SAM CLI, for linting and deploying (requirements/sam.txt); only with ``lint`` or ``all``
 * ``.venv-docs``    what builds the documents' site (requirements/docs.txt); only with ``docs``, ``lint`` or ``all``
+* ``.cache/firewall``  Debian's iptables, where the machine has none and this is root: a gang's rules are then tested in a kernel
 
 Each is made once and made anew when its requirements change; nothing outside this folder is touched. Packages come from the
 index that pip is configured for.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +48,7 @@ ENVIRONMENTS = {
     "sam": Environment(".venv-sam", "requirements/sam.txt", "the SAM CLI"),
     "docs": Environment(".venv-docs", "requirements/docs.txt", "the documents' site"),
 }
+FIREWALL_PACKAGES = ("iptables", "libxtables12", "libmnl0", "libnftnl11")
 GROUPS = {"test": ("dev", "cloud", "lambda"), "lint": ("dev", "sam", "lint", "docs"), "docs": ("docs",), "all": tuple(ENVIRONMENTS)}
 
 
@@ -133,6 +136,36 @@ def make(environment: Environment) -> None:
     print(f"  {environment.name}: made in {time.monotonic() - started:.0f} s", flush=True)
 
 
+def unpack_firewall() -> None:
+    """Debian's iptables, unpacked below ``.cache``: nothing is installed. Where it cannot be had, the tests that want it are skipped, and say so."""
+    folder = ROOT / ".cache" / "firewall"
+    apt_get, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
+    if shutil.which("iptables") or os.geteuid() != 0 or apt_get is None or dpkg is None:
+        return
+    if not (folder / "bin").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "packages").mkdir(parents=True)
+        fetched = subprocess.run([apt_get, "download", *FIREWALL_PACKAGES], cwd=folder / "packages", capture_output=True, text=True, check=False)
+        packages = sorted((folder / "packages").glob("*.deb"))
+        if fetched.returncode or any(subprocess.run([dpkg, "-x", str(package), str(folder)], check=False).returncode for package in packages):
+            print(f"  .cache/firewall: Debian's iptables could not be had, and its tests are left out: {fetched.stderr.strip()[-200:]}")
+            return
+        _write_commands(folder)
+    print("  .cache/firewall: ready (Debian's iptables, for a gang's rules in network namespaces)")
+
+
+def _write_commands(folder: Path) -> None:
+    """``bin/iptables`` and ``bin/ip6tables``, which find their own libraries."""
+    (libraries,) = {path.parent for path in folder.rglob("libxtables.so.*")}
+    program = folder / "usr/sbin/xtables-nft-multi"
+    (folder / "bin.new").mkdir()
+    for name in ("iptables", "ip6tables"):
+        command = folder / "bin.new" / name
+        command.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} XTABLES_LIBDIR={libraries}/xtables exec {program} {name} "$@"\n')
+        command.chmod(0o755)
+    (folder / "bin.new").rename(folder / "bin")
+
+
 def main() -> None:
     group = sys.argv[1] if len(sys.argv) > 1 else "all"
     if group not in GROUPS:
@@ -140,6 +173,8 @@ def main() -> None:
     print(f"Setting up ({group}): {', '.join(ENVIRONMENTS[name].name for name in GROUPS[group])}", flush=True)
     for name in GROUPS[group]:
         make(ENVIRONMENTS[name])
+    if group in ("test", "all"):
+        unpack_firewall()
 
 
 if __name__ == "__main__":
