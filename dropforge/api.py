@@ -60,14 +60,13 @@ class SubmittedJob:
                 time.sleep(LOOK_EVERY_S)
 
     def cancel(self) -> None:
-        """Deletes the manifest, which cancels the job. Raises DropforgeError where it is over already."""
+        """Cancels the job: its manifest is deleted; of a sweep's or a schedule's job, only this one ends. Raises DropforgeError where it is over already."""
         with _speaking():
             stack = find_stack(self.stack)
             found = the_status(stack, self.name)
             if found.state in ENDS:
                 raise DropforgeError(f"{self.name} is over already: {found.state} ({found.reason}).")
-            order.refuse_part(found, "cancel")
-            order.delete(stack, found)
+            order.cancel(stack, found)
 
     def download(self, folder: str | Path) -> Path:
         """The finished model's files in ``folder``, each checked against its recorded sha256."""

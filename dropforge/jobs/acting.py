@@ -56,7 +56,10 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
 @yes_option
 @dry_run_option
 def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
-    """Cancel a job: its manifest is deleted, its instances are ended, its checkpoints stay. `dropforge retry` puts it again."""
+    """Cancel a job: its manifest is deleted, its instances are ended, its checkpoints stay. `dropforge retry` puts it again.
+
+    A sweep's or a schedule's manifest cancels all of its jobs; one of these jobs is cancelled by itself, and the others go on.
+    """
     from dropforge.jobs import order
     from dropforge.jobs.find import ENDS, the_status
     from dropforge.stack import find_stack
@@ -65,19 +68,19 @@ def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -
     found = the_status(stack, job)
     if found.state in ENDS:
         raise click.ClickException(f"{found.name} is over already: {found.state} ({found.reason}).")
-    order.refuse_part(found, "cancel")
     if dry_run:
-        say(as_json, f"Would delete {found.manifest}, which cancels {found.job_id} ({found.state}). Nothing was done.")
+        say(as_json, f"Would {order.way_to_cancel(found)}, which cancels {found.job_id} ({found.state}). Nothing was done.")
         print_json(as_json, {"job_id": found.job_id, "deleted": False})
         return
     if not yes:
         at_work = sum(job.state not in (None, *ENDS) for job in found.sweep.jobs) if found.sweep is not None else 0
         how_far = f"{at_work} of its jobs at work" if found.sweep is not None else f"step {found.step}"
-        click.confirm(f"Cancel {found.job_id}, {found.state}, {how_far}? Work since the last checkpoint is lost.", abort=True, err=as_json)
-    order.delete(stack, found)
-    say(as_json, f"{found.manifest} is deleted; waiting for the control plane.")
+        alone = f" The other jobs of {found.parent} go on." if found.parent is not None else ""
+        click.confirm(f"Cancel {found.job_id}, {found.state}, {how_far}?{alone} Work since the last checkpoint is lost.", abort=True, err=as_json)
+    order.cancel(stack, found)
+    say(as_json, "Asked for; waiting for the control plane.")
     over = order.wait_for_end(stack, found.name, found.job_id, CANCELLED_WITHIN_S)
-    print_json(as_json, {"job_id": found.job_id, "deleted": True, "state": over.state if over else None})
+    print_json(as_json, {"job_id": found.job_id, "deleted": found.parent is None, "state": over.state if over else None})
     if over is None:
         say(as_json, f"It has not ended within {CANCELLED_WITHIN_S:.0f} s; the tick sees to it within minutes. Look again: dropforge status {found.name}")
     else:
@@ -90,7 +93,10 @@ def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -
 @json_option
 @dry_run_option
 def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
-    """Put a finished job's manifest again, the very version that it ran: a new job of the same name."""
+    """Put a finished job's manifest again, the very version that it ran: a new job of the same name.
+
+    A job of a sweep or a schedule gets a manifest of its own for it, with its own values: the sweep's table and budget stay as they are.
+    """
     from dropforge.jobs import order
     from dropforge.jobs.find import ENDS, the_status
     from dropforge.manifests.summary import summary
@@ -100,17 +106,20 @@ def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
     found = the_status(stack, job)
     if found.state not in ENDS:
         raise click.ClickException(f"{found.name} is not over: {found.state} ({found.reason}). First: dropforge cancel {found.name}")
-    order.refuse_part(found, "retry")
     key, body = order.manifest_of(stack, found)
     parsed = order.checked(body, key, found.manifest)
     order.refuse_past_deadline(parsed, order.now())
     say(as_json, summary(parsed))
+    what, where = f"version {found.manifest_version} of {found.manifest}", f"s3://{stack.data_bucket}/{key}"
+    if found.parent is not None:
+        say(as_json, f"It is a job of its own from here on: {found.parent} knows nothing of it.")
+        what = f"the job's part of {what}"
     if dry_run:
-        say(as_json, f"Would put version {found.manifest_version} of {found.manifest} again. Nothing was sent.")
+        say(as_json, f"Would put {what} to {where}. Nothing was sent.")
     else:
         order.put(stack, key, body)
-        say(as_json, f"Put again to {found.manifest}. Follow it: dropforge status {found.name} --watch")
-    print_json(as_json, {"name": found.name, "manifest": found.manifest, "sent": not dry_run})
+        say(as_json, f"Put {what} to {where}. Follow it: dropforge status {found.name} --watch")
+    print_json(as_json, {"name": found.name, "manifest": where, "sent": not dry_run})
 
 
 @click.command()

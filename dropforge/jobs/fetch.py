@@ -13,7 +13,7 @@ from jobspec import keys, wire
 from jobspec.base import FileDigest
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.marker import CompletionMarker
-from jobspec.status import Status
+from jobspec.status import Status, SweepStatus
 
 _PIECE = 1024 * 1024
 
@@ -33,7 +33,7 @@ class Parcel:
 def model_of(stack: Stack, status: Status) -> Parcel:
     """What the completion marker lists below ``final/``; of a sweep, that of its best job. Raises ClickException where there is no model."""
     if status.sweep is not None and status.sweep.best is not None:
-        status = read_status(stack, status.sweep.best) or status
+        status = _best_of(stack, status, status.sweep)
     if status.model is None:
         raise click.ClickException(
             f"{status.name} has no model: it is {status.state} ({status.reason})." + (" Its newest checkpoint: --checkpoint." if status.checkpoint else "")
@@ -47,6 +47,22 @@ def model_of(stack: Stack, status: Status) -> Parcel:
         )
     marker = wire.load(CompletionMarker, body)
     return Parcel(prefix, tuple(file.model_copy(update={"path": file.path.removeprefix("final/")}) for file in marker.files if file.path.startswith("final/")))
+
+
+def _best_of(stack: Stack, status: Status, sweep: SweepStatus) -> Status:
+    """The job that the sweep names, and no later one of its name: of that one the last status is kept as a receipt, by the month of its acceptance."""
+    (best,) = (job for job in sweep.jobs if job.name == sweep.best)
+    found = read_status(stack, best.name)
+    if found is not None and found.job_id == best.job_id:
+        return found
+    assert best.job_id is not None, "the best job has run"
+    for at in (status.updated_at, status.accepted_at):
+        body = read_object(stack, stack.data_bucket, keys.receipt_key(at, best.job_id))
+        if body is not None:
+            return wire.load(Status, body)
+    raise click.ClickException(
+        f"{best.job_id}, the best of {status.name}, is on record no more; its files: aws s3 ls s3://{stack.outputs_bucket}/{keys.RUN_PREFIX}{best.job_id}/"
+    )
 
 
 def checkpoint_of(stack: Stack, status: Status) -> Parcel:

@@ -1,5 +1,6 @@
-"""What a person asks of the control plane, asked as anyone may ask: a manifest put into the bucket, or deleted from it."""
+"""What a person asks of the control plane, asked as anyone may ask: by objects put into the bucket, or deleted from it."""
 
+import json
 import time
 from datetime import UTC, datetime
 
@@ -9,10 +10,12 @@ from botocore.exceptions import ClientError
 from dropforge.jobs.find import ENDS, place_of, read_status
 from dropforge.stack import Stack
 from jobspec import keys
+from jobspec.children import alone
 from jobspec.manifest import Manifest
 from jobspec.problems import render_problems
 from jobspec.reading import Refusal, read_manifest
 from jobspec.status import Status
+from jobspec.tree import read_tree
 
 _LOOK_EVERY_S = 0.5
 
@@ -37,20 +40,42 @@ def put(stack: Stack, key: str, body: bytes) -> None:
     stack.s3.put_object(Bucket=stack.data_bucket, Key=key, Body=body)
 
 
-def refuse_part(status: Status, verb: str) -> None:
-    """A job of a sweep or a schedule has no manifest of its own. Raises ClickException."""
-    if status.parent is not None:
-        raise click.ClickException(f"{status.name} is a job of {status.parent}: they share a manifest. The whole: dropforge {verb} {status.parent}")
+def cancel(stack: Stack, status: Status) -> None:
+    """Deletes the job's manifest; the bucket is versioned, so ``retry`` finds it again.
 
-
-def delete(stack: Stack, status: Status) -> None:
-    """Cancels the job: its manifest goes. The bucket is versioned, so ``retry`` finds it again."""
+    Jobs of a sweep or a schedule share one: an object beside it cancels this one, and the others go on.
+    """
     bucket, key = place_of(status.manifest)
-    stack.s3.delete_object(Bucket=bucket, Key=key)
+    if status.parent is None:
+        stack.s3.delete_object(Bucket=bucket, Key=key)
+    else:
+        put(stack, keys.cancel_key(status.job_id), b"")
+
+
+def way_to_cancel(status: Status) -> str:
+    """What ``cancel`` does, in words."""
+    bucket, _ = place_of(status.manifest)
+    return f"delete {status.manifest}" if status.parent is None else f"put s3://{bucket}/{keys.cancel_key(status.job_id)}"
 
 
 def manifest_of(stack: Stack, status: Status) -> tuple[str, bytes]:
-    """Key and text of the very version that the job ran. Raises ClickException where it is gone for good."""
+    """Key and text of what makes that job again: the very version that it ran; of a sweep's or a schedule's job, a manifest of its own.
+
+    Raises ClickException where that version is gone for good.
+    """
+    key, body = _stored_manifest(stack, status)
+    if status.parent is None:
+        return key, body
+    whole = checked(body, key, status.manifest)
+    written = read_tree(body.decode("utf-8-sig")).value
+    assert isinstance(written, dict), "a valid manifest is a mapping"
+    own = alone(written, whole, status.name)
+    if own is None:
+        raise click.ClickException(f"{status.manifest} makes no job {status.name} any more. The whole: dropforge retry {status.parent}")
+    return f"{keys.MANIFEST_PREFIX}{status.name}.json", json.dumps(own, indent=1).encode()
+
+
+def _stored_manifest(stack: Stack, status: Status) -> tuple[str, bytes]:
     bucket, key = place_of(status.manifest)
     try:
         body: bytes = stack.s3.get_object(Bucket=bucket, Key=key, VersionId=status.manifest_version)["Body"].read()

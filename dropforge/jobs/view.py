@@ -170,7 +170,7 @@ def next_steps(status: Status) -> list[str]:
             return ["next: mend the manifest, then dropforge submit FILE; nothing was started and nothing was billed"]
         case "FAILED" | "STOPPED_DEADLINE" | "STOPPED_BUDGET" | "CANCELLED":
             logs = [f"dropforge logs {status.name}"] if status.attempts else []
-            return [f"next: {', or '.join([*logs, f'dropforge retry {status.parent or status.name}'])}"]
+            return [f"next: {', or '.join([*logs, f'dropforge retry {status.name}'])}"]
         case _:
             return [f"next: dropforge status {status.name} --watch"]
 

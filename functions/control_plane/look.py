@@ -75,6 +75,7 @@ class Watcher:
             heartbeats=heartbeats,
             markers=markers,
             manifest_present=self._manifest_present(job),
+            withdrawn=self._withdrawn(job),
             # Without knowing whether launches are held, or whose turn it is, none is offered.
             offers=_known("offers", self.fleets.offers) if hold is not None and (turn is not None or job.occupies) else None,
             hold=hold[0] if hold is not None else None,
@@ -89,10 +90,16 @@ class Watcher:
         """A whole look at a parent's jobs."""
         open_ids = [child.job_id for child in job.children if not child.is_final]
         found = {job_id: child for job_id in open_ids if (child := _known("job", partial(self.jobs.load, job_id))) is not None}
-        return FamilyLooked(children=found, manifest_present=self._manifest_present(job), in_ledger=self._in_ledger(job))
+        return FamilyLooked(children=found, manifest_present=self._manifest_present(job), withdrawn=self._withdrawn(job), in_ledger=self._in_ledger(job))
 
     def _manifest_present(self, job: Job) -> bool | None:
         return None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None)
+
+    def _withdrawn(self, job: Job) -> bool:
+        """Asked only of a job that shares its manifest with others: any other's is deleted."""
+        if job.ended or job.parent is None:
+            return False
+        return _known("cancel object", lambda: self.objects.head(job.manifest_ref.bucket, keys.cancel_key(job.job_id)) is not None) or False
 
     def _in_ledger(self, job: Job) -> dict[str, bool]:
         in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]

@@ -27,6 +27,9 @@ class Submission:
         """Take up whatever the key holds now. Raises only for passing faults."""
         if key.endswith("/"):
             return Ignored("a folder placeholder, not a manifest")
+        if (job_id := keys.cancelled_by(key)) is not None:
+            # The look itself reads whether it lies there.
+            return self.driver.drive(job_id) or Ignored("it would cancel a job that is not known")
         found = self.driver.objects.get(bucket, key, max_bytes=MAX_MANIFEST_BYTES + 1)
         if found is None:
             return self._deleted(bucket, key)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspec.manifest import Manifest
-from jobspec.schedule import dated_name
+from jobspec.schedule import dated_name, time_in
 from jobspec.sweep import Choice, told
 
 
@@ -42,12 +42,7 @@ def limit_usd(manifest: Manifest) -> float:
 
 def child_of(manifest: Manifest, number: int, choice: Choice) -> Child:
     """Raises WrongChild."""
-    document = manifest.model_dump(mode="json", exclude={"sweep", "schedule"})
-    document["name"] = child_name(manifest.name, number)
-    document["limits"]["budget_usd"] = limit_usd(manifest)
-    for path, value in choice.items():
-        section, _, key = path.partition(".")
-        document[section] = {**(document[section] or {}), key: value}
+    document = _chosen(manifest.model_dump(mode="json"), manifest, number, choice)
     try:
         # Strict, as a person's manifest is read; what was read once already holds whole seconds for durations.
         return Child(number, document["name"], choice, Manifest.model_validate_json(json.dumps(document), strict=True))
@@ -58,6 +53,36 @@ def child_of(manifest: Manifest, number: int, choice: Choice) -> Child:
 def instance_of(manifest: Manifest, at: datetime) -> Manifest:
     """The job, or the sweep, that the schedule puts at that time."""
     return manifest.model_copy(update={"name": dated_name(manifest.name, at), "schedule": None})
+
+
+def alone(written: dict[str, Any], manifest: Manifest, name: str) -> dict[str, Any] | None:
+    """What a person would write for one job alone: of a schedule, of a sweep, or of a sweep that a schedule has put. None where no job has that name.
+
+    ``written``: the document that ``manifest`` was read from.
+    """
+    if manifest.schedule is not None:
+        at = time_in(name, manifest.name)
+        if at is None:
+            return None
+        manifest = instance_of(manifest, at)
+        written = {key: value for key, value in written.items() if key != "schedule"} | {"name": manifest.name}
+        if name == manifest.name:
+            return written
+    for number, choice in enumerate(manifest.sweep.choices() if manifest.sweep is not None else (), start=1):
+        if name == child_name(manifest.name, number):
+            return _chosen(written, manifest, number, choice)
+    return None
+
+
+def _chosen(document: dict[str, Any], manifest: Manifest, number: int, choice: Choice) -> dict[str, Any]:
+    """The document of a sweep's job, made of the sweep's."""
+    document = {key: value for key, value in document.items() if key not in ("sweep", "schedule")}
+    document["name"] = child_name(manifest.name, number)
+    document["limits"] = {**(document.get("limits") or {}), "budget_usd": limit_usd(manifest)}
+    for path, value in choice.items():
+        section, _, key = path.partition(".")
+        document[section] = {**(document.get(section) or {}), key: value}
+    return document
 
 
 def children_of(manifest: Manifest) -> tuple[Child, ...]:

@@ -3,6 +3,7 @@
 Data bucket (people and the control plane write)::
 
     jobs/<anything>.yaml|.yml|.json       manifests; the only prefix that the submit rule matches
+    jobs/<job id>.cancel                  ends that one job of a sweep or a schedule, which share one manifest; the others go on
     status/<name>.json                    status of the newest job of that name
     status/<name>.refused.json            a manifest of that name that was refused while its job was active
     reports/<name>.html                   the page of the newest job of that name, drawn after each change
@@ -42,6 +43,7 @@ CHECKPOINT_MANIFEST_NAME = "checkpoint.json"
 
 #: S3 keys in events may or may not be URL-encoded (aws.md); only characters that encode to themselves are allowed.
 _MANIFEST_KEY = re.compile(r"jobs/(?:[A-Za-z0-9._-]+/)*([A-Za-z0-9._-]+)\.(yaml|yml|json)")
+_CANCEL_KEY = re.compile(r"jobs/([a-z0-9][a-z0-9-]{0,62})\.cancel")
 _STATUS_KEY = re.compile(r"status/([a-z0-9][a-z0-9-]{0,63})\.json")
 _MARKER_KEY = re.compile(r"runs/([a-z0-9][a-z0-9-]{0,62})/([A-Z0-9]{4,64}):(i-[0-9a-f]{8,17})/completion\.json")
 _CHECKPOINT_KEY = re.compile(r".*/checkpoints/step-(\d{8,})/checkpoint\.json")
@@ -67,6 +69,16 @@ def split_location(location: str, bucket: str) -> tuple[str, str]:
 def is_manifest_key(key: str) -> bool:
     """True for a key that the submit handler accepts as a manifest."""
     return _MANIFEST_KEY.fullmatch(key) is not None
+
+
+def cancel_key(job_id: str) -> str:
+    return f"{MANIFEST_PREFIX}{job_id}.cancel"
+
+
+def cancelled_by(key: str) -> str | None:
+    """The id of the job that an object of this key cancels; None for any other key."""
+    found = _CANCEL_KEY.fullmatch(key)
+    return found.group(1) if found else None
 
 
 def name_from_key(key: str) -> str:

@@ -90,6 +90,16 @@ def dated_name(name: str, at: datetime) -> str:
     return f"{name}-{at.astimezone(UTC):%Y%m%d-%H%M}"
 
 
+def time_in(name: str, schedule: str) -> datetime | None:
+    """The time in the name of a schedule's job, or of a job of a sweep that it has put; None where there is none."""
+    dated = name.removeprefix(f"{schedule}-")[: DATE_CHARACTERS - 1]
+    try:
+        at = datetime.strptime(dated, "%Y%m%d-%H%M").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return at if name.startswith(dated_name(schedule, at)) else None
+
+
 def _times(cron: str, since: datetime) -> Iterator[datetime]:
     from cronsim import CronSim
 

@@ -170,8 +170,8 @@ def test_cancel_does_nothing_when_it_is_a_rehearsal_or_a_person_says_no(bucket: 
 
 def test_cancel_waits_for_the_end_and_tells_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     job = bucket.put_status("x")
-    delete = order.delete
-    monkeypatch.setattr(order, "delete", lambda stack, status: (delete(stack, status), bucket.write(job.model_copy(update={"state": "CANCELLED"}))))
+    cancel = order.cancel
+    monkeypatch.setattr(order, "cancel", lambda stack, status: (cancel(stack, status), bucket.write(job.model_copy(update={"state": "CANCELLED"}))))
     answer = json.loads(CliRunner().invoke(main, ["cancel", "x", "--yes", "--json"]).stdout)
     assert answer == {"job_id": "x-abc123", "deleted": True, "state": "CANCELLED"}
 

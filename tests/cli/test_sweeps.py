@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from dropforge import stack as stacks
 from dropforge.cli import main
 from dropforge.jobs import acting
+from jobspec.manifest import Manifest
+from jobspec.reading import read_manifest
 from jobspec.status import ScheduleStatus, SweepStatus, SweptJob
 from tests.cli.bucket import Bucket, a_receipt, an_attempt, new_bucket
 from tests.driver.test_feasibility import LLAMA_8B
@@ -137,14 +139,48 @@ def test_the_status_of_a_sweep_is_its_table(bucket: Bucket) -> None:
     assert "a job of rates" in said(run("status", "rates-002"))
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry"])
-def test_a_job_of_a_sweep_has_no_manifest_to_delete_or_put_again(bucket: Bucket, verb: str) -> None:
+def test_one_job_of_a_sweep_is_cancelled_by_an_object_beside_the_manifest(bucket: Bucket) -> None:
     put_family(bucket)
-    name = "rates-002" if verb == "cancel" else "rates-001"
-    result = run(verb, name, *(["--yes"] if verb == "cancel" else []))
-    assert result.exit_code == 1
-    assert f"is a job of rates: they share a manifest. The whole: dropforge {verb} rates" in said(result)
+    rehearsed = run("cancel", "rates-002", "--dry-run")
+    assert "Would put s3://data/jobs/rates-002-abc123.cancel, which cancels rates-002-abc123" in said(rehearsed)
+    assert "The other jobs of rates go on." in said(run("cancel", "rates-002", answer="n\n"))
+    assert keys_below(bucket, "jobs/rates-002-") == []
+    answer = json.loads(CliRunner().invoke(main, ["cancel", "rates-002", "--yes", "--json"]).stdout)
+    assert answer == {"job_id": "rates-002-abc123", "deleted": False, "state": None}
+    assert keys_below(bucket, "jobs/rates-002-") == ["jobs/rates-002-abc123.cancel"]
     assert bucket.stack.s3.head_object(Bucket="data", Key="jobs/rates.yaml")
+
+
+def test_one_job_of_a_sweep_is_put_again_with_its_own_values_as_a_job_of_its_own(bucket: Bucket) -> None:
+    put_family(bucket)
+    keep_manifest_of_the_sweep(bucket, "rates-001")
+    result = run("retry", "rates-001")
+    assert result.exit_code == 0, result.output
+    assert "It is a job of its own from here on: rates knows nothing of it." in said(result)
+    key = "jobs/rates-001.json"
+    assert f"to s3://data/{key}. Follow it: dropforge status rates-001 --watch" in said(result)
+    own = read_manifest(bucket.stack.s3.get_object(Bucket="data", Key=key)["Body"].read(), key=key)
+    assert isinstance(own, Manifest), own
+    assert (own.name, own.training.learning_rate, own.limits.budget_usd, own.sweep) == ("rates-001", 1e-4, 3.0, None)
+
+
+def test_a_job_that_its_sweep_would_not_make_is_not_put_again(bucket: Bucket) -> None:
+    put_family(bucket)
+    result = run("retry", "rates-001")
+    assert result.exit_code == 1
+    assert "makes no job rates-001 any more. The whole: dropforge retry rates" in said(result)
+
+
+def keep_manifest_of_the_sweep(bucket: Bucket, name: str) -> None:
+    """The status of that job names the sweep's own manifest, as the control plane writes it."""
+    version = bucket.stack.s3.put_object(Bucket="data", Key="jobs/rates.yaml", Body=SWEEP.encode())["VersionId"]
+    found = json.loads(bucket.stack.s3.get_object(Bucket="data", Key=f"status/{name}.json")["Body"].read())
+    body = json.dumps(found | {"manifest": "s3://data/jobs/rates.yaml", "manifest_version": version})
+    bucket.stack.s3.put_object(Bucket="data", Key=f"status/{name}.json", Body=body.encode())
+
+
+def keys_below(bucket: Bucket, prefix: str) -> list[str]:
+    return [item["Key"] for item in bucket.stack.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", [])]
 
 
 def test_cancelling_a_sweep_says_how_many_jobs_are_at_work(bucket: Bucket) -> None:
@@ -157,6 +193,18 @@ def test_downloading_a_sweep_fetches_the_best(bucket: Bucket, tmp_path: Path) ->
     put_family(bucket, "SUCCEEDED")
     result = run("download", "rates", "--to", str(tmp_path / "best"))
     assert result.exit_code == 0, result.output
+    assert (tmp_path / "best/adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_the_best_is_fetched_from_its_receipt_when_a_later_job_has_its_name(bucket: Bucket, tmp_path: Path) -> None:
+    put_family(bucket, "SUCCEEDED")
+    best = bucket.stack.s3.get_object(Bucket="data", Key="status/rates-001.json")["Body"].read()
+    bucket.put_status("rates-001", "RUNNING", job_id="rates-001-another")
+    lost = run("download", "rates", "--to", str(tmp_path / "best"))
+    assert lost.exit_code == 1
+    assert "aws s3 ls s3://outputs/runs/rates-001-abc123/" in said(lost)
+    bucket.stack.s3.put_object(Bucket="data", Key="receipts/2026-11/rates-001-abc123.json", Body=best)
+    assert run("download", "rates", "--to", str(tmp_path / "best")).exit_code == 0
     assert (tmp_path / "best/adapter_model.safetensors").read_bytes() == b"weights"
 
 

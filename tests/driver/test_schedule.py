@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from control_plane.core.state import Job, JobState
+from jobspec import keys
 from tests.driver.faults import Crash, crash_after, crash_before
-from tests.driver.house import House
+from tests.driver.house import DATA, House
 
 #: The house's clock begins on 2026-11-01 at 12:00 UTC.
 HOURLY = {"cron": "0 * * * *"}
@@ -186,3 +187,17 @@ def test_the_changed_manifest_of_a_schedule_that_has_ended_makes_no_second_one(h
     assert house.touch("jobs/nightly.yaml").job_id == house.named("nightly").job_id, "its event, once more"
     until(house, 14, 15)  # a census
     assert [job.job_id for job in house.jobs] == before
+
+
+def test_a_sweep_that_a_schedule_has_put_is_cancelled_by_itself_with_its_jobs_and_the_schedule_goes_on(house: House) -> None:
+    put(house, sweep={"grid": {"training.seed": [1, 2, 3]}, "concurrency": 2})
+    until(house, 13)
+    (sweep,) = [job for job in house.jobs if job.is_sweep and job.parent is not None]
+    key = keys.cancel_key(sweep.job_id)
+    house.s3.write(DATA, key, b"")
+    house.touch(key)
+    sweep = house.named(sweep.name)
+    assert (sweep.state, sweep.reason) == (JobState.CANCELLED, "it was cancelled by itself, and no other job with it")
+    its_jobs = [job for job in house.jobs if job.parent is not None and job.parent.job_id == sweep.job_id]
+    assert {(job.state, job.reason) for job in its_jobs} == {(JobState.CANCELLED, f"{sweep.name} was cancelled")}
+    assert house.named("nightly").state is JobState.WAITING

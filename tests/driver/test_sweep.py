@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from control_plane.core.events import Ignored
 from control_plane.core.state import Job, JobState
+from jobspec import keys
 from jobspec.marker import FailureCode, Results
 from tests.driver.faults import Crash, crash_after, crash_before, meanwhile
 from tests.driver.house import DATA, House
@@ -260,3 +262,52 @@ def test_the_metrics_count_jobs_and_no_sweep(house: House) -> None:
     assert counts["JobsStarting"] + counts["JobsRunning"] == 2
     to_the_end(house, {})
     assert house.counts["JobsSucceeded"] == 4
+
+
+def withdraw(house: House, name: str, *, told: bool = True) -> None:
+    key = keys.cancel_key(house.named(name).job_id)
+    house.s3.write(DATA, key, b"")
+    if told:
+        house.touch(key)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_one_job_is_cancelled_by_itself_and_the_next_takes_its_place(house: House, told: bool) -> None:
+    put(house, sweep={"concurrency": 2}, limits={"budget_usd": 5})
+    withdraw(house, "many-002", told=told)
+    house.tick()
+    house.tick()
+    one = house.named("many-002")
+    assert (one.state, one.reason) == (JobState.CANCELLED, "it was cancelled by itself, and no other job with it")
+    assert at_work(house) == ["many-001", "many-003"]
+    assert len(house.live()) == 2
+
+
+def test_the_table_of_the_sweep_says_what_became_of_a_job_that_was_cancelled_by_itself(house: House) -> None:
+    put(house, sweep={"concurrency": 4})
+    withdraw(house, "many-003")
+    to_the_end(house, {"many-001": 0.5})
+    parent, status = house.named("many"), house.status("many")
+    assert (parent.state, parent.reason) == (JobState.SUCCEEDED, "3 of 4 jobs succeeded; the best is many-001: eval_loss 0.5")
+    assert status is not None
+    assert status.sweep is not None
+    assert [job.state for job in status.sweep.jobs] == ["SUCCEEDED", "SUCCEEDED", "CANCELLED", "SUCCEEDED"]
+    assert status.sweep.jobs[2].reason == "it was cancelled by itself, and no other job with it"
+
+
+def test_what_is_said_against_a_job_that_is_over_or_unknown_changes_nothing(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    complete(house, "many-001")
+    withdraw(house, "many-001")
+    assert house.named("many-001").state is JobState.SUCCEEDED
+    house.s3.write(DATA, keys.cancel_key("nobody-0123456789"), b"")
+    assert isinstance(house.touch(keys.cancel_key("nobody-0123456789")), Ignored)
+    assert house.mails == []
+
+
+def test_a_job_with_a_manifest_of_its_own_is_cancelled_by_its_deletion_only(house: House) -> None:
+    house.put()
+    house.s3.write(DATA, keys.cancel_key(house.job.job_id), b"")
+    house.touch(keys.cancel_key(house.job.job_id))
+    house.tick()
+    assert not house.job.ended

@@ -1,15 +1,17 @@
 """The jobs of a sweep and the times of a schedule: which they are, and that what may be swept is in the manifest."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from jobspec.allowed import kinds_at
-from jobspec.children import children_of, limit_usd
+from jobspec.children import alone, children_of, instance_of, limit_usd
 from jobspec.manifest import Manifest
 from jobspec.reading import Refusal, read_manifest
 from jobspec.schedule import Schedule
 from jobspec.sweep import MAX_JOBS, SWEEPABLE
+from jobspec.tree import read_tree
 from tests.jobspec.manifests import GOOD, accepted
 
 
@@ -45,6 +47,41 @@ def test_too_many_jobs_are_refused_with_their_number() -> None:
     answer = read_manifest((GOOD + f"sweep: {{grid: {{training.seed: {list(range(13))}, adapter.r: [1, 2, 3, 4, 5]}}}}\n").encode())
     assert isinstance(answer, Refusal)
     assert answer.problems[0].message == f"makes 65 jobs; a sweep has {MAX_JOBS} at most"
+
+
+GRID = "limits: {max_runtime: 2h}\nsweep: {grid: {training.learning_rate: [1e-4, 3e-4], adapter.r: [4, 8]}, budget_usd: 6, concurrency: 3}\n"
+NIGHTLY = "schedule: {cron: '0 3 * * *'}\n"
+AT = datetime(2026, 11, 25, 3, tzinfo=UTC)
+
+
+def put_alone(text: str, name: str) -> Manifest | None:
+    """The job of that name by a manifest of its own, read as the control plane would read it."""
+    written = read_tree(text).value
+    assert isinstance(written, dict)
+    own = alone(written, accepted(text), name)
+    return accepted(json.dumps(own)) if own is not None else None
+
+
+def test_a_job_of_a_sweep_has_the_same_manifest_when_it_is_put_alone() -> None:
+    text = GOOD + GRID
+    for child in children_of(accepted(text)):
+        assert put_alone(text, child.name) == child.manifest
+
+
+def test_so_has_a_job_of_a_schedule_and_one_of_a_sweep_that_a_schedule_has_put() -> None:
+    name = accepted(GOOD).name
+    assert put_alone(GOOD + NIGHTLY, f"{name}-20261125-0300") == instance_of(accepted(GOOD + NIGHTLY), AT)
+    sweep = instance_of(accepted(GOOD + GRID + NIGHTLY), AT)
+    assert put_alone(GOOD + GRID + NIGHTLY, sweep.name) == sweep
+    assert put_alone(GOOD + GRID + NIGHTLY, f"{sweep.name}-002") == children_of(sweep)[1].manifest
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [(GRID, "{}-005"), (GRID, "{}"), (NIGHTLY, "{}-20261325-0300"), (NIGHTLY, "{}-20261125-0300-001"), (GRID + NIGHTLY, "{}-20261125-03001"), ("", "{}-001")],
+)
+def test_a_name_that_no_job_of_it_has_makes_none(more: str, name: str) -> None:
+    assert put_alone(GOOD + more, name.format(accepted(GOOD).name)) is None
 
 
 def test_summer_time_takes_no_day_and_gives_none_twice() -> None:

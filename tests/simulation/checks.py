@@ -69,6 +69,7 @@ class Checks:
         self.ledger_hurt = False
         self._ended_s: dict[str, float] = {}
         self._deleted_s: dict[str, float] = {}
+        self.withdrawn_s: dict[str, float] = {}
         self._finished: set[str] = set()
         self._garbled: set[str] = set()
         self._waits_from_s: dict[str, float] = {}
@@ -85,6 +86,10 @@ class Checks:
     def on_delete(self, key: str) -> None:
         self._versions[key] = None
         self._deleted_s[key] = self._world.scheduler.now
+
+    def on_withdrawn(self, job_id: str) -> None:
+        """A user cancelled this one job of a sweep or a schedule."""
+        self.withdrawn_s.setdefault(job_id, self._world.scheduler.now)
 
     def on_finished(self, instance_id: str) -> None:
         """A box wrote a true marker, its files before it."""
@@ -148,7 +153,7 @@ class Checks:
                 self._holds_its_model(job)
             if job.state is JobState.STOPPED_DEADLINE and job.failure is None:
                 self._had_its_time(job)
-            if job.state is JobState.CANCELLED and job.manifest_ref.key not in self._deleted_s:
+            if job.state is JobState.CANCELLED and job.manifest_ref.key not in self._deleted_s and not kin.is_withdrawn(job, self.withdrawn_s):
                 self._world.fail("C1", f"{job.job_id} was cancelled, and nobody deleted its manifest")
             if job.failure is FailureCode.GPU_IDLE:
                 self._was_idle(job)
@@ -330,6 +335,7 @@ class Checks:
             kin.starts_soon(world, self.jobs, job, self._ended_s, 4 * TICK_S + slack_s)
             kin.quota_is_told(world, self.jobs, job, 4 * TICK_S + slack_s)
             kin.cancelled_soon(world, self.jobs, job, 4 * TICK_S + slack_s)
+            kin.withdrawn_soon(world, job, self.withdrawn_s, 4 * TICK_S + slack_s)
             kin.stands_in_nobodys_way(world, self.jobs, job, self._behind_since, 4 * TICK_S + slack_s)
         for job_id in self.jobs:
             live = [one for one in self._live(job_id) if one.instance_id not in self._extra]

@@ -188,7 +188,7 @@ def _chained(rng: random.Random, scenario: Scenario) -> Scenario:
 def _scheduled(rng: random.Random, scenario: Scenario) -> Scenario:
     """The same, its first job put by a schedule for some hours; some of its jobs are long, so that times are skipped."""
     first, at_s = scenario.jobs[0], rng.uniform(60, 9000)
-    changes = ((at_s, rng.choice(("delete", "put again", "overwrite"))),) if rng.random() < 0.3 else ()
+    changes = ((at_s, rng.choice(("delete", "put again", "overwrite", "cancel one"))),) if rng.random() < 0.3 else ()
     long: dict[str, Any] = {"steps": 200, "step_s": 25.0, "max_runtime_s": 9000} if rng.random() < 0.3 else {}
     job = replace(first, hours=rng.randint(1, 4), deadline_s=None, actions=changes, **long)
     return replace(scenario, jobs=(job,), boxes=scenario.boxes * 3)
@@ -207,7 +207,10 @@ def _swept(rng: random.Random, scenario: Scenario) -> Scenario:
         mails=rng.choice(("sweep", "sweep", "each")),
         budget_usd=20.0,
     )
-    return replace(scenario, jobs=(sweep, *scenario.jobs[1:]), max_concurrent_jobs=rng.choice((1, 2, 5)))
+    most = rng.choice((1, 2, 5))
+    if rng.random() < 0.3:
+        sweep = replace(sweep, actions=tuple(sorted((*sweep.actions, (rng.uniform(1, 300), "cancel one")))))
+    return replace(scenario, jobs=(sweep, *scenario.jobs[1:]), max_concurrent_jobs=most)
 
 
 def _scenario(seed: int) -> Scenario:

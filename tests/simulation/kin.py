@@ -1,4 +1,4 @@
-"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S7 of sweeps, T1 to T4 of schedules.
+"""The promises about jobs that are related: K1 to K4 of those that follow another, S1 to S8 of sweeps, T1 to T4 of schedules.
 
 Numbers as in docs/reliability.md.
 """
@@ -158,6 +158,20 @@ def cancelled_soon(world: "World", jobs: Jobs, job: Job, within_s: float) -> Non
     since_s = world.scheduler.now - max(world.seconds(job.cancel_asked_at), world.scenario.healed_s)
     if since_s > within_s and (left := [one.job_id for one in _children(jobs, job.job_id) if not one.ended]):
         world.fail("S7", f"{job.job_id} was cancelled {since_s:.0f} s ago, and {', '.join(left)} goes on")
+
+
+def is_withdrawn(job: Job, withdrawn_s: dict[str, float]) -> bool:
+    """A user cancelled this very job, or the sweep that it is of and that a schedule has put."""
+    return job.job_id in withdrawn_s or (job.parent is not None and job.parent.job_id in withdrawn_s)
+
+
+def withdrawn_soon(world: "World", job: Job, withdrawn_s: dict[str, float], within_s: float) -> None:
+    """S8: a job of a sweep or a schedule that is cancelled by itself ends soon. That no other is cancelled for it: C1."""
+    if job.ended or job.job_id not in withdrawn_s:
+        return
+    since_s = world.scheduler.now - max(withdrawn_s[job.job_id], world.scenario.healed_s)
+    if since_s > within_s:
+        world.fail("S8", f"{job.job_id} was cancelled by itself {since_s:.0f} s ago, and goes on")
 
 
 def within_the_sweeps_money(world: "World", jobs: Jobs, job: Job, spent_usd: Callable[[Job], tuple[float, float]]) -> None:

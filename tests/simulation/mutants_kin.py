@@ -1,12 +1,15 @@
 """Planted bugs about jobs that are related. See ``mutants``."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from control_plane import look as look_room
 from control_plane.adapters import dynamodb
 from control_plane.core import accept, chain, schedules, sweeps, turns
 from control_plane.core.events import Before
 from control_plane.core.state import ENDS, Job, JobState
+from jobspec import keys
 from tests.simulation.planting import Patch, mutant
 
 
@@ -101,7 +104,7 @@ def _nothing_set_aside(patch: Patch) -> None:
 
 @mutant("a cancelled sweep ends at once, whatever its jobs do")
 def _ends_before_its_jobs(patch: Patch) -> None:
-    patch.set(sweeps, "cancelled", lambda job, now: (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+    patch.set(sweeps, "cancelled", lambda job, look, now: (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
 
 
 @mutant("a cancelled sweep starts its next jobs before it looks whether it is cancelled")
@@ -113,7 +116,7 @@ def _starts_before_it_looks(patch: Patch) -> None:
         if found.ended or found.cancel_asked_at is None:
             return old(job, look, now)
         found, born = sweeps._with_births(found, look, now)
-        after, _, actions = sweeps.cancelled(found, now)
+        after, _, actions = sweeps.cancelled(found, look, now)
         return after, born, actions
 
     patch.set(sweeps, "looked", looked)
@@ -122,7 +125,26 @@ def _starts_before_it_looks(patch: Patch) -> None:
 @mutant("a sweep's jobs are not told of its cancellation, and a manifest put again hides it from them")
 def _cancels_nobody(patch: Patch) -> None:
     old = sweeps.cancelled
-    patch.set(sweeps, "cancelled", lambda job, now: (*old(job, now)[:2], []))
+    patch.set(sweeps, "cancelled", lambda job, look, now: (*old(job, look, now)[:2], []))
+
+
+@mutant("a word against one job of a sweep is not heard")
+def _hears_nothing_of_one(patch: Patch) -> None:
+    patch.set(look_room.Watcher, "_withdrawn", lambda self, job: False)
+
+
+@mutant("a word against one job of a sweep is taken for one against each of them")
+def _cancels_all_for_one(patch: Patch) -> None:
+    old = look_room.Watcher.look
+
+    def look(self: Any, job: Job, *rest: Any) -> Any:
+        found = old(self, job, *rest)
+        if job.parent is None or found.withdrawn:
+            return found
+        siblings = [one.job_id for one in self.jobs.load(job.parent.job_id).children]
+        return replace(found, withdrawn=any(self.objects.head(job.manifest_ref.bucket, keys.cancel_key(one)) for one in siblings))
+
+    patch.set(look_room.Watcher, "look", look)
 
 
 @mutant("a job that could not be read is taken for one that is over")
@@ -172,7 +194,7 @@ def _sweep_in_line(patch: Patch) -> None:
 
 @mutant("a deleted schedule forgets the job that is at work")
 def _forgets_its_job(patch: Patch) -> None:
-    patch.set(schedules, "cancelled", lambda job, now: (schedules.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+    patch.set(schedules, "cancelled", lambda job, look, now: (schedules.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
 
 
 @mutant("a schedule puts a job beside one that is at work")

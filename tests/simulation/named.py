@@ -66,6 +66,7 @@ MORE: dict[str, Scenario] = {
     "a job whose forerunner fails": Scenario(jobs=(SHORT, replace(SHORT, after=0)), boxes=(replace(QUICK, fault="fails for good", at_s=10.0),)),
     "a sweep of three, two at a time": Scenario(jobs=(replace(SHORT, sweep=3),), boxes=(QUICK,) * 3),
     "a sweep that is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "delete"),)),), boxes=(QUICK,) * 3),
+    "a sweep of which one job is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "cancel one"),)),), boxes=(QUICK,) * 3),
     "a sweep whose money is up": Scenario(jobs=(replace(SHORT, sweep=4, concurrency=1, sweep_usd=0.02),), boxes=(QUICK,) * 4),
     "two hours of a schedule": Scenario(jobs=(replace(SHORT, hours=2),), boxes=(QUICK,) * 2),
     "a gang, start to end": Scenario(jobs=(replace(SHORT, nodes=2),), boxes=(QUICK, QUICK)),

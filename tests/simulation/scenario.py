@@ -33,7 +33,8 @@ class JobPlan:
     #: After the start; None for no deadline.
     deadline_s: int | None = None
     notify: tuple[str, ...] = ()
-    #: (seconds, what): delete, put again (the same text), overwrite (another text), spoil (an unreadable text)
+    #: (seconds, what): delete, put again (the same text), overwrite (another text), spoil (an unreadable text),
+    #: cancel one (of a sweep's or a schedule's jobs)
     actions: tuple[tuple[float, str], ...] = ()
     #: Index of the job whose key this one uses; -1 for its own.
     key_of: int = -1

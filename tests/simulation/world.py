@@ -23,7 +23,7 @@ from control_plane.core.state import Job, ManifestRef
 from control_plane.handlers import budget, completion, curfew, instance_state, interruption, publish_ledger, reconcile, submit
 from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings
-from jobspec import tags
+from jobspec import keys, tags
 from jobspec.ticket import Ticket
 from tests.planning.architectures import TINY_LLAMA
 from tests.simulation import records
@@ -253,6 +253,16 @@ class World:
                 self._put(n, plan, salt="-2")
             case "spoil":
                 self._put(n, plan, text=b"name: [tale")
+            case "cancel one":
+                self._cancel_one(f"tale-{n}")
+
+    def _cancel_one(self, parent: str) -> None:
+        """Of the jobs of a sweep or a schedule the first that is at work."""
+        left = sorted(job.job_id for job in self.checks.jobs.values() if job.parent is not None and job.parent.name == parent and not job.ended)
+        if left:
+            self.note("a user", f"puts {keys.cancel_key(left[0])}")
+            self.account.s3.write(DATA, keys.cancel_key(left[0]), b"")
+            self.checks.on_withdrawn(left[0])
 
     def _deploy(self) -> None:
         self.note("a user", "updates the stack: launch template version 2")

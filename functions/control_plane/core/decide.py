@@ -191,11 +191,11 @@ def _read_markers(job: Job, look: Looked, now: datetime) -> Job:
 
 
 def _ended_by_order(job: Job, look: Looked, now: datetime) -> Job:
-    """A deleted manifest cancels at once; a stop order ends when its instances are gone or its grace is over."""
+    """A deleted manifest cancels at once, and so does a word against this one job; a stop order ends when its instances are gone or its grace is over."""
     if look.manifest_present is False:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
-    if job.cancel_asked_at is not None:
-        return end(job, JobState.CANCELLED, "the manifest was deleted", now)
+    if job.cancel_asked_at is not None or look.withdrawn:
+        return end(job, JobState.CANCELLED, sweeps.why_cancelled(job, look), now)
     if job.ending is not None and (now >= job.ending.terminate_at or all(a.over_at is not None for a in job.open_attempts())):
         return _end_as_ordered(job, now)
     return job

@@ -98,6 +98,8 @@ class Looked:
     #: By instance id: None where the marker was looked for and is not there.
     markers: dict[str, MarkerSight | None] = field(default_factory=dict)
     manifest_present: bool | None = None
+    #: A person has cancelled this one job of a sweep or a schedule. False also where it could not be read.
+    withdrawn: bool = False
     offers: Offers | None = None
     #: Why the project starts nothing new, or None.
     hold: str | None = None
@@ -119,6 +121,8 @@ class FamilyLooked:
     #: By job id, of those that the parent's ledger is not done with.
     children: dict[str, Job]
     manifest_present: bool | None = None
+    #: As in ``Looked``: of a sweep that a schedule has put.
+    withdrawn: bool = False
     in_ledger: dict[str, bool] = field(default_factory=dict)
     #: By the name of a job to be created: the active job that has it.
     taken: dict[str, str] = field(default_factory=dict)

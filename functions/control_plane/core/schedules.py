@@ -30,7 +30,7 @@ def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
     if look.manifest_present is False:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
     if job.cancel_asked_at is not None:
-        return cancelled(job, now)
+        return cancelled(job, look, now)
     if look.manifest_present is None:
         return job, (), []
     schedule, since = _schedule(job), job.dealt_with or job.accepted_at

@@ -3,8 +3,8 @@
 Rules of this file:
 * The parent's record is the ledger. A job of it is created in the transaction that writes its line, so that none is created twice, none
   after the parent's end, and none that the parent does not know, whatever dies when.
-* The jobs are jobs like any other: the tick drives them, and their manifest is the parent's, so that its deletion cancels them all. The
-  parent reads how they stand, and starts the next.
+* The jobs are jobs like any other: the tick drives them, and their manifest is the parent's, so that its deletion cancels them all; an object
+  beside it cancels one of them. The parent reads how they stand, and starts the next.
 * Money is set aside, not watched: a job is started only while what is left of ``budget_usd`` covers its own limit, which holds it by itself.
 * The parent ends when each of its jobs has, and no instance of theirs is left: the sum that it tells is then the whole.
 """
@@ -15,7 +15,7 @@ from control_plane.core import ledger
 from control_plane.core.accept import born_of
 from control_plane.core.actions import Action, DriveChild, LookAgain
 from control_plane.core.closing import end, owe
-from control_plane.core.events import FamilyLooked
+from control_plane.core.events import FamilyLooked, Looked
 from control_plane.core.kin import Child
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import Job, JobState, NoticeKind, WaitKind, moved
@@ -39,10 +39,10 @@ def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
     job = absorbed(job, look, now)
     if job.ended:
         return job, (), []
-    if look.manifest_present is False:
+    if look.manifest_present is False or look.withdrawn:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
     if job.cancel_asked_at is not None:
-        return cancelled(job, now)
+        return cancelled(job, look, now)
     born: tuple[Job, ...] = ()
     if look.manifest_present is not None:
         job, born = _with_births(job, look, now)
@@ -98,11 +98,20 @@ def _seen(child: Child, found: Job | None, metric: str, now: datetime) -> Child:
     )
 
 
-def cancelled(job: Job, now: datetime) -> LookedAt:
-    """A parent whose manifest is gone, until its jobs are over. They see it by themselves; they are told all the same, for it may be put again."""
+def why_cancelled(job: Job, look: Looked | FamilyLooked) -> str:
+    """Of a job that is: what a person did to that end."""
+    if look.withdrawn:
+        return "it was cancelled by itself, and no other job with it"
+    if job.parent is not None and look.manifest_present:
+        return f"{job.parent.name} was cancelled"
+    return "the manifest was deleted"
+
+
+def cancelled(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
+    """A parent that is cancelled, until its jobs are over. They see a deletion by themselves; they are told all the same, for it may be put again."""
     left = [child for child in job.children if not child.ended]
     if not left:
-        return end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []
+        return end(job, JobState.CANCELLED, why_cancelled(job, look), now), (), []
     job = job.model_copy(update={"reason": f"cancelling: {len(left)} job(s) are not over yet"})
     return job, (), [*(DriveChild(child.job_id, cancel=True) for child in left), LookAgain()]
 
