@@ -83,13 +83,23 @@ class FakeTrainer:
             shutil.rmtree(old)
         self.tell(ProgressKind.CHECKPOINT, step=step, seconds=time.monotonic() - started, stall_s=0.25, next_s=90)
 
+    def is_asked_to_stop(self) -> bool:
+        return (self.stopped or (self.folder / self.run.stop_file).exists()) and not self.orders.get("deaf")
+
+    def hold(self) -> None:
+        """Take no step until the file ``go`` is there or a stop is asked for: what a test does meanwhile is in time on any machine."""
+        while not (self.folder / "go").exists() and not self.is_asked_to_stop():
+            time.sleep(0.01)
+
     def train(self) -> ExitCode:
         first = step = self.newest()
         if step:
             self.tell(ProgressKind.RESUMED, step=step)
         self.tell(ProgressKind.STARTED, step=step, seconds=0.1)
         while step < self.total:
-            if (self.stopped or (self.folder / self.run.stop_file).exists()) and not self.orders.get("deaf"):
+            if step == self.orders.get("hold_at") and step > first:
+                self.hold()
+            if self.is_asked_to_stop():
                 self.save(step)
                 self.tell(ProgressKind.INTERRUPTED, step=step)
                 return ExitCode.INTERRUPTED

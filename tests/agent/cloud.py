@@ -34,6 +34,8 @@ from jobspec.wire import dump, load
 from tests.imds import FakeImds
 
 REPOSITORY = Path(__file__).parents[2]
+#: Only a test that fails waits so long: ten times what a slow machine takes.
+PATIENCE_S = 120.0
 DATA, OUTPUTS, ROLE, JOB = "dropforge-data", "dropforge-outputs", "AROATESTROLE", "demo-1a2b3c"
 #: As the stack of tests/iam has it.
 TRACKING = "/dropforge/tracking"
@@ -235,14 +237,14 @@ class Instance:
         except BaseException as error:
             self.exit = error
 
-    def join(self, timeout_s: float = 20) -> AgentExit | BaseException | None:
+    def join(self, timeout_s: float = PATIENCE_S) -> AgentExit | BaseException | None:
         assert self._thread is not None
         self._thread.join(timeout_s)
         assert not self._thread.is_alive(), "the agent did not end"
         return self.exit
 
 
-def until(fact: Callable[[], object], timeout_s: float = 15) -> None:
+def until(fact: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Wait until ``fact()`` is true."""
     end = time.monotonic() + timeout_s
     while not fact():

@@ -223,9 +223,9 @@ def test_a_heartbeat_that_s3_never_takes_does_not_keep_the_trainer_from_its_last
     hang.set()
     instance.imds.interrupt(60)
     try:
-        until(lambda: any((instance.folders.run / "checkpoints").glob("step-*/checkpoint.json")), 8)
+        until(lambda: any((instance.folders.run / "checkpoints").glob("step-*/checkpoint.json")))
         # Published, too: the uploads do not wait for the heartbeat either.
-        until(cloud.whole_checkpoints, 8)
+        until(cloud.whole_checkpoints)
     finally:
         released.set()
     assert instance.join() is AgentExit.HANDED_OVER

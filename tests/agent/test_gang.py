@@ -15,7 +15,6 @@ from tests.agent.conftest import Launch
 
 ADDRESSES = ("10.0.1.7", "10.0.1.9")
 #: Twice the work of one instance, on a machine that may be busy.
-PATIENCE_S = 60
 
 
 def gang(cloud: Cloud, **changes: Any) -> None:
@@ -39,10 +38,10 @@ def test_the_leader_alone_publishes_and_marks_and_the_member_ends_with_it(cloud:
     gang(cloud)
     leader, member = launch(FIRST), launch(SECOND)
     member.start()
-    until(lambda: member.host.starts == 1 and cloud.heartbeat(SECOND).phase is Phase.WAITING, PATIENCE_S)  # its trainer is done: it waits
+    until(lambda: member.host.starts == 1 and cloud.heartbeat(SECOND).phase is Phase.WAITING)  # its trainer is done: it waits
     leader.start()
-    assert leader.join(PATIENCE_S) is AgentExit.FINISHED
-    assert member.join(PATIENCE_S) is AgentExit.FINISHED
+    assert leader.join() is AgentExit.FINISHED
+    assert member.join() is AgentExit.FINISHED
     marker = cloud.marker(FIRST)
     assert marker is not None
     assert marker.outcome is Outcome.COMPLETED
@@ -63,12 +62,12 @@ def test_a_notice_at_one_of_them_is_a_last_save_by_the_leader_and_a_hand_over_of
     both = {name: launch(name) for name in (FIRST, SECOND)}
     for instance in both.values():
         instance.start()
-    until(lambda: all(trains(cloud, instance, name) for name, instance in both.items()), PATIENCE_S)
+    until(lambda: all(trains(cloud, instance, name) for name, instance in both.items()))
     both[warned].imds.interrupt(30)
     (other,) = [instance for name, instance in both.items() if name != warned]
-    until((both[warned].folders.run / "stop").exists, PATIENCE_S)
+    until((both[warned].folders.run / "stop").exists)
     (other.folders.run / "stop").touch()  # the trainers agree to stop
-    assert [instance.join(PATIENCE_S) for instance in both.values()] == [AgentExit.HANDED_OVER] * 2
+    assert [instance.join() for instance in both.values()] == [AgentExit.HANDED_OVER] * 2
     assert [cloud.marker(name) for name in both] == [None, None]
     assert [cloud.heartbeat(name).phase for name in both] == [Phase.HANDED_OVER] * 2
     last = cloud.heartbeat(FIRST)
@@ -82,8 +81,8 @@ def test_a_member_that_cannot_take_part_ends_the_gang_with_its_reason(cloud: Clo
     leader, member = launch(FIRST), launch(SECOND, free=lambda _: 10)
     leader.start()
     member.start()
-    assert member.join(PATIENCE_S) is AgentExit.FINISHED
-    assert leader.join(PATIENCE_S) is AgentExit.FINISHED
+    assert member.join() is AgentExit.FINISHED
+    assert leader.join() is AgentExit.FINISHED
     marker = cloud.marker(FIRST)
     assert marker is not None
     assert marker.failure is not None
@@ -97,10 +96,10 @@ def test_a_stop_order_ends_both_and_only_the_leader_says_so(cloud: Cloud, launch
     both = {name: launch(name) for name in (FIRST, SECOND)}
     for instance in both.values():
         instance.start()
-    until(lambda: all(trains(cloud, instance, name) for name, instance in both.items()), PATIENCE_S)
+    until(lambda: all(trains(cloud, instance, name) for name, instance in both.items()))
     for name in both:
         cloud.order_stop(instance_id=name)
-    assert [instance.join(PATIENCE_S) for instance in both.values()] == [AgentExit.FINISHED] * 2
+    assert [instance.join() for instance in both.values()] == [AgentExit.FINISHED] * 2
     marker = cloud.marker(FIRST)
     assert marker is not None
     assert marker.outcome is Outcome.STOPPED
@@ -113,11 +112,11 @@ def test_a_trainer_of_a_member_that_died_is_started_again_in_place(cloud: Cloud,
     leader, member = launch(FIRST), launch(SECOND)
     leader.start()
     member.start()
-    until(lambda: trains(cloud, member, SECOND), PATIENCE_S)
+    until(lambda: trains(cloud, member, SECOND))
     member.host.kill_trainer()
-    until(lambda: member.host.starts == 2, PATIENCE_S)
-    assert leader.join(PATIENCE_S) is AgentExit.FINISHED
-    assert member.join(PATIENCE_S) is AgentExit.FINISHED
+    until(lambda: member.host.starts == 2)
+    assert leader.join() is AgentExit.FINISHED
+    assert member.join() is AgentExit.FINISHED
     assert cloud.marker(SECOND) is None
 
 

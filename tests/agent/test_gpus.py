@@ -112,13 +112,14 @@ def test_nothing_is_measured_before_the_training(cloud: Cloud, launch: Launch) -
 
 
 def test_the_heartbeat_tells_the_use_while_it_trains_and_keeps_the_last_after(cloud: Cloud, launch: Launch) -> None:
-    cloud.orders(step_s=0.02)
+    cloud.orders(hold_at=8)
     cloud.ticket(max_steps=100, manifest={"limits": {"idle_gpu": {"window": "1s"}}})
     instance = launch()
     instance.start()
     until(lambda: (instance.folders.run / "progress.jsonl").exists() and cloud.heartbeat().phase is Phase.TRAINING)
     assert cloud.heartbeat().gpus == (), "no driver, no word"
     until(lambda: instance.folders.gpus.write_text("0, 50, 9000, 24564\n") and cloud.heartbeat().gpus)
+    (instance.folders.run / "go").touch()
     assert instance.join() is AgentExit.FINISHED
     (use,) = cloud.heartbeat().gpus
     assert (use.index, use.memory_mib, use.memory_total_mib, use.percent) == (0, 9000, 24564, 50)

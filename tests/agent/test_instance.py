@@ -21,7 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from jobspec.heartbeat import Phase
 from jobspec.marker import Outcome
-from tests.agent.cloud import DATA, FIRST, OUTPUTS, REPOSITORY, ROLE, SECOND, Cloud, now, until
+from tests.agent.cloud import DATA, FIRST, OUTPUTS, PATIENCE_S, REPOSITORY, ROLE, SECOND, Cloud, now, until
 from tests.imds import FakeImds
 
 BOOTSTRAP = REPOSITORY / "agent" / "bootstrap.sh"
@@ -53,9 +53,9 @@ class Machine:
                 continue
         return found
 
-    def wait_for_end(self, timeout_s: float = 40) -> None:
+    def wait_for_end(self, timeout_s: float = PATIENCE_S) -> None:
         self.process.wait(timeout_s)
-        until(lambda: not self.processes(), 15)
+        until(lambda: not self.processes())
         assert (self.root / "poweroff").exists()
 
     def logs(self) -> str:
@@ -156,10 +156,10 @@ def test_an_instance_does_its_job_and_powers_itself_off(cloud: Cloud, boot: Boot
 
 @pytest.mark.parametrize("victims", [("agent",), ("trainer",), ("agent", "trainer")], ids="+".join)
 def test_a_job_survives_kill_9_of(cloud: Cloud, boot: Boot, victims: tuple[str, ...]) -> None:
-    cloud.orders(step_s=0.03)
+    cloud.orders(hold_at=8)
     cloud.ticket(max_steps=40)
     machine = boot()
-    until(lambda: _step(cloud) >= 6, 30)
+    until(lambda: _step(cloud) == 8)
     trainer = machine.container("trainer")
     for victim in victims:
         machine.kill(victim)
@@ -167,6 +167,7 @@ def test_a_job_survives_kill_9_of(cloud: Cloud, boot: Boot, victims: tuple[str, 
         # The trainer works on while the agent comes back.
         time.sleep(0.2)
         assert trainer.is_running()
+    (machine.root / "var/lib/dropforge/run" / "go").touch()
     machine.wait_for_end()
     marker = cloud.marker()
     assert marker is not None, machine.logs()
@@ -177,14 +178,14 @@ def test_a_job_survives_kill_9_of(cloud: Cloud, boot: Boot, victims: tuple[str, 
 
 
 def test_an_interrupted_instance_hands_over_to_its_replacement_and_waits_for_ec2(cloud: Cloud, boot: Boot) -> None:
-    cloud.orders(step_s=0.08, save_every=1000)
+    cloud.orders(save_every=1000, hold_at=8)
     cloud.ticket(max_steps=150)
     first = boot()
-    until(lambda: _step(cloud) >= 5, 30)
-    cloud.replacement(until_s=60, max_steps=150)
+    until(lambda: _step(cloud) == 8)
+    cloud.replacement(until_s=120, max_steps=150)
     second = boot(SECOND)
-    first.imds.interrupt(20)
-    until(lambda: cloud.heartbeat().phase is Phase.HANDED_OVER, 30)
+    first.imds.interrupt(60)
+    until(lambda: cloud.heartbeat().phase is Phase.HANDED_OVER)
     second.wait_for_end()
     left_at = cloud.heartbeat().step
     marker = cloud.marker(SECOND)
@@ -203,10 +204,10 @@ def test_what_the_machines_driver_says_comes_into_the_heartbeat(cloud: Cloud, bo
     (source / "nvidia-smi").chmod(0o755)
     script = source / "bootstrap.sh"
     script.write_text(BOOTSTRAP.read_text().replace("GPU_EVERY_S=5", "GPU_EVERY_S=0.25"))
-    cloud.orders(step_s=0.05)
+    cloud.orders(hold_at=8)
     cloud.ticket(max_steps=400)
     machine = boot(script=script)
-    until(lambda: _step(cloud) >= 1 and cloud.heartbeat().gpus, 30)
+    until(lambda: _step(cloud) >= 1 and cloud.heartbeat().gpus)
     (use,) = cloud.heartbeat().gpus
     assert (use.percent, use.memory_mib, use.memory_total_mib) == (3, 900, 24564), machine.logs()
 
@@ -226,7 +227,7 @@ def test_an_agent_that_cannot_live_is_given_up_and_the_machine_powers_off(cloud:
     (source / "agent" / "__init__.py").touch()
     (source / "agent" / "__main__.py").write_text("raise SystemExit(9)")
     machine = boot(script=quick_bootstrap(source))
-    machine.wait_for_end(20)
+    machine.wait_for_end()
     assert machine.logs().count("the agent died") == 10
     assert cloud.keys() == []
 
@@ -245,7 +246,7 @@ def test_the_power_off_timer_ends_every_process_of_the_instance(cloud: Cloud, bo
     cloud.ticket(max_steps=10_000)
     # The head of the user data is a shell script too: here it also replaces the deadline's timer by one without minutes, on a sign.
     machine = boot(facts='(until [ -e "$ROOT/sign" ]; do sleep 0.1; done; shutdown -P +0) &')
-    until(lambda: _step(cloud) >= 1, 30)
+    until(lambda: _step(cloud) >= 1)
     assert not (machine.root / "poweroff").exists()
     (machine.root / "sign").touch()
     machine.wait_for_end()

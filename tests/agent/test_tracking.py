@@ -66,7 +66,7 @@ def test_an_interrupted_job_goes_on_in_the_same_run(cloud: Cloud, launch: Launch
     cloud.ticket(max_steps=60, manifest=manifest | {"training": {"max_steps": 60}})
     first = launch()
     first.start()
-    until(lambda: server.runs and len(the_run(server).curve("train/loss")) >= 5, 60)
+    until(lambda: server.runs and len(the_run(server).curve("train/loss")) >= 5)
     first.imds.interrupt(30)
     assert first.join(60) is AgentExit.HANDED_OVER
     assert the_run(server).status == "RUNNING", "the job is not over"
@@ -92,7 +92,7 @@ def test_a_stopped_job_is_a_killed_run(cloud: Cloud, launch: Launch, server: Mlf
     cloud.ticket(max_steps=5000, manifest={"report_to": {"mlflow": "e"}, "training": {"max_steps": 5000}})
     instance = launch()
     instance.start()
-    until(lambda: server.runs, 60)
+    until(lambda: server.runs)
     cloud.order_stop()
     instance.join(60)
     assert the_run(server).status == "KILLED"
@@ -105,7 +105,7 @@ def test_a_service_that_comes_back_is_told_what_it_missed(cloud: Cloud, launch: 
     cloud.ticket(max_steps=100, manifest={"report_to": {"mlflow": "e"}, "training": {"max_steps": 100}})
     instance = launch()
     instance.start()
-    until(lambda: len(server.seen) >= 1, 60)
+    until(lambda: len(server.seen) >= 1)
     server.away = False
     assert instance.join(60) is AgentExit.FINISHED
     assert sorted(the_run(server).curve("train/loss")) == list(range(1, 101))

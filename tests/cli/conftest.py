@@ -21,7 +21,7 @@ from tests.local.conftest import eventually as look_until
 from tests.local.conftest import free_port, needs_environments
 
 T = TypeVar("T")
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 def eventually(look: Callable[[], T], *, within_s: float = PATIENCE_S) -> T:

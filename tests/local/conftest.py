@@ -18,7 +18,7 @@ from dropforge.local.state import CloudState
 
 T = TypeVar("T")
 TEMPLATE = Path(__file__).parent / "stack" / "template.yaml"
-PATIENCE_S = 15.0
+PATIENCE_S = 90.0
 #: One minute of a schedule in these tests, in seconds.
 MINUTE_S = 5.0
 

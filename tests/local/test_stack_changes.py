@@ -98,7 +98,7 @@ def test_an_update_lets_the_job_go_on_and_its_next_instance_takes_what_is_new(ru
     status = running.follower.status
     assert status is not None
     assert (status.state, len(status.attempts)) == ("CANCELLED", 2), status.reason
-    until(lambda: not running.live, "the end of every instance", 60)
+    until(lambda: not running.live, "the end of every instance")
 
 
 def test_a_delete_leaves_the_work_and_an_instance_to_be_ended_by_its_tag(running: Running) -> None:
@@ -110,7 +110,7 @@ def test_a_delete_leaves_the_work_and_an_instance_to_be_ended_by_its_tag(running
     until(lambda: bool(checkpoints()), "a checkpoint")
     saved = set(checkpoints())
     running.client("cloudformation").delete_stack(StackName=running.state.stack)
-    until(lambda: _is_gone(running), "the end of the stack", 60)
+    until(lambda: _is_gone(running), "the end of the stack")
     assert not running.client("lambda").list_functions()["Functions"]
     # docs/operations.md, Emergency stop, "With the AWS command line alone".
     filters = [
@@ -119,7 +119,7 @@ def test_a_delete_leaves_the_work_and_an_instance_to_be_ended_by_its_tag(running
     ]
     for reservation in ec2.describe_instances(Filters=filters)["Reservations"]:
         ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in reservation["Instances"]])
-    until(lambda: not running.live, "the end of the instance", 60)
+    until(lambda: not running.live, "the end of the instance")
     assert saved <= set(checkpoints())
     key = min(saved)
     assert s3.get_object(Bucket=outputs, Key=key)["Body"].read()
