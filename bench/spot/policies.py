@@ -86,4 +86,5 @@ class Dropforge:
             out_s=0.0 if self._out_since is None else sight.now_s - self._out_since,
             on_demand_usd_per_h=sight.on_demand_usd_per_h,
             offers=offers,
+            pools=len(sight.spot_usd_per_h),
         )

@@ -140,6 +140,7 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
         out_s=history.out_s,
         on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
         offers=[_offer(pool, of[region_of(pool.zone)], history, traffic) for pool in asked],
+        pools=len(pools_of(job, offers)),
     )
 
 

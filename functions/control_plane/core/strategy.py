@@ -31,8 +31,9 @@ class Knobs:
     #: A start on spot pays from this many times the break-even life on; leaving on-demand for it from this many.
     take_life: float = 0.5
     return_life: float = 3.3
-    #: Slack kept back before a job waits, as a share of the work left; a wait may take so many times what is above it, and no longer than this.
-    wait_reserve: float = 0.16
+    #: Slack kept back before a job waits, as a share of the work left: below it slack is scarce. A wait may take so many times what is
+    #: above it for each pool that there is (any of them may come back), and no longer than this.
+    wait_reserve: float = 0.14
     wait_share: float = 1.5
     wait_most_s: float = 6.0 * 3600
     #: How much the start weighs when pools are compared.
@@ -92,6 +93,13 @@ class Situation:
     out_s: float
     on_demand_usd_per_h: float
     offers: Sequence[SpotOffer]
+    #: How many pools there are, whether they have capacity or not.
+    pools: int
+
+    @property
+    def slack_s(self) -> float:
+        """What is left of the time when the work and one more start are taken off it."""
+        return self.time_left_s - self.work_left_s - self.delay_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +115,14 @@ def choose(now: Situation, knobs: Knobs = KNOBS) -> Choice:
     """What the job should be on from now on. A running spot instance is never left by choice."""
     if now.running == "spot":
         return Choice("spot", -1, "spot goes on")
-    slack_s = now.time_left_s - now.work_left_s - now.delay_s
-    best = best_of(now, knobs)
+    slack_s, best = now.slack_s, best_of(now, knobs)
     if now.running == "on-demand":
         if best >= 0 and slack_s >= now.return_delay_s + now.blind_s and pays(now, now.offers[best], knobs):
             return Choice("spot", best, "spot lasts long enough to pay for the change")
         return Choice("on-demand", -1, "on-demand goes on")
     if best >= 0 and slack_s >= now.delay_s + now.blind_s and pays(now, now.offers[best], knobs):
         return Choice("spot", best, "spot is to be had")
-    if slack_s >= now.step_s + now.blind_s and now.out_s < longest_wait_s(now, slack_s, knobs):
+    if slack_s >= now.step_s + now.blind_s and now.out_s < longest_wait_s(now, knobs):
         return Choice("wait", -1, "there is time to wait for spot")
     return Choice("on-demand", -1, "no time is left to wait for spot")
 
@@ -125,15 +132,23 @@ def pays(now: Situation, offer: SpotOffer, knobs: Knobs = KNOBS) -> bool:
     gain = now.on_demand_usd_per_h - offer.usd_per_h
     if gain <= 0:
         return False
-    times, delay_s = (knobs.return_life, now.return_delay_s) if now.running == "on-demand" else (knobs.take_life, now.delay_s)
+    if now.running == "on-demand":
+        times, delay_s = knobs.return_life * scarcity(now, knobs), now.return_delay_s
+    else:
+        times, delay_s = knobs.take_life, now.delay_s
     others_s = sum(one.life_s for one in now.offers) - offer.life_s
     lasts_s = min(offer.life_s + knobs.company * others_s, now.work_left_s)
     return lasts_s * gain >= times * delay_s * now.on_demand_usd_per_h + offer.move_usd * 3600
 
 
-def longest_wait_s(now: Situation, slack_s: float, knobs: Knobs = KNOBS) -> float:
+def scarcity(now: Situation, knobs: Knobs = KNOBS) -> float:
+    """1 while there is more slack than the reserve, and more the less there is: it pays for few changes only, and they are to be those that last."""
+    return math.sqrt(max(1.0, knobs.wait_reserve * now.work_left_s / max(now.slack_s, 1.0)))
+
+
+def longest_wait_s(now: Situation, knobs: Knobs = KNOBS) -> float:
     """How long after its loss spot is waited for."""
-    return min(knobs.wait_share * (slack_s - knobs.wait_reserve * now.work_left_s), knobs.wait_most_s)
+    return min(knobs.wait_share * now.pools * (now.slack_s - knobs.wait_reserve * now.work_left_s), knobs.wait_most_s)
 
 
 def best_of(now: Situation, knobs: Knobs = KNOBS) -> int:
