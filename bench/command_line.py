@@ -2,7 +2,9 @@
 
 Wall seconds, and seconds of the processor, of ``dropforge --help`` and ``dropforge validate``, each started anew; then of ``dropforge list``
 over so many jobs in a local cloud of its own, whose status objects are as the control plane writes them: the newest fifty, as it is typed, and
-all of them. The first start of each is left out: it reads the disk. On a busy machine the processor's seconds are the ones to look at.
+all of them. S3 dates an object by its own clock, and `list` leaves unread what was written before the fiftieth newest job was accepted; so that this
+holds here, where all are written at once, the newest jobs are accepted some minutes from now. The first start of each is left out: it reads the
+disk. On a busy machine the processor's seconds are the ones to look at.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from dropforge.jobs.find import CLOCKS_APART
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.state import CloudState
@@ -26,11 +29,13 @@ from jobspec.status import AttemptStatus, Receipt, Status, TransitionLine
 COMMAND = Path(sys.executable).parent / "dropforge"
 #: Wall seconds that a person does not notice, and those that he waits without a second thought.
 START_S, LIST_S = 0.3, 2.0
+#: Jobs that `dropforge list` shows where nobody says how many.
+SHOWN = 50
 
 
-def status(number: int) -> Status:
-    """A finished job of two attempts."""
-    at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(minutes=number)
+def status(number: int, newest: datetime) -> Status:
+    """A finished job of two attempts, accepted ``number`` minutes before the newest one."""
+    at = newest - timedelta(minutes=number)
     attempt = AttemptStatus(
         number=1, market="spot", instance_type="g5.xlarge", zone="us-east-1a", launched_at=at, runtime_s=900, cost_usd=0.12, end="completed"
     )
@@ -54,7 +59,9 @@ def status(number: int) -> Status:
 def fill(cloud: CloudState, jobs: int) -> None:
     s3, bucket = deploy.client_of(cloud, "s3"), cloud.outputs["DataBucketName"]
     with ThreadPoolExecutor(8) as pool:
-        puts = [(keys.status_key(one.name), wire.dump(one)) for one in map(status, range(jobs))]
+        newest = datetime.now(UTC) + timedelta(minutes=SHOWN) + 2 * CLOCKS_APART
+        # Oldest first, as they come.
+        puts = [(keys.status_key(one.name), wire.dump(one)) for one in (status(number, newest) for number in reversed(range(jobs)))]
         list(pool.map(lambda put: s3.put_object(Bucket=bucket, Key=put[0], Body=put[1]), puts))
 
 
@@ -96,7 +103,7 @@ def main() -> int:
         try:
             fill(cloud, options.jobs)
             words = ["list", "--stack", "listed"]
-            newest = taken(words, options.times, 50, cloud.environment)
+            newest = taken(words, options.times, SHOWN, cloud.environment)
             good.append(report(f"list, {options.jobs} jobs", newest, LIST_S))
             whole = taken([*words, "--limit", str(options.jobs)], options.times, options.jobs, cloud.environment)
             report(f"list --limit {options.jobs}", whole, LIST_S)

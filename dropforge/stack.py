@@ -9,9 +9,9 @@ import click
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-#: A person waits for the answer.
 #: Requests of one client at once: a list of a thousand jobs reads a thousand small objects.
 CONNECTIONS = 32
+#: A person waits for the answer.
 _PATIENCE = Config(connect_timeout=5, read_timeout=30, max_pool_connections=CONNECTIONS, retries={"mode": "standard", "total_max_attempts": 4})
 
 

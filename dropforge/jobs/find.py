@@ -37,12 +37,12 @@ def all_statuses(stack: Stack) -> list[Listed]:
     return newest_statuses(stack, None)[0]
 
 
-def newest_statuses(stack: Stack, most: int | None) -> tuple[list[Listed], int]:
-    """The ``most`` jobs that were accepted last (None: all), newest first, and how many more there are.
+def newest_statuses(stack: Stack, most: int | None, beginning: str = "") -> tuple[list[Listed], int]:
+    """The ``most`` jobs that were accepted last (None: all), newest first, and how many more there are; of those only whose name has that beginning.
 
     A status is written after its job was accepted. So what was written before the last of so many was accepted need not be read.
     """
-    waiting = sorted(_status_objects(stack), key=lambda item: item["LastModified"], reverse=True)
+    waiting = sorted(_status_objects(stack, beginning), key=lambda item: item["LastModified"], reverse=True)
     rows: list[Listed] = []
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         while waiting:
@@ -128,8 +128,8 @@ def _status_keys(stack: Stack) -> list[str]:
     return [item["Key"] for item in _status_objects(stack)]
 
 
-def _status_objects(stack: Stack) -> list[Any]:
-    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.data_bucket, Prefix=keys.STATUS_PREFIX)
+def _status_objects(stack: Stack, beginning: str = "") -> list[Any]:
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=stack.data_bucket, Prefix=keys.STATUS_PREFIX + beginning)
     return [item for page in pages for item in page.get("Contents", []) if item["Key"].endswith(_STATUS_SUFFIX)]
 
 

@@ -27,13 +27,16 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
 
     wanted = {word.upper() for word in states}
     _refuse_unknown_states(wanted)
-    # Of all of them only the newest are read; to choose by what stands in them, all are.
-    rows, left = newest_statuses(find_stack(stack_name), None if wanted or sweep else limit)
+    # Of all of them only the newest are read; to choose by what stands in them, all are. The names of a sweep's jobs begin with its own.
+    rows, left = newest_statuses(find_stack(stack_name), None if wanted or sweep else limit, sweep or "")
     rows = [row for row in rows if sweep in (None, row.status.name, row.status.parent)]
     chosen = [row for row in rows if not wanted or row.status.state in wanted or ("ACTIVE" in wanted and row.status.state not in ENDS)]
     shown = chosen[:limit]
     if as_json:
         click.echo(json.dumps([row.status.model_dump(mode="json") | {"refused_beside": row.beside} for row in shown], indent=1))
+        return
+    if not shown and sweep is not None and not rows:
+        click.echo(f"No sweep {sweep!r} in stack {stack_name}: `dropforge list` shows what there is.")
         return
     if not shown:
         click.echo(f"No job in stack {stack_name}" + (" is in that state." if rows else " yet. The first: dropforge init, then dropforge submit FILE"))

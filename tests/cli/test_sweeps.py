@@ -128,6 +128,7 @@ def test_a_sweep_can_be_listed_alone(bucket: Bucket) -> None:
     put_family(bucket)
     names = {row["name"] for row in json.loads(run("list", "--sweep", "rates", "--json").output)}
     assert names == {"rates", "rates-001", "rates-002"}
+    assert "No sweep 'rats' in stack dropforge: `dropforge list` shows what there is." in said(run("list", "--sweep", "rats"))
 
 
 def test_the_status_of_a_sweep_is_its_table(bucket: Bucket) -> None:
