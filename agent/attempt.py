@@ -28,6 +28,7 @@ from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
 from agent.staging import Stager, StagingFailed, free_bytes
+from agent.starting import UPTIME, before_agent, in_trainer
 from agent.store import S3_ERRORS, Denied, Store
 from agent.tracking import Reporter
 from agent.uploader import Uploader
@@ -164,6 +165,8 @@ class Attempt:
 
     def _prepare(self) -> None:
         """Raises StagingFailed, Summoned."""
+        if self._earlier is None:
+            self._note_boot()
         self._heart.enter(Phase.STAGING)
         stager = Stager(self._world.store, self._ticket, self._world.folders, self._alarms.check, self._world.sleep, self._world.free)
         self._timed("stage_data", stager.stage_data)
@@ -175,6 +178,12 @@ class Attempt:
         self._gang.name_addresses(self._world.folders)
         self._alarms.check()
         self._desk.write_run_file(run_file(self._ticket, self._world.folders.run, gpus_of(self._world.imds.instance_type(), self._ticket.manifest)))
+
+    def _note_boot(self) -> None:
+        # In the local cloud the kernel is the laptop's.
+        uptime = UPTIME if self._world.settings.endpoint_url is None else None
+        for name, seconds in before_agent(self._world.folders.stages, self._world.now(), uptime).items():
+            self._heart.note_stage(name, seconds)
 
     def _timed(self, name: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -346,6 +355,8 @@ class Attempt:
         told = self._progress.read()
         if told.load_s is not None and "load" not in self._heart.state.stages_s:
             self._heart.note_stage("load", told.load_s)
+        if told.stages_s and self._heart.state.first_step_at is None:
+            self._note_first_step(told)
         if told.first_step is not None:
             self._heart.note(
                 step=told.step,
@@ -356,6 +367,14 @@ class Attempt:
                 saving=self._saving(told),
             )
         return told
+
+    def _note_first_step(self, told: Told) -> None:
+        if (found := in_trainer(told, self._desk.asked_at())) is None:
+            return
+        stages_s, at = found
+        for name in stages_s.keys() - self._heart.state.stages_s.keys():
+            self._heart.note_stage(name, stages_s[name])
+        self._heart.note(first_step_at=at)
 
     def _saving(self, told: Told) -> Saving | None:
         if told.stall_s is None:

@@ -11,6 +11,7 @@
 #   incoming/ downloads of the agent that are not whole yet
 #   logs/     what this script and the containers print; only this script writes it (a trainer could plant a link in run/)
 #   gpus.csv  what nvidia-smi last said; only this script writes it
+#   stages    seconds before and after the pull
 set -uo pipefail
 
 ROOT="${DROPFORGE_ROOT:-}"
@@ -53,7 +54,7 @@ imds_tag() {
   curl -sf --max-time 3 --retry 3 -H "X-aws-ec2-metadata-token: $token" "$IMDS/latest/meta-data/tags/instance/$1" || true
 }
 
-# First a short timer, which asks nobody; then the one that the deadline gives, which replaces it.
+# First a short timer, which asks nobody; the one that the deadline gives then replaces it.
 arm_power_off() {
   local deadline minutes
   shutdown -P "+$DEFAULT_LIFE_MIN" || end_by_force_after "$DEFAULT_LIFE_MIN"
@@ -70,14 +71,14 @@ arm_power_off() {
   shutdown -P "+$minutes" || say "the timer of $DEFAULT_LIFE_MIN minutes stays"
 }
 
-# User data runs at the first boot only: after another nothing would set a timer.
+# User data runs at the first boot only: after another there is no timer.
 end_after_reboot() {
   local folder="$ROOT/var/lib/cloud/scripts/per-boot"
   mkdir -p "$folder"
   printf '#!/bin/sh\nshutdown -P now || systemctl poweroff --force --force\n' >"$folder/dropforge" && chmod +x "$folder/dropforge"
 }
 
-# For a machine whose shutdown command fails. Never on a laptop: there ROOT is set, and the machine is not ours.
+# For a machine whose shutdown command fails. Never on a laptop, where ROOT is set: it is not ours.
 end_by_force() {
   if [ -z "$ROOT" ]; then systemctl poweroff --force --force; fi
 }
@@ -123,8 +124,8 @@ close_imds_to_containers() {
   fi
 }
 
-# To CloudWatch, what of this script's own log is not there yet; by the AWS CLI, for it must arrive also where docker starts nothing.
-# $1 names the caller: each has a file of its own.
+# To CloudWatch, what of this log is not there yet; by the AWS CLI, for it must arrive also where docker starts nothing.
+# $1 names the caller's own file.
 ship_log() {
   local sent=0 total events="$STATE/log-events-$1.json"
   if [ -z "${DROPFORGE_LOG_GROUP:-}" ]; then return 0; fi
@@ -158,7 +159,7 @@ keep_shipping() {
   done
 }
 
-# The agent's container holds credentials: it needs no GPU so, and a driver that hangs hangs nobody. The agent goes by the file's age.
+# Not in the agent's container: a driver that hangs then hangs nobody. The agent goes by the file's age.
 watch_gpus() {
   while :; do
     timeout 30 nvidia-smi --query-gpu=index,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits >"$STATE/gpus.new" &&
@@ -189,7 +190,7 @@ container_options() {
   OPTIONS=(--rm "--name=dropforge-$1" --read-only --cap-drop=ALL --security-opt=no-new-privileges --pids-limit=4096 "--user=$2:$CONTAINER_USER")
   if [ -n "${DROPFORGE_LOG_GROUP:-}" ] && [ ! -e "$STATE/no-awslogs" ]; then
     OPTIONS+=(--log-driver=awslogs "--log-opt=awslogs-region=$AWS_DEFAULT_REGION" "--log-opt=awslogs-group=$DROPFORGE_LOG_GROUP")
-    # With docker's default a CloudWatch that stalls would stall the heartbeat.
+    # By docker's default a stalled CloudWatch stalls the heartbeat.
     OPTIONS+=("--log-opt=awslogs-stream=$STREAM/$1" --log-opt=mode=non-blocking --log-opt=max-buffer-size=4m)
   fi
 }
@@ -207,7 +208,7 @@ run_agent() {
   docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" agent "$STATE" >>"$LOGS/agent.log" 2>&1
 }
 
-# A gang's trainers reach each other and nothing else: docs/adr/0013. Where this fails none starts.
+# A gang's trainers reach each other and nothing else (adr/0013). Where this fails none starts.
 open_gang_network() {
   local address addresses
   addresses="$(tr '\n' ' ' <"$CONTROL/gang")"
@@ -270,7 +271,7 @@ serve_trainer_request() {
   wait "$trainer"
   status=$?
   say "trainer ended with exit status $status (request $request)"
-  # Without the answer the agent would wait for this trainer for ever.
+  # Without the answer the agent waits for this trainer for ever.
   until printf '%s %s\n' "$request" "$status" >"$CONTROL/trainer.exit.new" && mv -f "$CONTROL/trainer.exit.new" "$CONTROL/trainer.exit"; do
     say "the trainer's end cannot be written; tried again"
     rm -f "$STATE/ballast"
@@ -308,7 +309,7 @@ supervise_agent() {
 }
 
 main() {
-  local server status
+  local server status began
   mkdir -p "$ROOT/run/dropforge" "$LOGS"
   printf '%s\n' "$$" >"$ROOT/run/dropforge/bootstrap.pid"
   arm_power_off
@@ -323,7 +324,9 @@ main() {
     watch_gpus >/dev/null 2>&1 &
     BESIDE="$BESIDE $!"
   fi
+  began="$SECONDS"
   pull_image || power_off "the image $DROPFORGE_IMAGE could not be pulled"
+  echo "$began $SECONDS" >"$STATE/stages"
   serve_trainer &
   server=$!
   supervise_agent

@@ -7,7 +7,9 @@ reads from the folder whether it has a trainer, and never asks for two.
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.settings import Folders
@@ -78,6 +80,13 @@ class TrainerDesk:
         (self._folders.run / "stop").unlink(missing_ok=True)
         self._path("kill").unlink(missing_ok=True)
         write_whole(self._path("start"), f"{self._latest_request() + 1}\n".encode())
+
+    def asked_at(self) -> datetime | None:
+        """When the trainer that runs was asked for; None where none does."""
+        for name in ("running", "start"):
+            with suppress(OSError):  # bootstrap.sh moves the one to the other, as old as it was
+                return datetime.fromtimestamp(self._path(name).stat().st_mtime, UTC)
+        return None
 
     def ask_to_stop(self) -> None:
         write_whole(self._folders.run / "stop", b"")

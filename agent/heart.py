@@ -45,8 +45,10 @@ class Heart:
             self._state = Heartbeat.model_validate({**dict(self._state), **facts})
 
     def note_stage(self, name: str, seconds: float) -> None:
+        """Adds to what an earlier process of this attempt spent in the same stage."""
         with self._lock:
-            self._state = self._state.model_copy(update={"stages_s": {**self._state.stages_s, name: round(seconds, 3)}})
+            stages_s = self._state.stages_s
+            self._state = self._state.model_copy(update={"stages_s": {**stages_s, name: round(stages_s.get(name, 0.0) + max(seconds, 0.0), 3)}})
 
     def beat(self) -> None:
         """Write the heartbeat. A beat that S3 does not take is lost, not fatal: the next one says the same and more."""

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from jobspec.marker import Failure, FailureCode
@@ -31,6 +32,9 @@ class Told:
     write_s: float = 0.0
     next_save_s: float = 0.0
     load_s: float | None = None
+    #: Of the trainer that took the first step: when its model was loaded, and its own stages.
+    started_at: datetime | None = None
+    stages_s: dict[str, float] = field(default_factory=dict)
     message: str = ""
     failure: Failure | None = None
 
@@ -78,12 +82,14 @@ class ProgressReader:
         match line.kind:
             case ProgressKind.STARTED:
                 told.load_s = line.seconds if told.load_s is None else told.load_s
+                told.started_at = told.started_at if told.stages_s else line.at
             case ProgressKind.RESUMED:
                 told.step = line.step
                 told.first_step = line.step if told.first_step is None else told.first_step
             case ProgressKind.STEP:
                 # Without a resume before the first step, the run began at 0.
                 told.first_step = 0 if told.first_step is None else told.first_step
+                told.stages_s = told.stages_s or line.stages_s
                 told.step = line.step
                 told.loss = told.loss if line.loss is None else line.loss
                 told.tokens_per_s = line.tokens_per_s if line.tokens_per_s is not None and line.tokens_per_s >= 0 else told.tokens_per_s

@@ -81,6 +81,11 @@ class Folders:
         return self.root / "logs"
 
     @property
+    def stages(self) -> Path:
+        """Seconds of bootstrap.sh before and after the pull; written right after it."""
+        return self.root / "stages"
+
+    @property
     def gpus(self) -> Path:
         """What nvidia-smi last said of this machine's GPUs."""
         return self.root / "gpus.csv"

@@ -110,7 +110,8 @@ class FakeTrainer:
                 return ExitCode.FAILED
             time.sleep(self.orders["step_s"])
             step += 1
-            self.tell(ProgressKind.STEP, step=step, loss=1 / step, tokens_per_s=100.0)
+            stages_s = {"prepare": 0.02, "import": 0.03, "load": 0.1, "measure": 0.0, "first_step": self.orders["step_s"]} if step == first + 1 else {}
+            self.tell(ProgressKind.STEP, step=step, loss=1 / step, tokens_per_s=100.0, stages_s=stages_s)
             if step % self.orders["save_every"] == 0:
                 self.save(step)
         if not self.orders.get("no_result"):

@@ -22,6 +22,7 @@ from trainer.checkpoints import CheckpointStore, Choice
 from trainer.failures import TrainerFailure, too_large
 from trainer.network import choose_network
 from trainer.room import Room
+from trainer.stages import Stages
 from trainer.stop import StopRequested
 from trainer.words import Ended, Word, Words, first_of, word
 
@@ -48,6 +49,7 @@ class Task:
     words: Path
     asked: Any
     gone: Any
+    stages: Stages
     #: Of the start that the instances agreed on; empty on one instance.
     name: str = ""
 
@@ -93,7 +95,7 @@ def train_together(room: Room, data: PreparedManifest, identity: Identity, store
     carried = choice.carried.micro_batch_size if choice.carried else None
     size: int | None = carried if carried in sizes else sizes[0]
     spawn = get_context("spawn")
-    task = Task(run, room.root, data, identity, choice, frozenset(store.distrusted), sizes[0], Path(), spawn.Event(), spawn.Event())
+    task = Task(run, room.root, data, identity, choice, frozenset(store.distrusted), sizes[0], Path(), spawn.Event(), spawn.Event(), room.stages)
     room.stop.relay(task.asked.set)
     while size is not None:
         room.stop.check("starting the ranks")

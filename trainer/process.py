@@ -107,7 +107,7 @@ def _train(task: Any, stop: StopSignal) -> None:
     run, root = task.run, task.root
     here = int(os.environ["LOCAL_RANK"]) == 0  # on each instance one rank tells of the steps
     log = ProgressLog(root / run.progress_file, now) if here else Silence(root / run.progress_file, now)
-    room = Room(run, root, log, SharedStop(group, stop), now, time.monotonic, group)
+    room = Room(run, root, log, SharedStop(group, stop), now, time.monotonic, task.stages, group)
     store = CheckpointStore(root / run.checkpoints_dir, run.checkpoint.keep, now, set(task.distrusted))
     choice = agreed(group, task.identity, task.choice, store.folder, writes=here)
     train(room, open_prepared(run, root, task.data), task.identity, store, choice, micro_batch=task.micro_batch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from jobspec.runfile import RunFile
 from trainer.progress import Now, ProgressLog
 from trainer.ranks import ALONE, Ranks
+from trainer.stages import Stages
 from trainer.stop import StopSignal
 
 Clock = Callable[[], float]
@@ -22,4 +23,9 @@ class Room:
     stop: StopSignal
     now: Now
     clock: Clock
+    stages: Stages
     ranks: Ranks = ALONE
+
+    def stage_over(self, name: str) -> None:
+        """That stage of the start is over."""
+        self.stages.end(name, self.clock())

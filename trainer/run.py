@@ -21,6 +21,7 @@ from trainer.launch import RanksLost, check_ranks, micro_batches_of, train_toget
 from trainer.prepare import prepare, read_all
 from trainer.progress import Now, ProgressLog
 from trainer.room import Clock, Room
+from trainer.stages import Stages
 from trainer.stop import StopRequested, StopSignal
 
 
@@ -34,7 +35,7 @@ def run_file(path: Path, now: Now, clock: Clock, stop: StopSignal, *, only_prepa
         ProgressLog(root / "progress.jsonl", now).write(ProgressKind.FAILED, message, failure=FailureCode.TRAINER_ERROR)
         sys.stderr.write(message + "\n")
         return ExitCode.FAILED
-    room = Room(run, root, ProgressLog(root / run.progress_file, now), stop, now, clock)
+    room = Room(run, root, ProgressLog(root / run.progress_file, now), stop, now, clock, Stages(clock()))
     stop.watch(root / run.stop_file)
     try:
         if only_prepare:
@@ -78,6 +79,7 @@ def _run(room: Room) -> None:
     choice = store.choose(identity, stop)
     check_ranks(run, choice)
     data = prepare(run, root, rows, room.log, stop)
+    room.stage_over("prepare")
     stop.check("loading the model")
     if run.ranks > 1:
         train_together(room, data.manifest, identity, store, choice)

@@ -38,7 +38,8 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
 
     Raises StopRequested once a stop was honoured, TrainerFailure, and what the libraries raise.
     """
-    run, stop, started = room.run, room.stop, room.clock()
+    room.stage_over("import")
+    run, stop, started = room.run, room.stop, room.stages.since
     rows, held_out = in_order(run, data.train), in_order(run, data.held_out)
     setup = _setup(room, data, store, choice, rows, held_out, micro_batch)
     stop.check("loading the model")
@@ -46,10 +47,12 @@ def train(room: Room, data: Prepared, identity: Identity, store: CheckpointStore
     trainer = build_trainer(setup, rows, held_out, total_steps, stop)
     if room.ranks.first:  # who alone writes
         _refuse_small_disk(store, trainer.model)
-    _report_start(room, trainer, setup, choice, total_steps, room.clock() - started)
+    room.stage_over("load")
+    _report_start(room, trainer, setup, choice, total_steps, room.stages.since - started)
     trainer.carried = choice.carried or _measure_before(room, data, trainer, setup)
     evaluator = Evaluator(run, trainer, lambda step: _evaluate(room, trainer, step), choice.folder)
     pace = Pace(run, room.root, room.now, room.clock)
+    room.stage_over("measure")
     trainer.saver = _saver(room, trainer, store, identity, pace, choice.step)
     watch = Watch(trainer, room, pace, evaluator.after)
     trainer.add_callback(watch)

@@ -23,6 +23,7 @@ from trainer.failures import TrainerFailure
 from trainer.measure import Randomness
 from trainer.pacing import Pace
 from trainer.room import Room
+from trainer.stages import Stages
 from trainer.stop import StopRequested
 
 #: A float16 run's gradient scaler skips a step that overflowed; in any other run one such step has spoilt the weights.
@@ -68,6 +69,7 @@ class Watch(TrainerCallback):
         self._saved_at = self._step_began = self._clock()
         self._pace = _Pace(self._saved_at, 0)
         self._overflows = self._micro_batches = 0
+        self._stages: Stages | None = room.stages
         self._boundary: _Boundary | None = None
         self.interrupted = False
 
@@ -108,6 +110,8 @@ class Watch(TrainerCallback):
         raise StopRequested(f"stopped within step {state.global_step + 1}, which would have taken {left_s:.0f} s more; {told}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._stages is not None and "first_step" not in self._stages.seconds:
+            self._stages.end("first_step", self._clock())
         saver = self._trainer.saver
         saver.settle()
         if self._run.method != "grpo":  # there TRL counts in ``state`` itself
@@ -158,7 +162,13 @@ class Watch(TrainerCallback):
             loss=loss if math.isfinite(loss) else None,
             learning_rate=logs.get("learning_rate"),
             tokens_per_s=round(rate, 1),
+            stages_s=self._stages_once(),
         )
+
+    def _stages_once(self) -> dict[str, float]:
+        """What the start took, for the first line that is written."""
+        stages, self._stages = self._stages, None
+        return stages.seconds if stages is not None else {}
 
     def _refuse_broken(self, step: int, loss: float, grad_norm: float, *, scaled: bool) -> None:
         """Before anything is saved: a checkpoint of broken numbers would be resumed from for ever."""

@@ -14,7 +14,9 @@ from dropforge.jobs.costs import JobCost
 from dropforge.jobs.find import ENDS, Listed
 from dropforge.jobs.follow import Follower
 from dropforge.times import ago, told
+from jobspec import stages
 from jobspec.heartbeat import Heartbeat, Phase
+from jobspec.stages import before_training_s
 from jobspec.status import AttemptStatus, Receipt, ScheduleStatus, Status, SweepStatus
 from jobspec.sweep import told as told_choice
 from jobspec.units import duration_text
@@ -100,6 +102,7 @@ def status_view(status: Status) -> RenderableType:
     if status.attempts:
         parts.append(attempts_table(status.attempts))
         parts += [Text(line) for line in gpu_lines(status.attempts[-1])]
+        parts += [Text(line) for line in start_lines(status.attempts)]
     if status.sweep is not None:
         parts.append(sweep_table(status.sweep))
         parts.append(Text(f"cost ${status.sweep.cost_usd:.4f} of ${status.sweep.budget_usd:g}, {status.sweep.concurrency} job(s) at a time"))
@@ -124,6 +127,11 @@ def gpu_lines(attempt: AttemptStatus) -> list[str]:
         f"{gpu.memory_mib / 1024:.1f} of {gpu.memory_total_mib / 1024:.1f} GiB at most{idle}"
         for gpu in attempt.gpus
     ]
+
+
+def start_lines(attempts: tuple[AttemptStatus, ...]) -> list[str]:
+    """Where the minutes before the first step went, of each attempt that took one."""
+    return [f"attempt {one.number}: {stages.told(one.start_s, one.stages_s)}" for one in attempts if one.start_s is not None]
 
 
 def attempts_table(attempts: tuple[AttemptStatus, ...]) -> Table:
@@ -214,6 +222,6 @@ def time_left_s(beat: Heartbeat, attempt: AttemptStatus, now: datetime) -> float
     done = beat.step - (beat.first_step or 0)
     if done <= 0 or attempt.launched_at is None or beat.total_steps is None:
         return None
-    busy = (beat.at - attempt.launched_at).total_seconds() - sum(beat.stages_s.values())
+    busy = (beat.at - attempt.launched_at).total_seconds() - before_training_s(beat.stages_s)
     rate_s = max(0.0, busy) / done
     return max(0.0, rate_s * (beat.total_steps - beat.step) - (now - beat.at).total_seconds())

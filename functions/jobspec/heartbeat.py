@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from jobspec.base import Attempt, Bytes, Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+from jobspec.stages import StageSeconds
 
 
 class Phase(StrEnum):
@@ -80,8 +81,10 @@ class Heartbeat(Document):
     checkpoint: PublishedCheckpoint | None = None
     saving: Saving | None = None
     notice: Notice | None = None
-    #: Seconds spent in each finished stage since the instance booted (``stage_model``, ``stage_data``, ``load``, ...).
-    stages_s: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    #: Seconds spent in each finished stage of the start (jobspec/stages.py has their names).
+    stages_s: StageSeconds = Field(default_factory=dict)
+    #: The end of this attempt's first step, by the instance's own clock.
+    first_step_at: UtcTime | None = None
     #: What the agent has read of S3 and written there, for this attempt.
     read_bytes: Bytes = 0
     written_bytes: Bytes = 0

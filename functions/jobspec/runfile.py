@@ -16,6 +16,7 @@ from jobspec.manifest import MAX_NODES, Checkpoint, Training
 from jobspec.marker import FailureCode, Results
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
 from jobspec.saves import UPLOADED_NAME, Market
+from jobspec.stages import StageSeconds
 
 RelativePath = Annotated[str, StringConstraints(pattern=RELATIVE_PATH_PATTERN, max_length=512)]
 
@@ -160,6 +161,8 @@ class Progress(Document):
     #: Of a checkpoint: seconds in which no step was taken, and seconds until the next save, as reckoned now.
     stall_s: Finite | None = None
     next_s: Finite | None = None
+    #: Of the first line of steps that a trainer writes: seconds of each stage from its start to the end of its first step.
+    stages_s: StageSeconds = Field(default_factory=dict)
     message: Text = ""
     failure: FailureCode | None = None
 

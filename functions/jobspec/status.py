@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
 from jobspec.heartbeat import GpuUse
 from jobspec.manifest import MAX_NODES
+from jobspec.stages import StageSeconds
 
 State = Literal["ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -40,6 +41,12 @@ class AttemptStatus(Document):
     #: Why it ended: completed, failed, interrupted, died, stopped.
     end: str | None = None
     ended_by: Literal["ec2", "dropforge", "instance", "unknown"] | None = None
+    #: From the order of the instance to the end of its first step; None before that.
+    start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    #: Where that time went, in the order of time: `launch`, `boot`, `bootstrap` (timer, firewall), `pull` (the image), `agent` (its start, the ticket),
+    #: `stage_data`, `stage_model`, `handover`, `stage_prepared`, `stage_checkpoint`, `trainer` (its container), `prepare` (rows), `import`, `load`,
+    #: `measure` (the model before training), `first_step`. Together they are `start_s`.
+    stages_s: StageSeconds = Field(default_factory=dict)
     first_step: Step | None = None
     last_step: Step | None = None
     #: Use over the last window of training, on the instance that leads; empty where the driver told nothing.

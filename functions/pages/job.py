@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobspec import stages
 from jobspec.runfile import ProgressKind
 from jobspec.status import Status, SweepStatus
 from jobspec.sweep import told
@@ -26,6 +27,7 @@ def environment() -> Environment:
     made.filters["usd"] = lambda dollars: f"${dollars:.4f}" if abs(dollars) < 1 else f"${dollars:,.2f}"
     made.globals["mood"] = mood
     made.filters["choice"] = told
+    made.globals["start_told"] = stages.told
     return made
 
 

@@ -10,6 +10,7 @@ from agent.attempt import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.keys import marker_key, ticket_key
 from jobspec.marker import FailureCode, Outcome
+from jobspec.stages import STAGES
 from jobspec.ticket import Handover
 from tests.agent.cloud import FIRST, JOB, OUTPUTS, SECOND, Cloud, now, until, writer
 from tests.agent.conftest import Launch
@@ -17,6 +18,7 @@ from tests.agent.conftest import Launch
 
 def test_a_job_is_staged_trained_uploaded_and_marked_complete(cloud: Cloud, launch: Launch) -> None:
     cloud.ticket()
+    began = now()
     assert launch().run() is AgentExit.FINISHED
     marker = cloud.marker()
     assert marker is not None
@@ -29,7 +31,9 @@ def test_a_job_is_staged_trained_uploaded_and_marked_complete(cloud: Cloud, laun
     assert {file.path for file in marker.files} == {"final/adapter_model.safetensors", "final/results.json"}
     beat = cloud.heartbeat()
     assert (beat.phase, beat.step, beat.total_steps, beat.first_step) == (Phase.FINISHED, 20, 20, 0)
-    assert beat.stages_s.keys() >= {"stage_data", "stage_model", "load"}
+    assert {"stage_data", "stage_model", "trainer", "prepare", "import", "load", "measure", "first_step"} <= beat.stages_s.keys() <= STAGES.keys()
+    assert beat.first_step_at is not None
+    assert began < beat.first_step_at < now()
     assert beat.saving is not None
     assert (beat.saving.stall_s, beat.saving.interval_s) == (0.25, 90)
     assert f"runs/{JOB}/{writer(FIRST)}/logs/progress.jsonl" in cloud.keys()

@@ -111,6 +111,14 @@ def test_the_commands_are_the_golden_ones(recorders: Recorders) -> None:
     assert recorders.trainer_answer() == "1 75\n"
 
 
+def test_the_agent_is_told_the_seconds_before_and_after_the_pull(recorders: Recorders) -> None:
+    recorders.add("docker", DOCKER.replace('case "$*" in', 'case "$*" in\n  pull*) sleep 1.1 ;;'))
+    with FakeImds(FIRST, _tags(59.5)) as imds:
+        recorders.run(imds.endpoint)
+    before_s, after_s = map(int, Folders(recorders.root / "var/lib/dropforge").stages.read_text().split())
+    assert 0 <= before_s < after_s
+
+
 def test_the_power_off_timer_comes_before_everything_else(recorders: Recorders) -> None:
     with FakeImds(FIRST, _tags(59.5)) as imds:
         first, second, *_, last = recorders.run(imds.endpoint)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from io import StringIO
+from typing import Any
 
 from rich.console import Console
 
@@ -14,8 +15,8 @@ NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 USE = tuple(GpuUse(index=index, percent=percent, memory_mib=9216, memory_total_mib=24576, window_s=1800) for index, percent in enumerate((87.4, 0.2)))
 
 
-def shown(*gpus: GpuUse, idle: int = 0) -> str:
-    attempt = AttemptStatus(number=1, market="spot", instance_id="i-0123456789abcdef0", gpus=gpus, idle_gpus=idle)
+def shown(*gpus: GpuUse, idle: int = 0, **facts: Any) -> str:
+    attempt = AttemptStatus(number=1, market="spot", instance_id="i-0123456789abcdef0", gpus=gpus, idle_gpus=idle, **facts)
     status = Status(
         job_id="tale-1",
         name="tale",
@@ -37,6 +38,12 @@ def test_a_status_shows_each_gpus_use_and_how_many_are_idle() -> None:
     text = shown(*USE, idle=1)
     assert "GPU 0: 87 % in use over 30m of training, 9.0 of 24.0 GiB at most; 1 of 2 idle" in text
     assert "GPU 1: 0 % in use" in text
+
+
+def test_a_status_says_where_the_minutes_of_a_start_went() -> None:
+    text = shown(start_s=370.4, stages_s={"launch": 20.0, "boot": 65.0, "pull": 160.0, "stage_data": 0.4, "load": 125.0})
+    assert "attempt 1: start took 6m10s: launch 20s, boot 1m5s, image 2m40s, load 2m5s\n" in text.replace(" \n", "\n").replace("  ", "")
+    assert "start took" not in shown()
 
 
 def test_a_status_says_where_the_page_is() -> None:

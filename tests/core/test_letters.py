@@ -19,6 +19,11 @@ from tests.core.worlds import FIRST, SECOND, STACK, START, THIRD, Story, at, hea
 GOLDEN = Path(__file__).parent / "golden"
 
 
+#: Of a start that took 340 s, 23 of which no clock of the instance saw.
+STAGES_S = {"boot": 41.0, "bootstrap": 3.0, "pull": 160.0, "agent": 6.4, "stage_data": 0.6, "stage_model": 50.0, "trainer": 2.0, "prepare": 4.0}
+STAGES_S |= {"import": 9.0, "load": 20.0, "measure": 13.0, "first_step": 8.0}
+
+
 def clean() -> Job:
     story = Story(new_job())
     story.running()
@@ -37,7 +42,9 @@ def interrupted_twice() -> Job:
         story.launch(seconds + 5, came)
         story.gone(gone, "Server.SpotInstanceTermination")
         story.look(seconds + 130)
-    last = heartbeat(story.job, THIRD, seq=2, step=100, first_step=50).model_copy(update={"at": at(9000), "stages_s": {"stage_model": 50.0, "load": 20.0}})
+    last = heartbeat(story.job, THIRD, seq=2, step=100, first_step=50).model_copy(
+        update={"at": at(9000), "stages_s": STAGES_S, "first_step_at": at(6505 + 340)}
+    )
     story.look(9000, heartbeats={THIRD: last})
     story.gone(THIRD)
     story.look(9100, markers={THIRD: marker(story.job, THIRD)})

@@ -63,6 +63,18 @@ def test_the_progress_file_tells_the_story_in_order(whole_run: Path) -> None:
     assert {"loss", "learning_rate", "tokens_per_s"} <= step.keys()
 
 
+def test_the_first_line_of_steps_says_what_each_part_of_the_start_took_and_no_other_does(tiny_model: Path, tmp_path: Path) -> None:
+    moments = iter(range(10**6))
+    assert do_run(make_run(tmp_path, tiny_model, training={"max_steps": 4, "logging_steps": 2}), clock=lambda: float(next(moments))) == 0
+    first, *others = lines(tmp_path, "step")
+    assert first["step"] == 2
+    assert list(first["stages_s"]) == ["prepare", "import", "load", "measure", "first_step"]
+    assert all(seconds > 0 for seconds in first["stages_s"].values())
+    assert first["stages_s"]["load"] == lines(tmp_path, "started")[0]["seconds"]
+    assert sum(first["stages_s"].values()) < next(moments), "no second is in two of them"
+    assert [line.get("stages_s") for line in others] == [None]
+
+
 def test_the_final_folder_holds_all_that_a_user_needs_and_no_pickle(whole_run: Path) -> None:
     names = {path.name for path in (whole_run / "final").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja", "results.json", "metrics.jsonl", "loss.png"} <= names

@@ -14,6 +14,7 @@ from control_plane.core.records import Attempt, Instance, Market
 from control_plane.core.state import Job, NoticeKind
 from jobspec.instances import PRICES_AS_OF
 from jobspec.regions import TRANSFER_AS_OF
+from jobspec.stages import before_training_s
 from jobspec.status import Receipt
 
 FREE_IF_INTERRUPTED_WITHIN = timedelta(hours=1)
@@ -168,7 +169,7 @@ def second_start_s(job: Job, attempt: Attempt) -> float:
     """Seconds that a later attempt spent before its first step: an uninterrupted run would not have needed them."""
     if attempt.heartbeat is None or attempt.number == 1:
         return 0.0
-    return sum(attempt.heartbeat.stages_s.values())
+    return before_training_s(attempt.heartbeat.stages_s)
 
 
 def lost_s(job: Job, attempt: Attempt) -> float:
@@ -181,7 +182,7 @@ def lost_s(job: Job, attempt: Attempt) -> float:
     again = min(beat.step - after.heartbeat.first_step, done)
     if done <= 0 or again <= 0:
         return 0.0
-    trained_s = (beat.at - attempt.launched_at).total_seconds() - sum(beat.stages_s.values())
+    trained_s = (beat.at - attempt.launched_at).total_seconds() - before_training_s(beat.stages_s)
     return max(0.0, trained_s) / done * again
 
 

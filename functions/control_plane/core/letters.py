@@ -8,8 +8,9 @@ from datetime import datetime
 
 from control_plane.core import gpus, ledger, sweep_letters
 from control_plane.core.records import Attempt, AttemptEnd
-from control_plane.core.report import StackFacts, model_location
+from control_plane.core.report import StackFacts, model_location, start_of
 from control_plane.core.state import Job, JobState, Notice, NoticeKind
+from jobspec import stages
 from jobspec.instances import GPU_INSTANCES
 from jobspec.marker import FailureCode
 from jobspec.status import Receipt
@@ -132,7 +133,7 @@ def _end_lines(job: Job, stack: StackFacts, now: datetime) -> list[str]:
     lines += [""] if job.problems else []
     lines += _next_lines(job, stack, where)
     if job.attempts:
-        lines += ["Attempts:", *(_attempt_line(job, attempt, now) for attempt in job.attempts), ""]
+        lines += ["Attempts:", *(line for attempt in job.attempts for line in _attempt_lines(job, attempt, now)), ""]
     return lines
 
 
@@ -147,17 +148,19 @@ def _next_lines(job: Job, stack: StackFacts, model: str | None) -> list[str]:
     return ["See what it said, or put it again:" if logs else "Put it again:", *logs, f"  dropforge retry {job.name} --stack {stack.project}", kept, ""]
 
 
-def _attempt_line(job: Job, attempt: Attempt, now: datetime) -> str:
+def _attempt_lines(job: Job, attempt: Attempt, now: datetime) -> list[str]:
     beat = attempt.heartbeat
     steps = f"steps {beat.first_step or 0}-{beat.step}" if beat is not None else "no step"
     end = f"{attempt.end or 'running'}" + (f" (by {attempt.ended_by})" if attempt.ended_by else "") + (", free" if ledger.is_free(attempt) else "")
     machines = f"{len(attempt.instances)} x {attempt.instance_type}" if attempt.others else attempt.instance_type
     lost = ledger.lost_s(job, attempt)
     again = f", {duration_text(lost)} done again" if lost >= 1 else ""
-    return (
+    line = (
         f"  {attempt.number}. {machines} {attempt.zone} {attempt.market}: {duration_text(ledger.runtime_s(attempt, now))}, {steps}{again}, "
         f"${ledger.cost_usd(attempt, now):.4f}, {end}"
     )
+    start_s, stages_s = start_of(attempt)
+    return [line] + ([f"     {stages.told(start_s, stages_s)}"] if start_s is not None else [])
 
 
 def _receipt_lines(job: Job, receipt: Receipt) -> list[str]:

@@ -8,6 +8,7 @@ from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.state import Job, JobState
 from jobspec import keys
 from jobspec.children import child_name
+from jobspec.stages import in_order
 from jobspec.status import AttemptStatus, ScheduleStatus, Status, SweepStatus, SweptJob, TransitionLine
 
 
@@ -107,8 +108,20 @@ def model_location(job: Job, outputs_bucket: str) -> str | None:
     return f"s3://{outputs_bucket}/{keys.final_prefix(job.job_id, done.writer)}" if done is not None and job.state is JobState.SUCCEEDED else None
 
 
-def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
+def start_of(attempt: Attempt) -> tuple[float | None, dict[str, float]]:
+    """Seconds from the order of the instance to the end of its first step, and the stages that they went into. (None, {}) before that."""
     beat = attempt.heartbeat
+    if beat is None or beat.first_step_at is None:
+        return None, {}
+    measured = {name: seconds for name, seconds in beat.stages_s.items() if name != "launch"}
+    known_s = sum(measured.values())
+    # Two clocks: what the stages say is believed where they are apart.
+    start_s = max((beat.first_step_at - attempt.launched_at).total_seconds(), known_s)
+    return round(start_s, 1), {name: round(seconds, 1) for name, seconds in in_order({**measured, "launch": start_s - known_s}).items()}
+
+
+def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
+    beat, (start_s, stages_s) = attempt.heartbeat, start_of(attempt)
     return AttemptStatus(
         number=attempt.number,
         market=attempt.market.value,
@@ -121,6 +134,8 @@ def _attempt_status(job: Job, attempt: Attempt, now: datetime) -> AttemptStatus:
         ended_at=attempt.over_at,
         end=attempt.end.value if attempt.end else None,
         ended_by=attempt.ended_by,
+        start_s=start_s,
+        stages_s=stages_s,
         first_step=beat.first_step if beat else None,
         last_step=beat.step if beat else None,
         gpus=beat.gpus if beat else (),
