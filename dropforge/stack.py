@@ -46,12 +46,24 @@ class Deployment:
         # arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/UUID
         _, self.partition, _, self.region, self.account_id, _ = description["StackId"].split(":", 5)
         self._session = session
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
 
-    def client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=_PATIENCE)  # type: ignore[call-overload]  # the stubs know literal names only
-        return self._clients[service]
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other regions that its jobs may run in (docs/adr/0016)."""
+        return tuple(filter(None, self.parameters.get("PeerRegions", "").split(",")))
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The home region, and its peers."""
+        return (self.region, *self.peers)
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """In the home region where none is named."""
+        key = service, region or self.region
+        if key not in self._clients:
+            self._clients[key] = self._session.client(service, region_name=key[1], config=_PATIENCE)  # type: ignore[call-overload]  # the stubs know literal names only
+        return self._clients[key]
 
     @cached_property
     def resources(self) -> tuple[Resource, ...]:

@@ -182,7 +182,7 @@ def interrupt(job: str, stack_name: str, as_json: bool, role_arn: str | None, ye
             "In an account FIS does it, with a role of its own: --role-arn ARN, or DROPFORGE_FIS_ROLE. docs/operations.md, Interrupt on purpose."
         )
     else:
-        answer["experiment"] = interruption.by_fault_injection(find_deployment(stack_name), role_arn, attempt.instance_id)
+        answer["experiment"] = interruption.by_fault_injection(find_deployment(stack_name), role_arn, attempt)
         say(as_json, f"FIS experiment {answer['experiment']} takes {attempt.instance_id} back in {interruption.NOTICE_MINUTES} minutes.")
     say(as_json, f"Watch it: dropforge status {found.name} --watch")
     print_json(as_json, answer)

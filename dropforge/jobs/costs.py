@@ -34,10 +34,11 @@ def of_month(stack: Stack, month: str, now: datetime) -> list[JobCost]:
 
 
 def share_of(status: Status, month: str, now: datetime) -> JobCost:
-    """The part of the job's receipt that falls into the month."""
+    """The part of the job's receipt that falls into the month; what crossed regions for an attempt falls into that of its end, as the ledger has it."""
     whole_s = sum(attempt.runtime_s for attempt in status.attempts)
     in_month_s = sum(_seconds_in(attempt, month, now) for attempt in status.attempts)
     cost = sum(attempt.cost_usd * _seconds_in(attempt, month, now) / attempt.runtime_s for attempt in status.attempts if attempt.runtime_s)
+    cost += sum(attempt.egress_usd for attempt in status.attempts if f"{attempt.ended_at or now:%Y-%m}" == month)
     on_demand = status.receipt.on_demand_usd * in_month_s / whole_s if status.receipt is not None and whole_s else 0.0
     return JobCost(status, cost, on_demand, in_month_s)
 

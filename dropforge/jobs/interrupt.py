@@ -13,6 +13,7 @@ from dropforge.jobs.here import local_home
 from dropforge.local.market import Market
 from dropforge.local.state import load
 from dropforge.stack import Deployment
+from jobspec.regions import region_of
 from jobspec.status import AttemptStatus, Status
 
 NOTICE_MINUTES = 2
@@ -42,14 +43,15 @@ def by_the_local_market(instance_id: str) -> bool:
     return True
 
 
-def by_fault_injection(stack: Deployment, role_arn: str, instance_id: str) -> str:
-    """Runs one experiment and removes its template. Returns the experiment's id. Raises ClickException where it does not start."""
-    fis = stack.client("fis")
-    arn = f"arn:{stack.partition}:ec2:{stack.region}:{stack.account_id}:instance/{instance_id}"
+def by_fault_injection(stack: Deployment, role_arn: str, attempt: AttemptStatus) -> str:
+    """Runs one experiment in the attempt's region and removes its template. Returns the experiment's id. Raises ClickException where it does not start."""
+    region = region_of(attempt.zone or "") or stack.region
+    fis = stack.client("fis", region)
+    arn = f"arn:{stack.partition}:ec2:{region}:{stack.account_id}:instance/{attempt.instance_id}"
     template = fis.create_experiment_template(**_template(arn, role_arn))["experimentTemplate"]["id"]
     try:
         experiment = fis.start_experiment(experimentTemplateId=template)["experiment"]["id"]
-        _until_it_runs(fis, experiment)
+        _until_it_runs(fis, experiment, region)
     finally:
         fis.delete_experiment_template(id=template)
     return str(experiment)
@@ -67,7 +69,7 @@ def _template(instance_arn: str, role_arn: str) -> dict[str, Any]:
     }
 
 
-def _until_it_runs(fis: Any, experiment: str) -> None:
+def _until_it_runs(fis: Any, experiment: str, region: str) -> None:
     until = time.monotonic() + _STARTED_WITHIN_S
     while time.monotonic() < until:
         state = fis.get_experiment(id=experiment)["experiment"]["state"]
@@ -76,4 +78,6 @@ def _until_it_runs(fis: Any, experiment: str) -> None:
         if state["status"] in ("failed", "stopped", "cancelled"):
             raise click.ClickException(f"FIS did not interrupt it: {state.get('reason', state['status'])}")
         time.sleep(_LOOK_EVERY_S)
-    raise click.ClickException(f"FIS has not started experiment {experiment} within {_STARTED_WITHIN_S:.0f} s: aws fis get-experiment --id {experiment}")
+    raise click.ClickException(
+        f"FIS has not started experiment {experiment} within {_STARTED_WITHIN_S:.0f} s: aws fis get-experiment --region {region} --id {experiment}"
+    )

@@ -142,14 +142,16 @@ def attempts_table(attempts: tuple[AttemptStatus, ...]) -> Table:
         steps = f"{attempt.first_step or 0}-{attempt.last_step}" if attempt.last_step is not None else ""
         end = "live" if attempt.end is None else attempt.end + (f" (by {attempt.ended_by})" if attempt.ended_by else "")
         where = " ".join(filter(None, (attempt.instance_type, attempt.zone, attempt.market)))
-        cost = f"${attempt.cost_usd:.4f}"
+        cost = f"${attempt.cost_usd:.4f}" + (f" + ${attempt.egress_usd:.4f} between regions" if attempt.egress_usd else "")
         table.add_row(f"{attempt.number}.", attempt.instance_id or "", where, duration_text(attempt.runtime_s), steps, cost, end)
     return table
 
 
 def receipt_line(receipt: Receipt) -> str:
     percent = f" ({100 * receipt.saved_usd / receipt.on_demand_usd:.0f} %)" if receipt.on_demand_usd else ""
-    return f"cost ${receipt.cost_usd:.4f}; on-demand would be ${receipt.on_demand_usd:.4f}; saved ${receipt.saved_usd:.4f}{percent}"
+    saved = f"saved ${receipt.saved_usd:.4f}{percent}" if receipt.saved_usd >= 0 else f"${-receipt.saved_usd:.4f} less"
+    crossed = f", ${receipt.egress_usd:.4f} of it for data between regions" if receipt.egress_usd else ""
+    return f"cost ${receipt.cost_usd:.4f}{crossed}; on-demand would be ${receipt.on_demand_usd:.4f}; {saved}"
 
 
 def cost_table(shares: list[JobCost]) -> Table:

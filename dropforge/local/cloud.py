@@ -50,6 +50,8 @@ class Plan:
     notice_s: float = 120.0
     minute_s: float = 60.0
     stop_grace_s: float = 3.0
+    #: Other regions that jobs may name; one that a running cloud has already stays.
+    peers: tuple[str, ...] = ()
 
 
 def up(plan: Plan) -> CloudState:
@@ -58,17 +60,20 @@ def up(plan: Plan) -> CloudState:
     if running is None or not runs(running):
         down(plan.home)
         running = _start(plan)
-    outputs = deployment.deploy(running, plan.template, _local_parameters(plan) | plan.parameters)
+    peers = tuple(dict.fromkeys((*running.peers, *plan.peers)))
+    outputs = deployment.deploy(running, plan.template, _local_parameters(plan, peers) | plan.parameters)
     deployment.push_image(running, outputs)
-    ready = replace(running, outputs=outputs)
+    for region in peers:
+        deployment.deploy_peer(running, outputs, region)
+    ready = replace(running, outputs=outputs, peers=peers)
     save(plan.home, ready)
     return ready
 
 
-def _local_parameters(plan: Plan) -> dict[str, str]:
-    """What the template should know of this cloud, where it asks: the notice it gives, a lively heartbeat, a mailbox."""
+def _local_parameters(plan: Plan, peers: tuple[str, ...]) -> dict[str, str]:
+    """What the template should know of this cloud, where it asks: the notice it gives, a lively heartbeat, a mailbox, its other regions."""
     notice_s = json.loads((plan.home / "settings.json").read_text())["notice_s"]
-    known = {"HeartbeatSeconds": "2", "NoticeSeconds": str(min(120, max(1, round(notice_s)))), "NotificationEmail": MAILBOX}
+    known = {"HeartbeatSeconds": "2", "NoticeSeconds": str(min(120, max(1, round(notice_s)))), "NotificationEmail": MAILBOX, "PeerRegions": ",".join(peers)}
     declared = deployment.declared_parameters(plan.template)
     return {name: value for name, value in known.items() if name in declared}
 

@@ -1,6 +1,7 @@
 """``dropforge local``: the laptop cloud from the command line. Parsing and printing only; the work is in ``cloud`` and ``market``."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,12 +17,20 @@ from dropforge.local import deploy
 from dropforge.local.market import InstanceView, Market
 from dropforge.local.state import CloudState, LocalCloudError, home, load, runs
 from jobspec import tags
+from jobspec.regions import REGION_PATTERN
 
 FOLLOW_EVERY_S = 0.5
 
 
 def _say(text: str = "") -> None:
     Console(highlight=False, soft_wrap=True).print(text)
+
+
+def _regions(_: click.Context, __: click.Parameter, named: tuple[str, ...]) -> tuple[str, ...]:
+    for name in named:
+        if not re.fullmatch(REGION_PATTERN, name) or name == clouds.REGION:
+            raise click.BadParameter(f"{name!r}: name an AWS region such as us-west-2, other than {clouds.REGION}, which is the home region here.")
+    return named
 
 
 @click.group()
@@ -36,9 +45,10 @@ def local() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: 4566, or a free one.")
 @click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")
 @click.option("--minute-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that one minute of a schedule lasts.")
-def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float) -> None:
+@click.option("--peer", "peers", multiple=True, metavar="REGION", callback=_regions, help="Another region for jobs, such as us-west-2; may be repeated.")
+def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float, peers: tuple[str, ...]) -> None:
     """Start it and deploy the stack; if it runs already, deploy again."""
-    plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s)
+    plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s, peers=peers)
     was_running = (before := load(plan.home)) is not None and runs(before)
     state = clouds.up(plan)
     note = clouds.lambda_python_note()
@@ -47,6 +57,8 @@ def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None
     if was_running:
         _say("The local cloud was up already: the stack was deployed again. Port, notice and schedules stay as they were.")
     _say(f"[green]The local cloud is up[/green] at {state.endpoint}, stack {state.stack}, state in {plan.home}")
+    if state.peers:
+        _say(f"Home region {state.region}; a manifest may also name, in compute.regions: {', '.join(state.peers)}")
     _print_usage(state)
 
 
@@ -116,19 +128,25 @@ def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool
 @click.argument("count", type=click.IntRange(min=0), required=False)
 @click.option("--type", "instance_type", default="*", help="Instance type. Default: every type.")
 @click.option("--zone", default="*", help="Zone, such as us-east-1a. Default: every zone.")
+@click.option("--region", help="Every zone of this region, such as us-west-2.")
 @click.option("--unlimited", is_flag=True, help="Lift the limit.")
-@click.option("--quota", type=click.IntRange(min=0), help="Set the account's spot quota to so many vCPUs instead.")
-def capacity(count: int | None, instance_type: str, zone: str, unlimited: bool, quota: int | None) -> None:
+@click.option("--quota", type=click.IntRange(min=0), help="Set the account's spot quota to so many vCPUs instead, in one region or in each.")
+def capacity(count: int | None, instance_type: str, zone: str, region: str | None, unlimited: bool, quota: int | None) -> None:
     """Limit the spot instances that each matching pool holds to COUNT (0: insufficient capacity)."""
-    market = Market(clouds.running_cloud(home()))
+    if region is not None and zone != "*":
+        raise click.UsageError("Give --zone or --region, not both.")
+    state = clouds.running_cloud(home())
+    if region not in (None, state.region, *state.peers):
+        raise click.UsageError(f"--region {region!r}: this cloud has {', '.join((state.region, *state.peers))}. Another: `dropforge local up --peer {region}`.")
+    market, where = Market(state), region or zone
     if quota is not None:
-        market.set_quota(quota)
-        _say(f"The spot quota is {quota} vCPUs.")
+        market.set_quota(quota, region=region or "*")
+        _say(f"The spot quota{f' in {region}' if region else ''} is {quota} vCPUs.")
         return
     if (count is None) != unlimited:
         raise click.UsageError("Give a COUNT, or --unlimited.")
-    market.set_capacity(count, instance_type=instance_type, zone=zone)
-    _say(f"Spot capacity of {instance_type} in {zone}: {'unlimited' if count is None else count}.")
+    market.set_capacity(count, instance_type=instance_type, zone=where)
+    _say(f"Spot capacity of {instance_type} in {where}: {'unlimited' if count is None else count}.")
 
 
 @local.command()
@@ -148,8 +166,8 @@ def logs(name: str | None, follow: bool) -> None:
 
 
 def with_jobs(state: CloudState) -> Iterator[tuple[InstanceView, str | None]]:
-    """Every instance with the job that its tags name."""
-    reservations = deploy.client_of(state, "ec2").describe_instances()["Reservations"]
+    """Every instance of every region with the job that its tags name."""
+    reservations = [r for region in (state.region, *state.peers) for r in deploy.client_of(state, "ec2", region).describe_instances()["Reservations"]]
     found = {i["InstanceId"]: {tag["Key"]: tag["Value"] for tag in i.get("Tags", [])} for r in reservations for i in r["Instances"]}
     for machine in Market(state).instances():
         yield machine, found.get(machine.instance_id, {}).get(tags.JOB)

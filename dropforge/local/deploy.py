@@ -19,6 +19,7 @@ from dropforge.local.state import CloudState, LocalCloudError
 from dropforge.parameters import refusals
 from dropforge.translation import NotTranslatable, Template, read, translated
 
+PEER_TEMPLATE = Path(__file__).resolve().parents[2] / "region.yaml"
 ARTIFACT_BUCKET = "dropforge-local-artifacts"
 DEPLOYED_WITHIN_S = 120
 LOOK_EVERY_S = 0.2
@@ -35,37 +36,48 @@ def session_of(cloud: CloudState) -> boto3.Session:
     return boto3.Session(aws_access_key_id=cloud.access_key_id, aws_secret_access_key=cloud.secret_access_key, region_name=cloud.region)
 
 
-def client_of(cloud: CloudState, service: str) -> Any:
-    return session_of(cloud).client(service, endpoint_url=cloud.endpoint)  # type: ignore[call-overload]  # the stubs know literal names only
+def client_of(cloud: CloudState, service: str, region: str | None = None) -> Any:
+    """A client in the home region, or in another one of the same cloud."""
+    return session_of(cloud).client(service, region_name=region, endpoint_url=cloud.endpoint)  # type: ignore[call-overload]  # the stubs know literal names only
 
 
 def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dict[str, str]:
     """Create or update the stack; returns its outputs. Raises LocalCloudError with CloudFormation's own reasons."""
+    return _deploy(cloud, template, parameters, cloud.stack, cloud.region)
+
+
+def deploy_peer(cloud: CloudState, home: dict[str, str], region: str) -> dict[str, str]:
+    """The stack of another region, told what the home stack's output ``PeerParameters`` says, as docs/deployment.md does it."""
+    parameters = dict(pair.split("=", 1) for pair in home["PeerParameters"].split())
+    return _deploy(cloud, PEER_TEMPLATE, parameters, f"{cloud.stack}-region", region)
+
+
+def _deploy(cloud: CloudState, template: Path, parameters: dict[str, str], stack: str, region: str) -> dict[str, str]:
     wrong = refusals(_read(template), parameters)
     if wrong:
         raise LocalCloudError(" ".join(wrong))
     try:
-        plain = translated(_packaged(cloud, template), cloud.region)
+        plain = translated(_packaged(cloud, template), region)
     except NotTranslatable as refused:
         raise LocalCloudError(f"The SAM transform refused {template}: {refused}") from None
     address = _upload(cloud, json.dumps(plain).encode(), "template.json")
-    formation = client_of(cloud, "cloudformation")
+    formation = client_of(cloud, "cloudformation", region)
     request = {
-        "StackName": cloud.stack,
+        "StackName": stack,
         # By address: in the request itself 51,200 bytes are the limit, and a translated template is larger.
         "TemplateURL": address,
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
     }
     try:
-        if _exists(formation, cloud.stack):
+        if _exists(formation, stack):
             formation.update_stack(**request)
         else:
             formation.create_stack(**request)
     except ClientError as refused:
         if "No updates are to be performed" not in str(refused):
             raise LocalCloudError(f"CloudFormation refused {template}: {refused.response['Error']['Message'][-MESSAGE_CHARACTERS:]}") from None
-    return _outputs(formation, cloud.stack)
+    return _outputs(formation, stack)
 
 
 def push_image(cloud: CloudState, outputs: dict[str, str]) -> None:

@@ -32,13 +32,16 @@ class InstanceView:
 
 
 class Market:
-    """Each method is one order to the cloud; a refusal is a LocalCloudError with the reason."""
+    """Each method is one order to the cloud; a refusal is a LocalCloudError with the reason.
+
+    ``zone``: one zone, a region's name for all of its zones, or ``*`` for every one.
+    """
 
     def __init__(self, cloud: CloudState) -> None:
         self._cloud = cloud
 
     def instances(self) -> list[InstanceView]:
-        """Oldest first, ended ones included for an hour."""
+        """Those of every region, oldest first, ended ones included for an hour."""
         return [_view(raw) for raw in self._order("instances")["instances"]]
 
     def interrupt(self, instance_id: str, notice_s: float | None = None) -> datetime:
@@ -67,9 +70,9 @@ class Market:
         """Refuse the next ``count`` attempts at a pool with an EC2 error code."""
         self._order("refuse", count=count, code=code, instance_type=instance_type, zone=zone)
 
-    def set_quota(self, vcpus: int | None, *, market: str = "spot") -> None:
-        """The account's vCPU quota of a market (``spot`` or ``on-demand``); None: none."""
-        self._order("quota", vcpus=vcpus, market=market)
+    def set_quota(self, vcpus: int | None, *, market: str = "spot", region: str = "*") -> None:
+        """The account's vCPU quota of a market (``spot`` or ``on-demand``) in one region or in each; None: none."""
+        self._order("quota", vcpus=vcpus, market=market, region=region)
 
     def _order(self, verb: str, **request: Any) -> dict[str, Any]:
         call = urllib.request.Request(  # noqa: S310 - the endpoint is our own, on loopback

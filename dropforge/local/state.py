@@ -35,6 +35,8 @@ class CloudState:
     control_token: str
     stack: str
     outputs: dict[str, str] = field(default_factory=dict)
+    #: Other regions of the same cloud, in which a stack of region.yaml stands.
+    peers: tuple[str, ...] = ()
 
     @property
     def endpoint(self) -> str:
@@ -63,10 +65,11 @@ def save(folder: Path, state: CloudState) -> None:
 def load(folder: Path) -> CloudState | None:
     """The state that was saved, or None where no cloud was started; it says nothing about whether it still runs."""
     try:
-        return CloudState(**json.loads((folder / "cloud.json").read_text()))
+        raw = json.loads((folder / "cloud.json").read_text())
+        return CloudState(**{**raw, "peers": tuple(raw["peers"])})
     except FileNotFoundError:
         return None
-    except (TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError) as problem:
         raise LocalCloudError(f"{folder / 'cloud.json'} is damaged ({problem}). Run `dropforge local down`, then `dropforge local up`.") from None
 
 

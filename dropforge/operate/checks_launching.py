@@ -1,14 +1,13 @@
 """Checks on what a launch needs: the image, the quota, the launch template itself."""
 
-import base64
 import math
 import re
 from collections.abc import Iterator
 
 from botocore.exceptions import ClientError
 
-from dropforge.operate.checks_network import subnets_of
 from dropforge.operate.findings import Check, Finding, broken, ok, unknown, warning
+from dropforge.operate.places import Place, home_of
 from dropforge.quotas import QUOTAS, Quota
 from dropforge.stack import Deployment
 from jobspec import tags
@@ -17,8 +16,6 @@ from jobspec.instances import GPU_INSTANCES
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[a-z0-9._/-]+?)(?::(?P<tag>[\w.-]+)|@(?P<digest>sha256:[0-9a-f]{64}))"
 )
-_IMAGE_LINE = re.compile(r"^DROPFORGE_IMAGE=(\S+)$", re.MULTILINE)
-
 
 #: What EC2 says where it is not the caller's own rights that lack (IAM guide, "Troubleshoot access denied error messages").
 ORGANIZATION_DENIES = "explicit deny in a service control policy"
@@ -26,7 +23,7 @@ ORGANIZATION_DENIES = "explicit deny in a service control policy"
 
 def image(stack: Deployment) -> Iterator[Finding]:
     """The image that the pinned launch template names, in its registry."""
-    uri = _image_uri(stack)
+    uri = home_of(stack).facts().get("DROPFORGE_IMAGE", "")
     found = _ECR.fullmatch(uri)
     if found is None:
         yield unknown(
@@ -56,17 +53,9 @@ def image(stack: Deployment) -> Iterator[Finding]:
     yield ok("image", f"{uri} is there ({detail['imageDigest'][:19]}..., {size_gib:.1f} GiB{pushed}).")
 
 
-def _image_uri(stack: Deployment) -> str:
-    version = stack.setting("LAUNCH_TEMPLATE_VERSION") or "$Default"
-    answer = stack.client("ec2").describe_launch_template_versions(LaunchTemplateId=stack.physical_id("LaunchTemplate"), Versions=[version])
-    script = base64.b64decode(answer["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("UserData", "")).decode(errors="replace")
-    found = _IMAGE_LINE.search(script)
-    return found.group(1) if found else ""
-
-
-def quotas(stack: Deployment) -> Iterator[Finding]:
+def quotas(place: Place) -> Iterator[Finding]:
     """A new account's quota for GPUs is 0 vCPUs: then nothing can start, and no retry helps."""
-    values = {quota: _vcpus(stack, quota) for quota in QUOTAS}
+    values = {quota: _vcpus(place, quota) for quota in QUOTAS}
     spot_starts = any(quota.market == "spot" and _fitting(quota, vcpus) for quota, vcpus in values.items())
     for quota, vcpus in values.items():
         fits = _fitting(quota, vcpus)
@@ -85,8 +74,8 @@ def quotas(stack: Deployment) -> Iterator[Finding]:
             yield warning("quota", f"{told}: {', '.join(quota.types())} cannot start ({needed} vCPUs at least).", mend)
 
 
-def _vcpus(stack: Deployment, quota: Quota) -> float:
-    client, asked = stack.client("service-quotas"), {"ServiceCode": "ec2", "QuotaCode": quota.code}
+def _vcpus(place: Place, quota: Quota) -> float:
+    client, asked = place.client("service-quotas"), {"ServiceCode": "ec2", "QuotaCode": quota.code}
     try:
         return float(client.get_service_quota(**asked)["Quota"]["Value"])
     except ClientError as error:
@@ -100,20 +89,20 @@ def _fitting(quota: Quota, vcpus: float) -> list[str]:
     return [name for name in quota.types() if GPU_INSTANCES[name].vcpus <= math.floor(vcpus)]
 
 
-def launch(stack: Deployment) -> Iterator[Finding]:
+def launch(place: Place) -> Iterator[Finding]:
     """RunInstances with DryRun: EC2 looks at the request and the caller's rights, and starts nothing."""
-    places, template, version = subnets_of(stack), stack.physical_id("LaunchTemplate"), stack.setting("LAUNCH_TEMPLATE_VERSION")
-    if not places or not version:
+    template, version, stack = place.template_id, place.template_version, place.stack
+    if not place.subnet_ids or not version:
         yield unknown("launch", "Not tried: the functions know no subnet or no version of the launch template.")
         return
     name = next(iter(GPU_INSTANCES))
     try:
-        stack.client("ec2").run_instances(
+        place.client("ec2").run_instances(
             DryRun=True,
             MinCount=1,
             MaxCount=1,
             InstanceType=name,
-            SubnetId=places[0]["SubnetId"],
+            SubnetId=place.subnet_ids[0],
             LaunchTemplate={"LaunchTemplateId": template, "Version": version},
             InstanceMarketOptions={"MarketType": "spot"},
             TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": tags.PROJECT, "Value": stack.name}]}],
@@ -141,4 +130,4 @@ def launch(stack: Deployment) -> Iterator[Finding]:
             yield broken("launch", f"EC2 refuses a launch from {template} version {version}: {code}: {message}", f"sam deploy --stack-name {stack.name}")
 
 
-CHECKS = (Check("image", image), Check("quota", quotas), Check("launch", launch))
+CHECKS = (Check("image", image), Check("quota", lambda stack: quotas(home_of(stack))), Check("launch", lambda stack: launch(home_of(stack))))

@@ -4,18 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from dropforge.operate.findings import Check, Finding, broken, ok, warning
-from dropforge.stack import Deployment
+from dropforge.operate.places import Place, home_of
 from jobspec.instances import GPU_INSTANCES
 
 
-def subnets_of(stack: Deployment) -> list[dict[str, Any]]:
-    ids = [part.strip() for part in (stack.setting("SUBNET_IDS") or "").split(",") if part.strip()]
-    return list(stack.client("ec2").describe_subnets(SubnetIds=ids)["Subnets"]) if ids else []
-
-
-def zones(stack: Deployment) -> Iterator[Finding]:
+def zones(place: Place) -> Iterator[Finding]:
     """One subnet a zone, each in a zone that offers some of the types."""
-    places = [subnet["AvailabilityZone"] for subnet in subnets_of(stack)]
+    places = [subnet["AvailabilityZone"] for subnet in place.subnets()]
     deploy = "sam deploy --guided"
     if not places:
         yield broken("zones", "The functions know no subnet (SUBNET_IDS): nothing can be launched.", deploy)
@@ -26,7 +21,7 @@ def zones(stack: Deployment) -> Iterator[Finding]:
             "zones", f"Two subnets lie in {', '.join(doubled)}: a fleet takes one subnet a zone, and EC2 refuses the launch. Give SubnetIds anew.", deploy
         )
     filters = [{"Name": "location", "Values": sorted(set(places))}, {"Name": "instance-type", "Values": list(GPU_INSTANCES)}]
-    pages = stack.client("ec2").get_paginator("describe_instance_type_offerings").paginate(LocationType="availability-zone", Filters=filters)
+    pages = place.client("ec2").get_paginator("describe_instance_type_offerings").paginate(LocationType="availability-zone", Filters=filters)
     offered: dict[str, set[str]] = {zone: set() for zone in places}
     for page in pages:
         for item in page["InstanceTypeOfferings"]:
@@ -46,9 +41,9 @@ def zones(stack: Deployment) -> Iterator[Finding]:
 NEEDED_ENDPOINTS = ("s3", "ecr.api", "ecr.dkr", "logs")
 
 
-def routes(stack: Deployment) -> Iterator[Finding]:
+def routes(place: Place) -> Iterator[Finding]:
     """An instance must reach S3 and ECR: through the internet, or through endpoints of the VPC."""
-    ec2, subnets = stack.client("ec2"), subnets_of(stack)
+    ec2, subnets = place.client("ec2"), place.subnets()
     stuck = 0
     for subnet in subnets:
         trouble = _trouble(ec2, subnet)
@@ -95,4 +90,4 @@ def _route_table(ec2: Any, subnet: dict[str, Any]) -> dict[str, Any]:
     return dict(main[0]) if main else {}
 
 
-CHECKS = (Check("zones", zones), Check("route", routes))
+CHECKS = (Check("zones", lambda stack: zones(home_of(stack))), Check("route", lambda stack: routes(home_of(stack))))

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dropforge.operate.findings import Check, Finding, broken, ok, warning
+from dropforge.operate import instances as running
+from dropforge.operate.findings import Check, Finding, broken, ok, unknown, warning
 from dropforge.operate.hold import stored_hold
-from dropforge.operate.instances import live_instances
 from dropforge.stack import Deployment
 from jobspec import tags
 
@@ -116,20 +116,23 @@ def hold(stack: Deployment) -> Iterator[Finding]:
 
 
 def instances(stack: Deployment) -> Iterator[Finding]:
-    live, now = live_instances(stack), datetime.now(UTC)
-    late = []
-    for instance in live:
+    seen, now = running.look(stack), datetime.now(UTC)
+    late: dict[str, list[str]] = {}
+    for instance in seen.live:
         deadline = tags.deadline_of(instance.tags)
         if deadline is None or now - deadline > OVERDUE:
-            late.append(instance.instance_id)
-    if late:
+            late.setdefault(instance.region, []).append(instance.instance_id)
+    for region, ids in late.items():
         yield broken(
             "instances",
-            f"{len(late)} of {len(live)} instance(s) outlived the deadline in their own tags, or have none: {', '.join(late)}.",
-            f"aws ec2 terminate-instances --instance-ids {' '.join(late)}",
+            f"{len(ids)} of {len(seen.live)} instance(s) outlived the deadline in their own tags, or have none: {', '.join(ids)}.",
+            f"aws ec2 terminate-instances --region {region} --instance-ids {' '.join(ids)}",
         )
-    else:
-        yield ok("instances", f"{len(live)} live, none past its deadline.")
+    for region, why in seen.unread.items():
+        yield unknown("instances", f"What lives in {region} could not be looked at: {why}")
+    if not late:
+        where = f" in {', '.join(region for region in stack.regions if region not in seen.unread)}" if stack.peers else ""
+        yield ok("instances", f"{len(seen.live)} live{where}, none past its deadline.")
 
 
 #: Whom GitHub's tokens must be made out to (IAM guide, "Create an OpenID Connect identity provider").

@@ -142,15 +142,17 @@ def _sent(stack: "Deployment", request: "OperatorRequest", *, dry_run: bool, as_
 @click.option("--dry-run", is_flag=True, help="Say what would be paused and ended, and do nothing.")
 def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
     """Hold new launches, then end every instance of the project. Jobs wait, and go on from their last checkpoint after `resume`."""
-    from dropforge.operate import hold, stop
-    from dropforge.operate.instances import live_instances
+    from dropforge.operate import hold, instances, stop
     from dropforge.stack import find_deployment
 
     stack = find_deployment(stack_name)
-    live = live_instances(stack)
-    say(as_json, f"{len(live)} live instance(s) of {stack.name} in {stack.region}, account {stack.account_id}:")
+    seen = instances.look(stack)
+    live = seen.live
+    say(as_json, f"{len(live)} live instance(s) of {stack.name} in {', '.join(stack.regions)}, account {stack.account_id}:")
     for instance in live:
         say(as_json, f"  {instance.told()}")
+    for region, why in seen.unread.items():
+        say(as_json, f"  {region} does not answer: {why}")
     if dry_run:
         say(as_json, "Would hold new launches, then end all of these and whatever comes up meanwhile. Nothing was done.")
         print_json(as_json, {"held": False, "would_end": [instance.instance_id for instance in live]})
@@ -166,8 +168,9 @@ def stop_all(stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
         held, why = False, f" ({str(error)[:200]})"
     say(as_json, "New launches are held." if held else f"THE HOLD IS NOT ON RECORD{why}. Ending the instances all the same.")
     ended = stop.end_all(stack, lambda line: say(as_json, f"  {line}"))
-    print_json(as_json, {"held": held, "asked": ended.asked, "refused": ended.refused, "left": ended.left})
+    print_json(as_json, {"held": held, "asked": ended.asked, "refused": ended.refused, "left": ended.left, "unread": ended.unread})
     troubles = [f"{len(ended.left)} instance(s) are still live: {', '.join(ended.left)}."] if ended.left else []
+    troubles += [f"{region} does not answer, so instances there may live: {why}" for region, why in ended.unread.items()]
     if not held:
         troubles.append("The hold is not on record: the control plane may launch again.")
     if troubles:

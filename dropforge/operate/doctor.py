@@ -1,11 +1,12 @@
 """Runs every check on a stack; whatever a check raises becomes a finding, so that one missing right hides nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dropforge.operate import checks_events, checks_launching, checks_network, checks_people
+from dropforge.operate import checks_events, checks_launching, checks_network, checks_people, checks_regions
 from dropforge.operate.findings import Check, Finding, Verdict, broken, ok, unknown, warning
 from dropforge.stack import Deployment
 
@@ -55,16 +56,29 @@ CHECKS: tuple[Check, ...] = (Check("stack", _stack), *checks_people.CHECKS, *che
 
 
 def examine(stack: Deployment, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
-    """Every check's findings, in order, as they come."""
+    """Every check's findings, in order, as they come; then those of the stack's other regions."""
     for check in checks:
-        try:
-            yield from check.look(stack)
-        except ClientError as error:
-            yield _refused(check.name, stack, error)
-        except BotoCoreError as error:
-            yield unknown(check.name, f"AWS could not be asked: {error}")
-        except click.ClickException as error:
-            yield broken(check.name, error.message, "sam deploy --guided")
+        yield from _looked(check, stack)
+    for region in stack.peers:
+        first, *others = checks_regions.checks_in(region)
+        found = list(_looked(first, stack, f"{region}: "))
+        yield from found
+        if not any(finding.verdict in (Verdict.BROKEN, Verdict.UNKNOWN) for finding in found):
+            for check in others:
+                yield from _looked(check, stack, f"{region}: ")
+
+
+def _looked(check: Check, stack: Deployment, where: str = "") -> Iterator[Finding]:
+    """The check's findings, or what its raising means. ``where``: before the latter."""
+    try:
+        yield from check.look(stack)
+    except ClientError as error:
+        finding = _refused(check.name, stack, error)
+        yield replace(finding, means=where + finding.means)
+    except BotoCoreError as error:
+        yield unknown(check.name, f"{where}AWS could not be asked: {error}")
+    except click.ClickException as error:
+        yield broken(check.name, where + error.message, "sam deploy --guided")
 
 
 def _refused(check: str, stack: Deployment, error: ClientError) -> Finding:

@@ -1,4 +1,4 @@
-"""AWS regions: which one a zone is of, and what a GiB costs that leaves one region for another.
+"""AWS regions: which one a zone is of, where one says what to launch from, and what a GiB costs that leaves one region for another.
 
 AWS bills such transfer to the region that sends; receiving is free. Prices: US dollars a GiB, by the sending region, as compiled for 2026 by
 redresscompliance.com ("AWS inter-region data transfer costs") from AWS's own matrix: $0.02 between US and to and from European regions, $0.01
@@ -16,6 +16,11 @@ TRANSFER_AS_OF = "2026"
 _LISTED = ("us-", "ca-", "eu-")
 _NEAR = frozenset({"us-east-1", "us-east-2"})
 LISTED, NEAR, ELSEWHERE = 0.02, 0.01, 0.10
+
+
+def site_parameter(project: str) -> str:
+    """The SSM parameter of a peer, in its own region, which region.yaml writes: JSON with ``template_id``, ``template_version``, ``subnet_ids``."""
+    return f"/dropforge/{project}/region"
 
 
 def region_of(zone: str) -> str:

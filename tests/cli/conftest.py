@@ -109,12 +109,13 @@ class OneSession:
         self.answers = Answers()
         self._session = self.answers.listen_to(deploy.session_of(state))
         self._endpoint = state.endpoint
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str | None], Any] = {}
 
-    def client(self, service: str, config: Any = None) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint, config=config)  # type: ignore[call-overload]
-        return self._clients[service]
+    def client(self, service: str, region_name: str | None = None, config: Any = None) -> Any:
+        key = service, region_name
+        if key not in self._clients:
+            self._clients[key] = self._session.client(service, region_name=region_name, endpoint_url=self._endpoint, config=config)  # type: ignore[call-overload]
+        return self._clients[key]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from control_plane.adapters.dynamodb import DynamoHolds
+from dropforge.local import deploy
 from dropforge.operate import hold, stop
 from jobspec import tags
 from jobspec.operator import HOLD_KEY, Hold, parse_request
@@ -55,15 +56,15 @@ def without_door(site: Site) -> None:
     site.answers.give("PutEvents", {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]})
 
 
-def launch(site: Site, project: str = "well") -> str:
-    """An instance with the project's tag that sleeps."""
+def launch(site: Site, project: str = "well", *, region: str | None = None, subnet_id: str | None = None, template_id: str | None = None) -> str:
+    """An instance with the project's tag that sleeps; in another region with the subnet and the template given."""
     kept = {tags.PROJECT: project, tags.JOB: "a-job-1", tags.ATTEMPT: "1", tags.DEADLINE: str(int(time.time()) + 3600)}
-    answer = site.client("ec2").run_instances(
+    answer = deploy.client_of(site.state, "ec2", region).run_instances(
         MinCount=1,
         MaxCount=1,
         InstanceType="g5.xlarge",
-        SubnetId=site.id("SubnetA"),
-        LaunchTemplate={"LaunchTemplateId": site.id("LaunchTemplate"), "Version": "1"},
+        SubnetId=subnet_id or site.id("SubnetA"),
+        LaunchTemplate={"LaunchTemplateId": template_id or site.id("LaunchTemplate"), "Version": "1"},
         UserData="#!/bin/sh\nsleep 300\n",
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in kept.items()]}],
     )

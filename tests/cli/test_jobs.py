@@ -316,6 +316,18 @@ def test_a_job_over_the_end_of_a_month_is_in_both_by_its_time(bucket: Bucket) ->
     assert costs == {"2026-11": 1.0, "2026-12": 3.0}
 
 
+def test_what_crossed_regions_is_in_the_month_of_the_attempts_end_and_in_what_the_status_shows(bucket: Bucket) -> None:
+    begin = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+    ran = an_attempt(launched_at=begin, ended_at=begin + timedelta(hours=4), runtime_s=4 * 3600.0, cost_usd=4.0, egress_usd=0.5)
+    receipt = a_receipt().model_copy(update={"cost_usd": 4.5, "egress_usd": 0.5})
+    bucket.put_status("tale", "SUCCEEDED", accepted_at=begin, attempts=(ran,), receipt=receipt)
+    costs = {month: json.loads(run("cost", "--month", month, "--json").output)["cost_usd"] for month in ("2026-11", "2026-12")}
+    assert costs == {"2026-11": 1.0, "2026-12": 3.5}
+    shown = said(run("status", "tale"))
+    assert "cost $4.5000, $0.5000 of it for data between regions; on-demand" in shown
+    assert "$4.0000 + $0.5000" in shown
+
+
 def test_a_month_that_is_none_is_refused(bucket: Bucket) -> None:
     assert run("cost", "--month", "november").exit_code == 2
 
@@ -399,26 +411,28 @@ class FakeDeployment:
     def __init__(self, fis: FakeFis) -> None:
         self.fis = fis
 
-    def client(self, service: str) -> FakeFis:
+    def client(self, service: str, region: str) -> FakeFis:
         assert service == "fis"
+        self.asked_in = region
         return self.fis
 
 
-def test_fault_injection_names_one_instance_and_leaves_no_template_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("region", ["us-east-1", "us-west-2"])
+def test_fault_injection_names_one_instance_in_its_region_and_leaves_no_template_behind(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     fis = FakeFis(["pending", "running"])
     stack: Any = FakeDeployment(fis)
-    assert interrupt.by_fault_injection(stack, "arn:aws:iam::123456789012:role/fis", INSTANCE) == "EXP1"
+    assert interrupt.by_fault_injection(stack, "arn:aws:iam::123456789012:role/fis", an_attempt(zone=f"{region}c")) == "EXP1"
     assert [name for name, _ in fis.calls] == ["create", "start", "delete"]
     (target,) = fis.calls[0][1]["targets"].values()
-    assert target["resourceArns"] == [f"arn:aws:ec2:us-east-1:123456789012:instance/{INSTANCE}"]
+    assert (stack.asked_in, target["resourceArns"]) == (region, [f"arn:aws:ec2:{region}:123456789012:instance/{INSTANCE}"])
 
 
 def test_fault_injection_that_fails_is_told_and_its_template_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     fis = FakeFis(["failed"])
     stack: Any = FakeDeployment(fis)
     with pytest.raises(Exception, match="no such role"):
-        interrupt.by_fault_injection(stack, "arn", INSTANCE)
+        interrupt.by_fault_injection(stack, "arn", an_attempt())
     assert fis.calls[-1][0] == "delete"
 
 

@@ -18,6 +18,7 @@ from jobspec.operator import HOLD_KEY
 from tests.cli.conftest import Site
 from tests.cli.test_hold_and_stop import launch, with_door
 from tests.cli.test_redrive import put, record
+from tests.cli.test_regions import launch_there, with_a_peer
 
 pytestmark = pytest.mark.local_cloud
 
@@ -89,7 +90,8 @@ COMMANDS = (["doctor"], ["pause"], ["resume"], ["stop-all", "--yes"], ["redrive"
 
 
 def run_all(site: Site) -> None:
-    """Each command with something to do."""
+    """Each command with something to do, on a stack with another region."""
+    with_a_peer(site)
     with_door(site)
     put(site, record(site, "CurfewFunction", {}))
     put(site, "not a letter")
@@ -128,16 +130,17 @@ def as_a_person_with(site: Site, document: dict[str, Any], monkeypatch: pytest.M
 
 def test_with_the_policy_of_the_page_every_command_does_its_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     as_a_person_with(site, filled(site), monkeypatch, "operator")
+    with_a_peer(site)
     status, findings = site.doctor()
     assert {(finding.check, finding.verdict) for finding in findings if finding.verdict is not Verdict.OK} == {("launch", Verdict.UNKNOWN)}
     assert status == 0
     with_door(site)
-    instance = launch(site)
+    instance, away = launch(site), launch_there(site)
     put(site, record(site, "CurfewFunction", {}))
     for words in (["pause"], ["resume"], ["stop-all", "--yes"], ["redrive"], ["resume"]):
         result = site.run(*words)
         assert result.exit_code == 0, f"{words}: {result.output}"
-    assert instance in {item["InstanceIds"][0] for operation, item in site.answers.requests if operation == "TerminateInstances"}
+    assert {instance, away} <= {item["InstanceIds"][0] for operation, item in site.answers.requests if operation == "TerminateInstances"}
 
 
 def test_with_the_policy_of_the_page_nobody_else_is_touched(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

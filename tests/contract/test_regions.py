@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from control_plane.adapters.ec2 import Ec2Fleet, Site
-from control_plane.adapters.regions import PeerSite, Regions, site_parameter
+from control_plane.adapters.regions import PeerSite, Regions
 from control_plane.core.events import LaunchSucceeded
 from control_plane.core.records import Egress, Pool
+from jobspec.regions import site_parameter
 from tests.contract.fleets import tags_of
 from tests.contract.samples import NOW, PROJECT, ROLE_ID, plan
 from tests.simulation.aws import Account

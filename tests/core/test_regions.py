@@ -1,5 +1,6 @@
 """Which region a job's next instance is asked for in: prices in force, what crosses regions, who has just refused. And what it costs."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,10 +14,11 @@ from control_plane.core.attempts import noted
 from control_plane.core.events import LaunchRefused, Offers
 from control_plane.core.failures import RefusalKind
 from control_plane.core.ledger import GIB, IMAGE_GIB
+from control_plane.core.letters import letter_of
 from control_plane.core.records import Egress, LaunchPlan, Market, TrainedFrom
-from control_plane.core.state import Job, JobState, NoticeKind, WaitKind
+from control_plane.core.state import Job, JobState, Notice, NoticeKind, WaitKind
 from jobspec.regions import ELSEWHERE, region_of, transfer_usd_per_gib
-from tests.core.worlds import FIRST, OFFERS, START, Story, at, heartbeat, new_job, of, planned
+from tests.core.worlds import FIRST, OFFERS, STACK, START, Story, at, heartbeat, new_job, of, planned
 
 HOME, PEER = "us-east-1", "us-west-2"
 KINDS = (RefusalKind.CAPACITY, RefusalKind.QUOTA, RefusalKind.CONFIGURATION)
@@ -157,6 +159,18 @@ def test_what_crossed_regions_is_on_the_bill_at_the_prices_of_the_plan() -> None
     receipt = ledger.receipt(job, now, 150)
     assert (receipt.egress_usd, receipt.cost_usd) == (pytest.approx(crossed), pytest.approx(0.8 + crossed))
     assert "other than between regions" in receipt.note
+
+
+def test_the_letter_of_the_end_says_what_crossed_regions_and_its_attempts_add_up_to_the_receipt() -> None:
+    job = abroad(20, 5).model_copy(update={"state": JobState.STOPPED_BUDGET})
+    _, body = letter_of(job, Notice(notice_id="x", kind=NoticeKind.END, owed_at=START), STACK, at(7200))
+    crossed = (IMAGE_GIB + 20 + 5) * 0.02
+    assert f"Cost: ${0.8 + crossed:.4f}, ${crossed:.4f} of it for data between regions; on-demand" in body
+    _, dear = letter_of(
+        abroad(100, 5).model_copy(update={"state": JobState.STOPPED_BUDGET}), Notice(notice_id="x", kind=NoticeKind.END, owed_at=START), STACK, at(7200)
+    )
+    assert re.search(r"on-demand would have cost \$2\.0120; \$1\.0080 less\n", dear)
+    assert f"us-west-2a spot: 2h, steps 0-10, $0.8000 + ${crossed:.4f} between regions, running" in body
 
 
 def test_a_free_first_hour_is_not_free_of_what_crossed_regions() -> None:

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from control_plane.adapters.regions import site_parameter
 from dropforge.translation import read
+from jobspec.regions import site_parameter
 from tests.template.stack import ROOT, Stack
 from tools.embed_bootstrap import BEGIN, END
 

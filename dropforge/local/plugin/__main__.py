@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Any
 
-from dropforge.local.plugin import formation, lambdas, mail, objects, permissions, seams, settings
+from dropforge.local.plugin import events, formation, lambdas, mail, objects, permissions, seams, settings
 from dropforge.local.plugin.control import Control
 from dropforge.local.plugin.describing import Describing
 from dropforge.local.plugin.imds import MetadataServer
@@ -47,6 +47,7 @@ def _install(chosen: settings.Settings, machines: Machines, market: SpotMarket) 
         DescribeInstanceTypeOfferings=describing.describe_instance_type_offerings,
         DescribeSpotPriceHistory=describing.describe_spot_price_history,
     )
+    events.install()
     formation.install()
     lambdas.install(chosen)
     mail.install(chosen)

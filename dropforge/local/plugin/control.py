@@ -103,7 +103,7 @@ class Control:
         return {}
 
     def _quota(self, request: dict[str, Any]) -> dict[str, Any]:
-        _put(self._market.quota_vcpus, str(request["market"]), request["vcpus"], int)
+        _put(self._market.quota_vcpus, (str(request.get("region") or "*"), str(request["market"])), request["vcpus"], int)
         return {}
 
     def _instances(self, _: dict[str, Any]) -> dict[str, Any]:

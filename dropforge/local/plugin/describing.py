@@ -43,7 +43,7 @@ class Describing:
             name = asked.get("Name", "")
             if name not in _FILTERS and not name.startswith("tag:") and name not in ("tag-key", "tag-value"):
                 return error("InvalidParameterValue", f"The filter '{name}' is invalid")
-        shown = {machine.instance_id: machine for machine in self._machines.all()}
+        shown = {machine.instance_id: machine for machine in self._machines.here()}
         ids = request.get("InstanceId", [])
         for instance_id in ids:
             if instance_id not in shown:

@@ -1,9 +1,27 @@
-"""What EC2 tells EventBridge, in the shapes of AWS's documentation and of captured events (dropforge/local/README.md)."""
+"""What EC2 tells EventBridge, in the shapes of AWS's documentation and of captured events (dropforge/local/README.md), and buses that
+are a target from another region (EventBridge guide, "Sending and receiving events between AWS Regions"), which the emulator drops."""
 
 import json
 from typing import Any
 
 from dropforge.local.plugin import seams
+
+
+def install() -> None:
+    seams.wrap("services.eventbridge", "_dispatch_to_event_bus", _to_its_region)
+
+
+def _to_its_region(original: Any) -> Any:
+    """The event arrives as it is, with the region that it is from."""
+
+    def dispatch(bus: Any, event: dict[str, Any], *rest: Any) -> None:
+        if bus.region == seams.responses.get_region() or bus.account_id != seams.responses.get_account_id():
+            original(bus, event, *rest)
+        else:
+            with seams.responses.request_scope(bus.account_id, bus.region):
+                seams.eventbridge._dispatch_event(event | {"EventBusName": bus.resource.partition("/")[2]})
+
+    return dispatch
 
 
 def put_state_change(instance_id: str, state: str) -> None:

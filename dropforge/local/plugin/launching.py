@@ -31,7 +31,7 @@ class Launching:
         request = nest(params)
         if request.get("Type") != "instant":
             return error("InvalidParameterValue", "The local cloud models fleets of type instant only.")
-        return self._answer("CreateFleet", "region", request, self._fleet)
+        return self._answer("CreateFleet", seams.responses.get_region(), request, self._fleet)
 
     def run_instances(self, params: dict[str, Any]) -> Response:
         request = nest(params)
@@ -39,14 +39,15 @@ class Launching:
             candidate = run_candidate(request)
         except RequestRefused as refused:
             return refused.response
-        scope = candidate.pool.zone if names_zone(request) else "region"
+        scope = candidate.pool.zone if names_zone(request) else seams.responses.get_region()
         return self._answer("RunInstances", scope, request, lambda asked: self._run(asked, candidate))
 
     def terminate_instances(self, params: dict[str, Any]) -> Response:
         """All or none: one unknown id fails the whole batch (API reference). Ending an ended instance is no error."""
         request = nest(params)
         ids = [str(instance_id) for instance_id in request.get("InstanceId", [])]
-        found = {instance_id: machine for instance_id in ids if (machine := self._machines.find(instance_id)) is not None}
+        here = {machine.instance_id: machine for machine in self._machines.here()}
+        found = {instance_id: here[instance_id] for instance_id in ids if instance_id in here}
         unknown = [instance_id for instance_id in ids if instance_id not in found]
         if unknown:
             noun = "IDs" if len(unknown) > 1 else "ID"
@@ -124,7 +125,7 @@ class Launching:
         """Why the pool would not give so many instances at once, or None."""
         live: dict[Pool, int] = {}
         vcpus = 0
-        for machine in self._machines.all():
+        for machine in self._machines.here():
             if machine.live and machine.launch.market == market:
                 live[machine.launch.pool] = live.get(machine.launch.pool, 0) + 1
                 vcpus += self._market.types[machine.launch.pool.instance_type].vcpus

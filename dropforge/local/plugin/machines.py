@@ -88,7 +88,12 @@ class Machines:
                 del self._table[machine.instance_id]
             return list(self._table.values())
 
+    def here(self) -> list[Machine]:
+        """Those of the region that the request speaks to: EC2 knows no others there."""
+        return [machine for machine in self.all() if machine.scope[1] == seams.responses.get_region()]
+
     def find(self, instance_id: str) -> Machine | None:
+        """In whichever region it is."""
         return self._table.get(instance_id)
 
     def start(self, instance_id: str, launch: Launch, record: Any) -> Machine:
@@ -169,7 +174,7 @@ class Machines:
             if machine.ending.is_set():
                 return None
             machine.metadata_server = self._open_metadata(machine)
-            env = instance_environment(self.settings, machine.instance_id, machine.scope[1], machine.metadata_server.url)
+            env = instance_environment(self.settings, machine.instance_id, machine.metadata_server.url)
             machine.session = Session(_command(machine, root), env=env, root=root, grace_s=self.settings.stop_grace_s)
             self._enter(machine, "running")
             return machine.session
@@ -211,14 +216,12 @@ def scoped(machine: Machine) -> Iterator[None]:
         yield
 
 
-def instance_environment(settings: Settings, instance_id: str, region: str, metadata_url: str) -> dict[str, str]:
-    """The whole environment of an instance's processes: nothing of the emulator's own, so no credentials."""
+def instance_environment(settings: Settings, instance_id: str, metadata_url: str) -> dict[str, str]:
+    """The whole environment of an instance's processes: nothing of the emulator's own, so no credentials, and as on EC2 no region."""
     root = settings.home / "instances" / instance_id
     return settings.passed_on | {
-        "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata_url,
         "AWS_ENDPOINT_URL": settings.endpoint,
-        "AWS_REGION": region,
         "DROPFORGE_INSTANCE": instance_id,
         "DROPFORGE_PYTHON": settings.python,
         "DROPFORGE_ROOT": str(root),

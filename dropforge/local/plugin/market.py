@@ -1,6 +1,6 @@
 """The spot market: which pool (type x zone) has capacity at what price, and why a launch is refused. Pure state, no AWS.
 
-Error codes and their order are EC2's: a quota refuses every pool alike, capacity and price refuse one pool. Prices that
+Error codes and their order are EC2's: a quota refuses every pool of its region alike, capacity and price refuse one pool. Prices that
 nobody set: 35 % of on-demand, a little apart by zone, so that pools have an order.
 """
 
@@ -31,13 +31,14 @@ class Refusal:
 
 @dataclass(slots=True)
 class SpotMarket:
-    """``*`` stands for every type or every zone. ``refusals`` counts launches still to be refused, by pool."""
+    """In a Pool, ``*`` stands for every type or every zone, and a region's name for all of its zones; what is said of less counts before
+    what is said of more. ``refusals`` counts launches still to be refused. ``quota_vcpus``: by region (or ``*``) and market."""
 
     types: Mapping[str, OfferedType]
     capacity: dict[Pool, int] = field(default_factory=dict)
     prices: dict[Pool, float] = field(default_factory=dict)
     refusals: dict[Pool, tuple[int, str]] = field(default_factory=dict)
-    quota_vcpus: dict[str, int] = field(default_factory=dict)
+    quota_vcpus: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def price(self, pool: Pool) -> float:
         """US dollars an hour for a spot instance of the pool."""
@@ -47,11 +48,15 @@ class SpotMarket:
         zone_step = (ord(pool.zone[-1]) - ord("a")) * 0.01
         return round(self.types[pool.instance_type].on_demand_usd_per_h * (SPOT_SHARE_OF_ON_DEMAND + zone_step), 4)
 
+    def quota(self, region: str, market: str) -> int | None:
+        """vCPUs; None where nobody limited it."""
+        return self.quota_vcpus.get((region, market), self.quota_vcpus.get(("*", market)))
+
     def refusal(self, pool: Pool, market: str, *, live: Mapping[Pool, int], vcpus_live: int, max_price: float | None) -> Refusal | None:
-        """Why EC2 would not start one more instance of the pool now, or None. ``live`` counts the market's instances."""
+        """Why EC2 would not start one more instance of the pool now, or None. ``live`` counts the market's instances in the pool's region."""
         if pool.instance_type not in self.types:
             return Refusal("Unsupported", f"The instance type {pool.instance_type} is not offered in {pool.zone}.")
-        quota = self.quota_vcpus.get(market)
+        quota = self.quota(_region(pool.zone), market)
         if quota is not None and vcpus_live + self.types[pool.instance_type].vcpus > quota:
             return _over_quota(market, quota)
         planned = self._planned_refusal(pool)
@@ -73,8 +78,12 @@ class SpotMarket:
         return None
 
 
+def _region(zone: str) -> str:
+    return zone[:-1]
+
+
 def _keys(pool: Pool) -> tuple[Pool, ...]:
-    return pool, Pool(pool.instance_type, "*"), Pool("*", pool.zone), Pool("*", "*")
+    return tuple(Pool(name, where) for name in (pool.instance_type, "*") for where in (pool.zone, _region(pool.zone), "*"))
 
 
 def _of(table: dict[Pool, Value], pool: Pool) -> Value | None:

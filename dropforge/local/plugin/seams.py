@@ -37,7 +37,14 @@ _NAMES = {
         "_tags",
         "_xml",
     ),
-    "services.eventbridge": ("_dispatch_event", "_dispatch_to_lambda", "_parse_rate_seconds", "_put_events", "_SCHEDULER_TICK_INTERVAL"),
+    "services.eventbridge": (
+        "_dispatch_event",
+        "_dispatch_to_event_bus",
+        "_dispatch_to_lambda",
+        "_parse_rate_seconds",
+        "_put_events",
+        "_SCHEDULER_TICK_INTERVAL",
+    ),
     "services.iam": ("_lookup_instance_profile", "_roles"),
     "services.lambda_svc": (
         "_emit_lambda_logs",

@@ -1,7 +1,7 @@
 """Client tokens: a retry of the same request gets the first answer, a changed one IdempotentParameterMismatch.
 
 Scope (EC2 guide, "Ensuring idempotency"): zonal where the request names a zone or subnet, else regional, so the same
-token in two zones is two requests. Only a launch is remembered, never an error. A token whose instance has ended
+token in two zones or in two regions is two requests. Only a launch is remembered, never an error. A token whose instance has ended
 meanwhile is refused with IdempotentInstanceTerminated (error code list).
 """
 

@@ -16,17 +16,12 @@ from control_plane.adapters.ec2 import Ec2Fleet, Site
 from control_plane.core.events import Offers
 from control_plane.core.records import Egress
 from control_plane.ports import Clock, Fleet
-from jobspec.regions import region_of, transfer_usd_per_gib
+from jobspec.regions import region_of, site_parameter, transfer_usd_per_gib
 
 logger = logging.getLogger(__name__)
 
 #: A peer's stack changes when a person deploys it; what is launched from is read anew this often.
 READ_EVERY = timedelta(minutes=5)
-
-
-def site_parameter(project: str) -> str:
-    """The SSM parameter of a peer, in its own region: JSON with ``template_id``, ``template_version``, ``subnet_ids``."""
-    return f"/dropforge/{project}/region"
 
 
 @dataclass(slots=True)

@@ -155,9 +155,11 @@ def _attempt_lines(job: Job, attempt: Attempt, now: datetime) -> list[str]:
     machines = f"{len(attempt.instances)} x {attempt.instance_type}" if attempt.others else attempt.instance_type
     lost = ledger.lost_s(job, attempt)
     again = f", {duration_text(lost)} done again" if lost >= 1 else ""
+    egress = ledger.egress_usd(attempt)
+    crossed = f" + ${egress:.4f} between regions" if egress else ""
     line = (
         f"  {attempt.number}. {machines} {attempt.zone} {attempt.market}: {duration_text(ledger.runtime_s(attempt, now))}, {steps}{again}, "
-        f"${ledger.cost_usd(attempt, now):.4f}, {end}"
+        f"${ledger.cost_usd(attempt, now):.4f}{crossed}, {end}"
     )
     start_s, stages_s = start_of(attempt)
     return [line] + ([f"     {stages.told(start_s, stages_s)}"] if start_s is not None else [])
@@ -166,9 +168,10 @@ def _attempt_lines(job: Job, attempt: Attempt, now: datetime) -> list[str]:
 def _receipt_lines(job: Job, receipt: Receipt) -> list[str]:
     lost = f", {duration_text(receipt.lost_s)} of it done again" if receipt.lost_s >= 1 else ""
     count = sum(len(attempt.instances) for attempt in job.attempts)
-    saved = f"saved ${receipt.saved_usd:.4f} ({receipt.saved_percent:.0f} %)"
+    saved = f"saved ${receipt.saved_usd:.4f} ({receipt.saved_percent:.0f} %)" if receipt.saved_usd >= 0 else f"${-receipt.saved_usd:.4f} less"
+    crossed = f", ${receipt.egress_usd:.4f} of it for data between regions" if receipt.egress_usd else ""
     return [
-        f"Cost: ${receipt.cost_usd:.4f}; on-demand would have cost ${receipt.on_demand_usd:.4f}; {saved}",
+        f"Cost: ${receipt.cost_usd:.4f}{crossed}; on-demand would have cost ${receipt.on_demand_usd:.4f}; {saved}",
         f"Time: {duration_text(receipt.runtime_s)} on {count} instance(s){lost}; their volumes about ${receipt.volumes_usd:.4f} more",
         f"({receipt.note})",
     ]

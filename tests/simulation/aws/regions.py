@@ -4,7 +4,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from control_plane.adapters.regions import site_parameter
+from jobspec.regions import site_parameter
 from tests.simulation.aws.faults import aws_error
 from tests.simulation.aws.pages import Paginator
 
