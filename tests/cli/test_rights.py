@@ -167,6 +167,8 @@ def test_without_one_of_its_statements_something_is_missing(site: Site, monkeypa
     less = filled(site)
     less["Statement"] = [statement for statement in less["Statement"] if statement["Sid"] != sid]
     as_a_person_with(site, less, monkeypatch, f"without-{sid}")
+    if sid == "LookAtOtherRegions":
+        with_a_peer(site)
     with_door(site)
     put(site, record(site, "CurfewFunction", {}))
     launch(site)

@@ -1,4 +1,6 @@
-"""A small world around the pure core: time in ticks of a minute, pools that have capacity or not, instances that boot, train and are taken back."""
+"""A small world around the pure core: time in ticks of a minute, one region or two whose pools have capacity or not, instances that boot, train
+and are taken back. It keeps a bill of its own, as EC2 would: from what happened, not from what the core has on record.
+"""
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -6,15 +8,19 @@ from typing import Any
 
 from control_plane.core import ledger
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
-from control_plane.core.events import LaunchRefused, StopWritten, TerminationAnswered, TicketWritten
+from control_plane.core.events import LaunchRefused, Offers, StopWritten, TerminationAnswered, TicketWritten
 from control_plane.core.failures import RefusalKind
-from control_plane.core.records import LaunchPlan, Market
+from control_plane.core.ledger import GIB, IMAGE_GIB
+from control_plane.core.records import Egress, LaunchPlan, Market
 from control_plane.core.state import Job
 from jobspec.heartbeat import Phase
 from jobspec.marker import Outcome
-from tests.core.worlds import Story, at, heartbeat, marker
+from tests.core.worlds import OFFERS, Story, at, heartbeat, marker
 
 TICK_S = 60
+TYPE, PEER, ON_DEMAND_USD_PER_H = "g5.xlarge", "us-west-2", 1.006
+#: Two prices, so that one taken for the other shows.
+EGRESS = Egress(in_usd_per_gib=0.02, out_usd_per_gib=0.07)
 
 
 @dataclass
@@ -22,6 +28,12 @@ class Instance:
     plan: LaunchPlan
     born_s: float
     first_step: int
+    usd_per_h: float
+    gone_s: float | None = None
+    #: EC2 took it back.
+    taken: bool = False
+    read_bytes: int = 0
+    written_bytes: int = 0
     trains_s: float = 0.0
     order_s: float | None = None
     hands_over: bool = False
@@ -30,7 +42,10 @@ class Instance:
 
 @dataclass
 class RandomWorld:
-    """``spot[i]``: whether spot is to be had in the i-th tick; a spot instance is taken back, without a word, in the first tick without."""
+    """``spot[i]``: whether spot is to be had at home in the i-th tick; a spot instance is taken back, without a word, in the first tick without.
+
+    ``abroad``: the same of another region, where there is one. An instance reads ``read_gib`` of S3 before it trains, and writes ``save_gib`` with each save.
+    """
 
     job: Job
     spot: list[bool]
@@ -39,8 +54,13 @@ class RandomWorld:
     total_steps: int
     save_every: int
     spot_usd_per_h: float = 0.5
+    abroad: list[bool] = field(default_factory=list)
+    abroad_usd_per_h: float = 0.5
+    read_gib: float = 3.0
+    save_gib: float = 0.25
     story: Story = field(init=False)
     live: dict[str, Instance] = field(default_factory=dict)
+    past: list[Instance] = field(default_factory=list)
     durable: int = 0
     born: int = 0
 
@@ -48,19 +68,31 @@ class RandomWorld:
         self.story = Story(self.job)
 
     def run(self, ticks: int) -> Job:
-        """To the job's end, or for so many ticks."""
+        """To the job's end and that of its instances, or for so many ticks."""
         for tick in range(ticks):
             self._tick(tick)
-            if self.story.job.ended:
+            if self.story.job.ended and not self.live:
                 break
         return self.story.job
 
+    @property
+    def offers(self) -> Offers:
+        """Both regions at their prices."""
+        home = replace(OFFERS, spot_usd_per_h={(TYPE, zone): self.spot_usd_per_h for zone in OFFERS.subnets})
+        if not self.abroad:
+            return home
+        peer = Offers({f"{PEER}a": "subnet-w"}, "lt-2", "1", "AROATEST", {(TYPE, f"{PEER}a"): self.abroad_usd_per_h}, EGRESS)
+        return replace(home, peers=(peer,))
+
+    def _has_spot(self, plan: LaunchPlan, now_s: float) -> bool:
+        spells = self.abroad if plan.region == PEER else self.spot
+        return spells[int(now_s / TICK_S) % len(spells)]
+
     def _tick(self, tick: int) -> None:
         now_s = tick * TICK_S
-        has_spot = self.spot[tick % len(self.spot)]
         for instance_id, instance in list(self.live.items()):
-            if instance.plan.market is Market.SPOT and not has_spot:
-                self._gone(instance_id, "Server.SpotInstanceTermination")
+            if instance.plan.market is Market.SPOT and not self._has_spot(instance.plan, now_s):
+                self._gone(instance_id, now_s, "Server.SpotInstanceTermination")
         beats, markers = {}, {}
         for instance_id, instance in self.live.items():
             beat, word = self._word(instance_id, instance, now_s)
@@ -68,7 +100,7 @@ class RandomWorld:
                 beats[instance_id] = beat
             if word is not None:
                 markers[instance_id] = word
-        self._perform(self.story.look(now_s, heartbeats=beats, markers=markers), now_s, has_spot)
+        self._perform(self.story.look(now_s, heartbeats=beats, markers=markers, offers=self.offers), now_s)
 
     def _word(self, instance_id: str, instance: Instance, now_s: float) -> tuple[Any, Any]:
         """Its heartbeat and its marker at this moment."""
@@ -79,53 +111,78 @@ class RandomWorld:
         if phase is Phase.TRAINING:
             if instance.trains_s == 0.0:
                 instance.trains_s, instance.first_step = now_s, self.durable
+                instance.read_bytes += int(self.read_gib * GIB)
             step = min(self.total_steps, instance.first_step + int((now_s - instance.trains_s) / self.step_s))
         else:
             step = self.durable
-        self.durable = max(self.durable, step // self.save_every * self.save_every)
+        self._save(instance, step // self.save_every * self.save_every)
         if instance.order_s is not None and now_s > instance.order_s:
-            self.durable = max(self.durable, step)
+            self._save(instance, step)
             phase = Phase.HANDED_OVER if instance.hands_over else Phase.FINISHED
         instance.seq += 1
         beat = heartbeat(self.story.job, instance_id, seq=instance.seq, step=step, phase=phase, first_step=instance.first_step)
-        beat = beat.model_copy(update={"at": at(now_s), "total_steps": self.total_steps})
+        moved = {"read_bytes": instance.read_bytes, "written_bytes": instance.written_bytes}
+        beat = beat.model_copy(update={"at": at(now_s), "total_steps": self.total_steps, **moved})
         if beat.checkpoint is not None:
             beat = beat.model_copy(update={"checkpoint": beat.checkpoint.model_copy(update={"step": self.durable})})
         if step >= self.total_steps:
             return beat, marker(self.story.job, instance_id)
         return beat, marker(self.story.job, instance_id, Outcome.STOPPED) if phase is Phase.FINISHED else None
 
+    def _save(self, instance: Instance, step: int) -> None:
+        if step > self.durable:
+            self.durable = step
+            instance.written_bytes += int(self.save_gib * GIB)
+
     def _first(self) -> Instance:
         return next(iter(self.live.values()))
 
-    def _perform(self, actions: tuple[Any, ...], now_s: float, has_spot: bool, depth: int = 0) -> None:
+    def _perform(self, actions: tuple[Any, ...], now_s: float, depth: int = 0) -> None:
         for action in actions:
             match action:
                 case CallLaunch(plan=plan):
-                    if plan.market is Market.SPOT and not has_spot:
+                    if plan.market is Market.SPOT and not self._has_spot(plan, now_s):
                         answer = self.story.tell(LaunchRefused(plan, RefusalKind.CAPACITY, "none", plan.pools), now_s)
                         if depth < 3:
-                            self._perform(self.story.look(now_s, heartbeats={}), now_s, has_spot, depth + 1)
+                            self._perform(self.story.look(now_s, heartbeats={}, offers=self.offers), now_s, depth + 1)
                     else:
                         self.born += 1
                         instance_id = f"i-{self.born:017x}"
-                        answer = self.story.launch(now_s, instance_id, usd_per_h=self.spot_usd_per_h)
-                        self.live[instance_id] = Instance(plan, now_s, 0)
-                    self._perform(answer, now_s, has_spot, depth)
+                        usd_per_h = (
+                            ON_DEMAND_USD_PER_H if plan.market is Market.ON_DEMAND else self.abroad_usd_per_h if plan.region == PEER else self.spot_usd_per_h
+                        )
+                        answer = self.story.launch(now_s, instance_id, usd_per_h=usd_per_h)
+                        self.live[instance_id] = Instance(plan, now_s, 0, usd_per_h)
+                    self._perform(answer, now_s, depth)
                 case WriteTicket(instance_id=instance_id):
                     self.story.tell(TicketWritten(instance_id), now_s)
                 case WriteStop(instance_id=instance_id, hand_over=hand_over) if instance_id in self.live:
                     self.live[instance_id] = replace(self.live[instance_id], order_s=now_s, hands_over=hand_over)
                     self.story.tell(StopWritten(instance_id), now_s)
                 case Terminate(instance_id=instance_id) if instance_id in self.live:
-                    self._gone(instance_id, "")
+                    self._gone(instance_id, now_s, "")
                     self.story.tell(TerminationAnswered(instance_id, "shutting-down"), now_s)
 
-    def _gone(self, instance_id: str, reason: str) -> None:
-        del self.live[instance_id]
+    def _gone(self, instance_id: str, now_s: float, reason: str) -> None:
+        instance = self.live.pop(instance_id)
+        instance.gone_s, instance.taken = now_s, bool(reason)
+        self.past.append(instance)
         self.story.gone(instance_id, reason)
 
     @property
     def spent_usd(self) -> float:
         job = self.story.job
         return ledger.job_cost_usd(job, job.updated_at + timedelta(seconds=TICK_S))
+
+    @property
+    def hours_usd(self) -> float:
+        """What EC2 bills for instances that are gone, minute by minute; nothing for a spot instance that it took back within its first hour."""
+        lives = [(one, round((one.gone_s - one.born_s) / 60)) for one in self.past if one.gone_s is not None]
+        return sum(one.usd_per_h / 60 * minutes for one, minutes in lives if not (one.plan.market is Market.SPOT and one.taken and minutes < 60))
+
+    @property
+    def crossed_usd(self) -> float:
+        """What AWS bills for bytes that left one region for the other: the image and what was read leave home, what was written leaves the peer."""
+        away = [one for one in (*self.past, *self.live.values()) if one.plan.region == PEER]
+        leaves_home = len(away) * IMAGE_GIB + sum(one.read_bytes for one in away) / GIB
+        return leaves_home * EGRESS.in_usd_per_gib + sum(one.written_bytes for one in away) / GIB * EGRESS.out_usd_per_gib

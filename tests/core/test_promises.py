@@ -2,21 +2,23 @@
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from control_plane.core import ledger
 from control_plane.core.history import FINISH_S, PRIOR_DELAY_S, RATE_MARGIN
 from control_plane.core.records import Market
 from control_plane.core.state import JobState
-from tests.core.random_worlds import TICK_S, RandomWorld
+from tests.core.random_worlds import PEER, TICK_S, RandomWorld
 from tests.core.worlds import START, new_job
 
 HOUR = 3600
 
 
-def spells(draw: st.DrawFn) -> list[bool]:
+def spells(draw: st.DrawFn, lengths: tuple[int, ...] = (1, 2, 5, 20, 60, 300)) -> list[bool]:
     """Spot comes and goes, in spells of very different lengths."""
-    parts = draw(st.lists(st.tuples(st.booleans(), st.sampled_from((1, 2, 5, 20, 60, 300))), min_size=1, max_size=12))
+    parts = draw(st.lists(st.tuples(st.booleans(), st.sampled_from(lengths)), min_size=1, max_size=12))
     return [has for has, ticks in parts for _ in range(ticks)]
 
 
@@ -59,6 +61,36 @@ def test_no_job_costs_more_than_its_cap(world: RandomWorld) -> None:
     job = world.run(22 * 60)
     assert job.manifest is not None
     assert world.spent_usd <= job.manifest.limits.budget_usd
+
+
+@st.composite
+def with_two_regions(draw: st.DrawFn) -> RandomWorld:
+    """Spot comes and goes in each of them, at prices of its own."""
+    total, step_s = draw(st.integers(60, 300)), draw(st.sampled_from((60.0, 120.0)))
+    compute = {
+        "market": draw(st.sampled_from(("spot", "spot", "cheapest"))),
+        "regions": draw(st.sampled_from((["us-east-1", PEER], ["us-east-1", PEER], [PEER]))),
+    }
+    limits: dict[str, object] = {"max_runtime": "20h", "max_attempts": 100, "budget_usd": draw(st.sampled_from((3.0, 1000.0)))}
+    if draw(st.booleans()):
+        limits["deadline"] = (START + timedelta(hours=draw(st.integers(1, 20)))).isoformat()
+    prices = [draw(st.sampled_from((0.1, 0.2, 0.5))) for _ in range(2)]
+    moved = {"read_gib": draw(st.sampled_from((0.0, 3.0, 20.0))), "save_gib": draw(st.sampled_from((0.001, 0.02, 0.5)))}
+    job, boot_s = new_job(compute=compute, limits=limits), draw(st.sampled_from((60, 540)))
+    home, abroad = (spells(draw, (5, 20, 40, 90)) for _ in range(2))
+    return RandomWorld(job, home, boot_s, step_s, total, 4, prices[0], abroad=abroad, abroad_usd_per_h=prices[1], **moved)
+
+
+@settings(max_examples=60, deadline=None)
+@given(with_two_regions())
+def test_the_receipt_equals_the_worlds_bill_to_the_cent_with_what_crossed_regions(world: RandomWorld) -> None:
+    job = world.run(24 * 60)
+    # What still lives then has no end on the bill.
+    receipt = ledger.receipt(job, job.updated_at, 150)
+    if not world.live:
+        assert receipt.cost_usd == pytest.approx(world.hours_usd + world.crossed_usd, abs=0.0001)
+        assert sum(ledger.by_month(job, job.updated_at).values()) == pytest.approx(world.hours_usd + world.crossed_usd, abs=1e-6)
+    assert receipt.egress_usd == pytest.approx(world.crossed_usd, abs=0.0001)
 
 
 def test_a_job_pressed_for_time_falls_back_to_on_demand_and_is_in_time() -> None:
