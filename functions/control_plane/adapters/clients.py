@@ -1,4 +1,7 @@
-"""boto3 clients with short timeouts. Typed ``Any``: stubs of each service would be a large dependency for a few calls.
+"""Clients of AWS with short timeouts. Typed ``Any``: stubs of each service would be a large dependency for a few calls.
+
+They are botocore's, the very ones that boto3 hands out, from one session: boto3 itself, with its resources and its S3 transfers, would be
+imported for nothing.
 
 Standard mode retries throttling, 5xx answers and lost connections. That is safe for every call made here: reads; puts of
 whole objects; DynamoDB transactions, which carry a request token of botocore's making; TerminateInstances, which is idempotent;
@@ -7,10 +10,12 @@ PutEvents may send twice, which its readers expect anyway. SNS Publish has no to
 ledger says whether a lost answer had its effect.
 """
 
+from functools import cache
+from threading import Lock
 from typing import Any
 
-import boto3
 from botocore.config import Config
+from botocore.session import get_session
 
 _CONNECT_TIMEOUT_S = 3
 #: Seconds for an answer, and attempts. CreateFleet "instant" waits for the launch itself; the others answer in milliseconds.
@@ -19,6 +24,7 @@ _LIMITS = {"ec2": (20, 2), "sns": (8, 1)}
 _USUAL_LIMITS = (8, 3)
 #: Calls that a tick has under way at one time, each on a connection of its own.
 AT_ONCE = 32
+_making = Lock()
 
 
 def client(service: str, region: str | None = None) -> Any:
@@ -30,6 +36,12 @@ def client(service: str, region: str | None = None) -> Any:
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=AT_ONCE,
     )
-    # boto3-stubs knows client() only for literal names of services whose stubs are installed.
-    make: Any = boto3.client
-    return make(service, region_name=region, config=config)
+    # A session makes one client at a time (boto3 guide, "Multithreading or multiprocessing with sessions"); the clients themselves may be shared.
+    with _making:
+        return _session().create_client(service, region_name=region, config=config)
+
+
+@cache
+def _session() -> Any:
+    """One for all clients: what it has read of botocore's data serves them all."""
+    return get_session()

@@ -1,7 +1,7 @@
 """The rooms behind the doors: ports over AWS clients, built once a container and only when a door needs them."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
@@ -20,13 +20,14 @@ from control_plane.settings import Settings
 
 
 class Rooms:
-    """Everything a door may call. ``client`` gives a boto3 client by its service's name, and another region's; the simulator gives its own, and one thread."""
+    """Everything a door may call. ``client`` gives a client by its service's name, and another region's; the simulator gives its own, and one thread."""
 
     def __init__(self, settings: Settings, client: Callable[..., Any], now: Clock, counted: Counted, each: Each = map) -> None:
         self.settings = settings
         self.now = now
         self.each = each
-        self._client = client
+        # One client of a service serves all who ask for it.
+        self._client = cache(client)
         self._counted = counted
 
     @cached_property
