@@ -141,3 +141,19 @@ def test_the_dashboard_shows_jobs_attempts_interruptions_dollars_and_gpus() -> N
         <= shown
     )
     assert stack.properties("Dashboard")["DashboardName"] == "dropforge-eu-west-1"
+
+
+def test_with_few_what_is_left_still_rings_for_money_instances_silence_and_dead_letters() -> None:
+    stack = Stack(parameters={"Watch": "few"})
+    watching = {
+        name: resource
+        for name, resource in stack.template["Resources"].items()
+        if resource["Type"].startswith("AWS::CloudWatch") and ("Condition" not in resource or stack.holds({"Condition": resource["Condition"]}))
+    }
+    assert set(watching) == {
+        *("DeadLettersAlarm", "NoticesDoubledAlarm", "TickMissingAlarm", "CurfewMissingAlarm"),
+        *("OverdueInstancesAlarm", "StaleHeartbeatsAlarm", "SpendRateAlarm", "IdleGpusAlarm"),
+    }
+    left = json.dumps({name: resource for name, resource in stack.template["Resources"].items() if resource.get("Condition") != "WatchesAll"})
+    assert "ErrorsAlarm" not in left.replace("WebhookErrorsAlarm", ""), "what is always there may not name what is not"
+    assert '"Dashboard"' not in left
