@@ -71,7 +71,7 @@ def taken(words: list[str], times: int, lines: int = 1, environment: dict[str, s
     for _ in range(times + 1):
         started, used = time.monotonic(), _processor_s()
         own = {**os.environ, **(environment or {})}
-        done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False, env=own)
+        done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own command
         found.append((time.monotonic() - started, _processor_s() - used))
         if done.returncode or len(done.stdout.splitlines()) < lines:
             raise SystemExit(f"dropforge {' '.join(words)} failed, nothing is reported: {done.stdout[-500:]}{done.stderr[-2000:]}")

@@ -42,7 +42,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "functions")])
     with (folder / "trainer.log").open("ab") as log:
         command = [sys.executable, "-m", "trainer", "run", str(folder / "run.json")]
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log)  # noqa: S603 - our own interpreter, a fixed argument list
 
 
 def progress(folder: Path) -> list[dict[str, Any]]:
