@@ -8,6 +8,7 @@ import errno
 import logging
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from agent import hub, model_files
 from agent.control import write_whole
-from agent.digests import damage, digest_of, regular_files
+from agent.digests import damage, digest_of, hashers, regular_files
 from agent.rows import BadRows, check_first_row
 from agent.settings import Folders
 from agent.sources import sources_of
@@ -181,16 +182,26 @@ class Stager:
         """Each wanted name in the run folder, from its object; what is there already and unchanged stays."""
         missing = {name: one for name, one in wanted.items() if not self._is_there(_source(bucket, one), name)}
         self._need_space(sum(one.size for one in missing.values()))
-        for name, one in missing.items():
-            self._check()
-            try:
-                self._store.download(bucket, one.key, self._folders.run / name, self._folders.incoming, self._check)
-            except Denied as error:
-                raise self._denied(error, bucket) from None
-            except Absent as error:
-                code = FailureCode.MODEL_MISSING if name.startswith("model/") else FailureCode.DATA_MISSING
-                raise StagingFailed(code, str(error)) from None
-            self._remember(_source(bucket, one), (digest_of(self._folders.run / name, name),))
+        # One file after the other, each in parts on all connections; its digest is computed while the next one arrives.
+        with hashers(len(missing)) as pool:
+            digests: dict[str, Future[FileDigest]] = {}
+            for name, one in missing.items():
+                self._check()
+                self._download(bucket, one, name)
+                digests[_source(bucket, one)] = pool.submit(digest_of, self._folders.run / name, name)
+                for source in [source for source, digest in digests.items() if digest.done()]:
+                    self._remember(source, (digests.pop(source).result(),))
+            for source, digest in digests.items():
+                self._remember(source, (digest.result(),))
+
+    def _download(self, bucket: str, one: Found, name: str) -> None:
+        try:
+            self._store.download(bucket, one.key, self._folders.run / name, self._folders.incoming, self._check)
+        except Denied as error:
+            raise self._denied(error, bucket) from None
+        except Absent as error:
+            code = FailureCode.MODEL_MISSING if name.startswith("model/") else FailureCode.DATA_MISSING
+            raise StagingFailed(code, str(error)) from None
 
     def _model_from_hub(self) -> None:
         model = self._ticket.manifest.model

@@ -28,7 +28,12 @@ Check = Callable[[], None]
 #: Up to here one PutObject with the sha256 of the whole: S3 then refuses a damaged body and can tell the sum later.
 #: Beyond, parts (S3 keeps only a sum of their sums), with our sha256 beside the object as metadata.
 WHOLE_PUT_BYTES = 64 * 1024 * 1024
-TRANSFER = TransferConfig(multipart_threshold=WHOLE_PUT_BYTES, multipart_chunksize=32 * 1024 * 1024, max_concurrency=10)
+CONNECTIONS = 20
+#: S3 gives a connection some 90 MB/s, so 20 fill 10 Gbit/s; reads of 1 MiB spare the interpreter a fifth of its work (docs/benchmarks.md), and
+#: the queue before a slow disk is then bounded by bytes that a small host has.
+TRANSFER = TransferConfig(
+    multipart_threshold=WHOLE_PUT_BYTES, multipart_chunksize=32 * 1024 * 1024, max_concurrency=CONNECTIONS, io_chunksize=1024 * 1024, max_io_queue=128
+)
 CONFLICT_TRIES = 5
 #: What the calls below raise when S3 cannot be reached or refuses.
 S3_ERRORS = (ClientError, BotoCoreError, Boto3Error, OSError)
@@ -62,7 +67,7 @@ def connect(endpoint_url: str | None) -> Any:
     """An S3 client, typed Any: boto3 makes its classes at run time."""
     options: Any = {"retries": {"mode": "adaptive", "total_max_attempts": 8}, "s3": {"addressing_style": "path" if endpoint_url else "auto"}}
     make: Any = boto3.client  # its stubs name every service but S3, which comes in a package of its own
-    return make("s3", config=Config(connect_timeout=5, read_timeout=30, max_pool_connections=25, **options))
+    return make("s3", config=Config(connect_timeout=5, read_timeout=30, max_pool_connections=CONNECTIONS + 10, **options))
 
 
 class Store:

@@ -1,6 +1,6 @@
-"""An S3 on this machine's loopback, in a process of its own, so that its work is not the client's: moto's, as in ``bench.saves``.
+"""An S3 on this machine's loopback, in a process of its own, so that its work is not the client's: moto's, or ``bench.lean_s3``.
 
-``python -m bench.loopback PORT-FILE`` is that process.
+``python -m bench.loopback PORT-FILE`` is moto's process.
 """
 
 import os
@@ -16,10 +16,12 @@ PATIENCE_S = 120.0
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
+def s3_server(folder: Path, *, lean: bool = False) -> Iterator[str]:
     """The endpoint's URL; the server ends with the block. Raises SystemExit where it does not come up."""
-    port_file = folder / "s3-port"
-    process = subprocess.Popen([sys.executable, "-m", __name__, str(port_file)], env={**os.environ, **CREDENTIALS})  # noqa: S603 - this module itself
+    port_file, objects = folder / "s3-port", folder / "s3-objects"
+    objects.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", *(["bench.lean_s3", str(port_file), str(objects)] if lean else ["bench.loopback", str(port_file)])]
+    process = subprocess.Popen(command, env={**os.environ, **CREDENTIALS})  # noqa: S603 - this module itself
     try:
         end = time.monotonic() + PATIENCE_S
         while not port_file.exists():
@@ -44,8 +46,13 @@ def main(port_file: Path) -> None:
     aside = port_file.with_suffix(".new")
     aside.write_text(str(port))
     aside.replace(port_file)
+    until_orphaned()
+
+
+def until_orphaned() -> None:
+    """A server is not left behind by a bench that was ended."""
     parent = os.getppid()
-    while os.getppid() == parent:  # not left behind by a bench that was ended
+    while os.getppid() == parent:
         time.sleep(0.5)
 
 

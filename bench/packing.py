@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,21 @@ def write_rows(path: Path, count: int, longest_words: int) -> None:
     path.write_text("".join(lines))
 
 
-def make_model(folder: Path, hidden: int, layers: int) -> None:
-    """A Llama of that width with the tiny model's tokenizer."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The counted steps of a run: the rows' own tokens, and the clock's seconds (of the CPU, or on a GPU of the wall)."""
+
+    tokens: float
+    seconds: float
+    steps: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds
+
+
+def make_model(folder: Path, hidden: int, layers: int, **facts: Any) -> None:
+    """A Llama of that width with the tiny model's tokenizer; ``facts`` are further ones of its configuration."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -47,23 +62,21 @@ def make_model(folder: Path, hidden: int, layers: int) -> None:
     make_tiny_model(folder)
     words = tokenizer.from_pretrained(str(folder))
     torch.manual_seed(0)
+    usual = {"vocab_size": len(words), "intermediate_size": hidden * 8 // 3, "num_attention_heads": 8, "num_key_value_heads": 4, "dtype": "float32"}
     config = LlamaConfig(
-        vocab_size=len(words),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
         num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
         max_position_embeddings=2048,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
+        **{**usual, **facts},
     )
-    LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+    LlamaForCausalLM(config).to(getattr(torch, str(facts.get("dtype", "float32")))).save_pretrained(folder, safe_serialization=True)
 
 
-def with_trl(folder: Path, asked: argparse.Namespace) -> float:
-    """TRL's trainer with its own defaults for everything that is not named here."""
+def with_trl(folder: Path, asked: argparse.Namespace, *, adapter: str = "lora", clock: Callable[[], float] = time.process_time, **options: Any) -> Trained:
+    """TRL's trainer with its own defaults for everything that is not named here, or in ``options`` of its configuration."""
     from datasets import load_dataset  # type: ignore[import-untyped]  # ships no types
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -75,7 +88,7 @@ def with_trl(folder: Path, asked: argparse.Namespace) -> float:
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "num_tokens" in logs:
-                seen.append((time.process_time(), logs["num_tokens"]))
+                seen.append((clock(), logs["num_tokens"]))
 
     settings = SFTConfig(
         output_dir=str(folder / "out"),
@@ -83,31 +96,32 @@ def with_trl(folder: Path, asked: argparse.Namespace) -> float:
         per_device_train_batch_size=asked.micro_batch,
         gradient_accumulation_steps=asked.global_batch // asked.micro_batch,
         max_length=1024,
-        use_cpu=True,
-        bf16=False,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        **{"use_cpu": True, "bf16": False, **options},
     )
     rows = load_dataset("json", data_files=str(folder / "data/train.jsonl"), split="train", cache_dir=str(folder / "cache"))
-    adapter = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear")
-    trainer = SFTTrainer(model=str(folder / "model"), args=settings, train_dataset=rows, peft_config=adapter)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear") if adapter != "full" else None
+    trainer = SFTTrainer(model=str(folder / "model"), args=settings, train_dataset=rows, peft_config=lora)
     trainer.add_callback(Watch())
     trainer.train()
     (began, before), (ended, after) = seen[SKIPPED_STEPS - 1], seen[-1]
-    return (after - before) / (ended - began)
+    return Trained(after - before, ended - began, len(seen) - SKIPPED_STEPS)
 
 
-def with_dropforge(folder: Path, asked: argparse.Namespace, *, packing: bool) -> float:
-    """``python -m trainer run`` in this process, its clock counting CPU seconds."""
+def with_dropforge(folder: Path, asked: argparse.Namespace, *, packing: bool, adapter: str = "lora", clock: Callable[[], float] = time.process_time) -> Trained:
+    """``python -m trainer run`` in this process, by that clock."""
     from trainer.run import run_file
     from trainer.stop import StopSignal
 
     training = {"max_steps": asked.steps, "global_batch_size": asked.global_batch, "micro_batch_size": asked.micro_batch, "packing": packing}
-    run = {"job_id": "packing", "model_reference": "local/model", "adapter": {"r": 8, "alpha": 16, "dropout": 0.0}, "eval_fraction": 0, "training": training}
+    shape = {"type": adapter} if adapter == "full" else {"type": adapter, "r": 8, "alpha": 16, "dropout": 0.0}
+    run = {"job_id": "packing", "model_reference": "local/model", "adapter": shape, "eval_fraction": 0, "training": training}
+    run["checkpoint"] = {"interval": 10**6}  # none but the last, which is after the counted steps
     (folder / "run.json").write_text(json.dumps(run))
-    code = run_file(folder / "run.json", lambda: datetime.now(UTC), time.process_time, StopSignal())
+    code = run_file(folder / "run.json", lambda: datetime.now(UTC), clock, StopSignal())
     lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
     if code:
         sys.exit(lines[-1]["message"])
@@ -115,16 +129,24 @@ def with_dropforge(folder: Path, asked: argparse.Namespace, *, packing: bool) ->
     tokens = [json.loads(line)["num_tokens"] for line in (folder / "final/metrics.jsonl").read_text().splitlines()]
     rates = [line["tokens_per_s"] for line in lines if line["kind"] == "step"]
     counts = [after - before for before, after in zip([0, *tokens], tokens, strict=False)]
-    return sum(counts[SKIPPED_STEPS:]) / sum(count / rate for count, rate in list(zip(counts, rates, strict=True))[SKIPPED_STEPS:])
+    seconds = [count / rate for count, rate in zip(counts, rates, strict=True)]
+    return Trained(sum(counts[SKIPPED_STEPS:]), sum(seconds[SKIPPED_STEPS:]), len(counts) - SKIPPED_STEPS)
+
+
+def run_folder(base: Path, name: str) -> Path:
+    """A run folder of its own below ``base``, with base's model and rows."""
+    folder = base / name
+    folder.mkdir()
+    for shared in ("model", "data"):
+        (folder / shared).symlink_to(base / shared)
+    return folder
 
 
 def one(variant: str, base: Path, asked: argparse.Namespace) -> float:
     """Tokens per CPU second of one variant, in a folder of its own below ``base``."""
-    folder = base / variant
-    for name in ("model", "data"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(base / name)
-    return with_trl(folder, asked) if variant == "trl" else with_dropforge(folder, asked, packing=variant == "packed")
+    folder = run_folder(base, variant)
+    found = with_trl(folder, asked) if variant == "trl" else with_dropforge(folder, asked, packing=variant == "packed")
+    return found.tokens_per_s
 
 
 def main() -> int:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ MAX_JSON_BYTES = 256 * 1024**2
 _COUNTED = (".json", ".safetensors", ".model", ".txt", ".jinja")
 _UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
 _CHUNK = 4 * 1024**2
+#: Files whose digests are computed at a time, where there are so many cores.
+MAX_HASHERS = 8
 
 
 def check_base_model(folder: Path, name: str) -> dict[str, Any]:
@@ -91,10 +96,16 @@ def file_sha256(path: Path, stop: StopSignal | None = None) -> str:
     return digest.hexdigest()
 
 
+def files_sha256(paths: Sequence[Path], stop: StopSignal | None = None) -> list[str]:
+    """The sha256 of each file, several at a time: hashlib leaves the interpreter to others meanwhile."""
+    with ThreadPoolExecutor(max(1, min(len(paths), os.cpu_count() or 1, MAX_HASHERS))) as pool:
+        return list(pool.map(lambda path: file_sha256(path, stop), paths))
+
+
 def folder_sha256(folder: Path, stop: StopSignal) -> str:
     """One digest of every counted file's name and content, in order of names."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in _COUNTED and not path.name.startswith("."):
-            digest.update(f"{file_sha256(path, stop)}  {path.name}\n".encode())
+    counted = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _COUNTED and not path.name.startswith("."))
+    for path, found in zip(counted, files_sha256(counted, stop), strict=True):
+        digest.update(f"{found}  {path.name}\n".encode())
     return digest.hexdigest()

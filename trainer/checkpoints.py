@@ -23,7 +23,7 @@ from jobspec.checkpoint import CheckpointManifest, Identity
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder
 from jobspec.marker import FailureCode
 from jobspec.wire import UnreadableDocument, dump, load
-from trainer.base_model import file_sha256
+from trainer.base_model import files_sha256
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal
 
@@ -122,7 +122,10 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     if unlisted := sorted(needed - {file.path for file in manifest.files}):
         raise DamagedCheckpoint(f"{', '.join(unlisted)} is not listed in {CHECKPOINT_MANIFEST_NAME}")
     for file in manifest.files:
-        _verify_file(folder / file.path, file, stop)
+        _verify_size(folder / file.path, file)
+    for file, found in zip(manifest.files, files_sha256([folder / file.path for file in manifest.files], stop), strict=True):
+        if found != file.sha256:
+            raise DamagedCheckpoint(f"{file.path} is not what was written (sha256 differs)")
     return manifest
 
 
@@ -131,14 +134,12 @@ def random_state_name(rank: int, ranks: int) -> str:
     return "rng_state.pth" if ranks == 1 else f"rng_state_{rank}.pth"
 
 
-def _verify_file(path: Path, file: FileDigest, stop: StopSignal | None) -> None:
+def _verify_size(path: Path, file: FileDigest) -> None:
     if path.is_symlink() or not path.is_file():
         raise DamagedCheckpoint(f"{file.path} is missing")
     size = path.stat().st_size
     if size != file.size:
         raise DamagedCheckpoint(f"{file.path} has {size} bytes where {file.size} were written")
-    if file_sha256(path, stop) != file.sha256:
-        raise DamagedCheckpoint(f"{file.path} is not what was written (sha256 differs)")
 
 
 @dataclass(slots=True)
@@ -232,14 +233,15 @@ def _changed(name: str, differences: list[str]) -> str:
 
 def sealed(folder: Path) -> list[FileDigest]:
     """Make every file below ``folder`` readable to the agent and durable; their sizes and sha256, in order of paths."""
-    digests = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            path.chmod(0o644)  # safetensors writes 0600
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            digests.append(FileDigest(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=file_sha256(path)))
-    return digests
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        path.chmod(0o644)  # safetensors writes 0600
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    return [
+        FileDigest(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=found)
+        for path, found in zip(paths, files_sha256(paths), strict=True)
+    ]
 
 
 def write_durably(path: Path, body: bytes) -> None:
