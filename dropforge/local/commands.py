@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +14,19 @@ from rich.table import Column, Table
 from dropforge.local import cloud as clouds
 from dropforge.local import deploy
 from dropforge.local.market import InstanceView, Market
+from dropforge.local.printed import entries, lines_of
 from dropforge.local.state import CloudState, LocalCloudError, home, load, runs
+from dropforge.options import json_option
+from dropforge.output import print_json
 from jobspec import tags
 from jobspec.regions import REGION_PATTERN
 
-FOLLOW_EVERY_S = 0.5
+_SHOWN = ("instance_id", "instance_type", "zone", "market", "state", "reason")
 
 
-def _say(text: str = "") -> None:
-    Console(highlight=False, soft_wrap=True).print(text)
+def _say(as_json: bool, text: str) -> None:
+    """As ``output.say``, in colours."""
+    Console(highlight=False, soft_wrap=True, stderr=as_json).print(text)
 
 
 def _regions(_: click.Context, __: click.Parameter, named: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,20 +49,26 @@ def local() -> None:
 @click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")
 @click.option("--minute-s", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that one minute of a schedule lasts.")
 @click.option("--peer", "peers", multiple=True, metavar="REGION", callback=_regions, help="Another region for jobs, such as us-west-2; may be repeated.")
-def up(template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float, peers: tuple[str, ...]) -> None:
+@json_option
+def up(
+    template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float, peers: tuple[str, ...], as_json: bool
+) -> None:
     """Start it and deploy the stack; if it runs already, deploy again."""
     plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s, peers=peers)
     was_running = (before := load(plan.home)) is not None and runs(before)
     state = clouds.up(plan)
     note = clouds.lambda_python_note()
     if note:
-        _say(f"[yellow]{note}[/yellow]")
+        _say(as_json, f"[yellow]{note}[/yellow]")
     if was_running:
-        _say("The local cloud was up already: the stack was deployed again. Port, notice and schedules stay as they were.")
-    _say(f"[green]The local cloud is up[/green] at {state.endpoint}, stack {state.stack}, state in {plan.home}")
+        _say(as_json, "The local cloud was up already: the stack was deployed again. Port, notice and schedules stay as they were.")
+    _say(as_json, f"[green]The local cloud is up[/green] at {state.endpoint}, stack {state.stack}, state in {plan.home}")
     if state.peers:
-        _say(f"Home region {state.region}; a manifest may also name, in compute.regions: {', '.join(state.peers)}")
-    _print_usage(state)
+        _say(as_json, f"Home region {state.region}; a manifest may also name, in compute.regions: {', '.join(state.peers)}")
+    if as_json:
+        print_json(as_json, _facts(state) | {"outputs": state.outputs, "environment": state.environment})
+    else:
+        _print_usage(state)
 
 
 @local.command()
@@ -80,22 +89,33 @@ def env() -> None:
 
 
 @local.command()
-def down() -> None:
+@json_option
+def down(as_json: bool) -> None:
     """End it, with every instance and function; the state folder with logs and e-mails stays."""
     was_up = clouds.down(home())
-    _say("The local cloud is down; no process of it is left." if was_up else "No local cloud was up; nothing is left of one.")
+    _say(as_json, "The local cloud is down; no process of it is left." if was_up else "No local cloud was up; nothing is left of one.")
+    print_json(as_json, {"was_up": was_up})
 
 
 @local.command()
-def status() -> None:
+@json_option
+def status(as_json: bool) -> None:
     """Show the endpoint and every instance."""
     state = clouds.running_cloud(home())
-    _say(f"{state.endpoint}, stack {state.stack}, pid {state.pid}, state in {home()}")
+    if as_json:
+        machines = [{name: getattr(machine, name) for name in _SHOWN} | {"job_id": job} for machine, job in with_jobs(state)]
+        print_json(as_json, _facts(state) | {"instances": machines})
+        return
+    _say(as_json, f"{state.endpoint}, stack {state.stack}, pid {state.pid}, state in {home()}")
     table = Table(Column("instance", no_wrap=True), "job", "type", "zone", "market", "state", "notice")
     for machine, job in with_jobs(state):
         notice = f"ends {machine.notice_at:%H:%M:%S} UTC" if machine.notice_at else (machine.reason or "")
         table.add_row(machine.instance_id, job or "", machine.instance_type, machine.zone, machine.market, machine.state, notice)
     Console().print(table)
+
+
+def _facts(state: CloudState) -> dict[str, Any]:
+    return {"endpoint": state.endpoint, "stack": state.stack, "pid": state.pid, "home": str(home())}
 
 
 @local.command()
@@ -104,24 +124,27 @@ def status() -> None:
 @click.option("--rebalance", is_flag=True, help="Only recommend a rebalance; nothing ends.")
 @click.option("--cancel", is_flag=True, help="Take an interruption back.")
 @click.option("--without-notice", is_flag=True, help="The host dies: no warning at all.")
-def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool, without_notice: bool) -> None:
+@json_option
+def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool, without_notice: bool, as_json: bool) -> None:
     """EC2 takes a spot instance back, as it does: warning, notice, end."""
     if rebalance + cancel + without_notice > 1:
         raise click.UsageError("Give at most one of --rebalance, --cancel and --without-notice.")
     state = clouds.running_cloud(home())
-    instance_id, market = instance_of(state, target), Market(state)
+    instance_id, market, ends_at = instance_of(state, target), Market(state), None
     if rebalance:
         market.recommend_rebalance(instance_id)
-        _say(f"{instance_id}: a rebalance was recommended.")
+        said = f"{instance_id}: a rebalance was recommended."
     elif cancel:
         market.cancel_notice(instance_id)
-        _say(f"{instance_id}: the interruption was taken back.")
+        said = f"{instance_id}: the interruption was taken back."
     elif without_notice:
         market.fail(instance_id)
-        _say(f"{instance_id}: its host failed.")
+        said = f"{instance_id}: its host failed."
     else:
         ends_at = market.interrupt(instance_id, notice_s)
-        _say(f"{instance_id} was warned; EC2 ends it at {ends_at:%H:%M:%S} UTC, in {(ends_at - datetime.now(UTC)).total_seconds():.0f} s.")
+        said = f"{instance_id} was warned; EC2 ends it at {ends_at:%H:%M:%S} UTC, in {(ends_at - datetime.now(UTC)).total_seconds():.0f} s."
+    _say(as_json, said)
+    print_json(as_json, {"instance_id": instance_id, "ends_at": ends_at.isoformat() if ends_at is not None else None})
 
 
 @local.command()
@@ -131,7 +154,8 @@ def interrupt(target: str, notice_s: float | None, rebalance: bool, cancel: bool
 @click.option("--region", help="Every zone of this region, such as us-west-2.")
 @click.option("--unlimited", is_flag=True, help="Lift the limit.")
 @click.option("--quota", type=click.IntRange(min=0), help="Set the account's spot quota to so many vCPUs instead, in one region or in each.")
-def capacity(count: int | None, instance_type: str, zone: str, region: str | None, unlimited: bool, quota: int | None) -> None:
+@json_option
+def capacity(count: int | None, instance_type: str, zone: str, region: str | None, unlimited: bool, quota: int | None, as_json: bool) -> None:
     """Limit the spot instances that each matching pool holds to COUNT (0: insufficient capacity)."""
     if region is not None and zone != "*":
         raise click.UsageError("Give --zone or --region, not both.")
@@ -141,26 +165,33 @@ def capacity(count: int | None, instance_type: str, zone: str, region: str | Non
     market, where = Market(state), region or zone
     if quota is not None:
         market.set_quota(quota, region=region or "*")
-        _say(f"The spot quota{f' in {region}' if region else ''} is {quota} vCPUs.")
+        _say(as_json, f"The spot quota{f' in {region}' if region else ''} is {quota} vCPUs.")
+        print_json(as_json, {"region": region or "*", "quota_vcpus": quota})
         return
     if (count is None) != unlimited:
         raise click.UsageError("Give a COUNT, or --unlimited.")
     market.set_capacity(count, instance_type=instance_type, zone=where)
-    _say(f"Spot capacity of {instance_type} in {where}: {'unlimited' if count is None else count}.")
+    _say(as_json, f"Spot capacity of {instance_type} in {where}: {'unlimited' if count is None else count}.")
+    print_json(as_json, {"instance_type": instance_type, "where": where, "instances": count})
 
 
 @local.command()
 @click.argument("name", required=False, metavar="[FUNCTION|INSTANCE|emulator]")
 @click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
-def logs(name: str | None, follow: bool) -> None:
-    """Print what functions logged, an instance's console, or the emulator's own log."""
+@json_option
+def logs(name: str | None, follow: bool, as_json: bool) -> None:
+    """Print what functions logged, an instance's console, or the emulator's own log. With --json one object a line."""
     folder = home()
     if name is not None and (name.startswith("i-") or name == "emulator"):
-        _print_file(folder / ("emulator.log" if name == "emulator" else f"instances/{name}/console.log"), follow)
+        for line in lines_of(folder / ("emulator.log" if name == "emulator" else f"instances/{name}/console.log"), follow=follow):
+            click.echo(json.dumps({"text": line}) if as_json else line)
         return
     for entry in entries(folder, name, follow=follow):
+        if as_json:
+            click.echo(json.dumps(entry))
+            continue
         mark = "[red]failed[/red] " if entry["error"] else ""
-        _say(f"[cyan]{datetime.fromtimestamp(entry['at'], UTC):%H:%M:%S} {entry['function']}[/cyan] {mark}{entry['duration_ms']} ms")
+        _say(as_json, f"[cyan]{datetime.fromtimestamp(entry['at'], UTC):%H:%M:%S} {entry['function']}[/cyan] {mark}{entry['duration_ms']} ms")
         for line in entry["lines"]:
             click.echo(f"  {line}")
 
@@ -183,35 +214,6 @@ def instance_of(state: CloudState, target: str) -> str:
     return live[-1]
 
 
-def entries(folder: Path, function: str | None, *, follow: bool) -> Iterator[dict[str, Any]]:
-    """Invocations in the order they ended, of all functions or of those whose name contains ``function``."""
-    read: dict[Path, int] = {}
-    while True:
-        fresh = []
-        for path in sorted((folder / "logs").glob("*.jsonl")):
-            if function is None or function.lower() in path.stem.lower():
-                lines = path.read_text().splitlines()
-                fresh += [json.loads(line) for line in lines[read.get(path, 0) :]]
-                read[path] = len(lines)
-        yield from sorted(fresh, key=lambda entry: float(entry["at"]))
-        if not follow:
-            return
-        time.sleep(FOLLOW_EVERY_S)
-
-
-def _print_file(path: Path, follow: bool) -> None:
-    try:
-        with path.open(errors="replace") as text:
-            while True:
-                for line in text:
-                    click.echo(line, nl=False)
-                if not follow:
-                    return
-                time.sleep(FOLLOW_EVERY_S)
-    except FileNotFoundError:
-        raise LocalCloudError(f"There is no {path}. `dropforge local status` lists the instances.") from None
-
-
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
@@ -221,11 +223,11 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def _print_usage(state: CloudState) -> None:
     for name, value in state.outputs.items():
-        _say(f"  {name}: {value}")
+        _say(False, f"  {name}: {value}")
     bucket = state.outputs.get("DataBucketName")
-    _say("\nIn another terminal, the stock AWS command line talks to it:")
+    _say(False, "\nIn another terminal, the stock AWS command line talks to it:")
     for name, value in state.environment.items():
         click.echo(f"  export {name}={value}")
     if bucket:
         click.echo(f"  aws s3 cp job.yaml s3://{bucket}/jobs/")
-    _say("End it with `dropforge local down`.")
+    _say(False, "End it with `dropforge local down`.")

@@ -39,6 +39,20 @@ def test_three_answers_make_a_valid_manifest(tmp_path: Path, monkeypatch: pytest
     assert sum(not line.startswith("#") for line in file.read_text().splitlines()) <= 10
 
 
+ANSWERED = ("--model", f"HuggingFaceTB/SmolLM2-135M-Instruct@{COMMIT}", "--train", "t.jsonl", "--gpu-memory", "24")
+
+
+def test_a_rehearsal_shows_the_manifest_and_writes_nothing_and_a_script_reads_json_alone(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    shown = run(str(file), *ANSWERED, "--dry-run")
+    assert "name: job\n" in shown.output
+    assert f"Would be written to {file}. Nothing was." in shown.output
+    assert not file.exists()
+    asked = CliRunner().invoke(main, ["init", str(file), "--json", *ANSWERED[:2]], input="t.jsonl\n24\n")
+    told = json.loads(asked.stdout)
+    assert (told["file"], told["written"], told["manifest"]) == (str(file), True, file.read_text())
+
+
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_every_template_is_valid_shows_a_row_that_its_method_learns_from_and_can_be_planned(tmp_path: Path, kind: str) -> None:
     file, config, rows = tmp_path / "job.yaml", tmp_path / "config.json", tmp_path / "rows.jsonl"

@@ -1,8 +1,10 @@
 """The reader of commands refuses what the tools would refuse: else the tests that lean on it prove nothing."""
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from dropforge.cli import main
@@ -79,3 +81,23 @@ def test_commands_are_found_in_blocks_over_their_lines_in_pipes_and_in_prose(tmp
         ["xargs", "dropforge", "e"],
         ["sam", "f"],
     ]
+
+
+def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every command by its words, with its options."""
+    if not isinstance(command, click.Group):
+        yield name, {option for parameter in command.params for option in parameter.opts}
+        return
+    for word in command.list_commands(click.Context(command)):
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        yield from leaves(found, f"{name} {word}".strip())
+
+
+def test_every_command_speaks_json_but_those_that_a_shell_reads_or_a_person_watches() -> None:
+    assert {name for name, options in leaves(main) if "--json" not in options} == {"completion", "local env", "local demo"}
+
+
+def test_every_command_that_changes_something_can_be_rehearsed() -> None:
+    changing = {"init", "submit", "cancel", "retry", "download", "interrupt", "pause", "resume", "stop-all", "redrive"}
+    assert {name for name, options in leaves(main) if "--dry-run" in options} == changing

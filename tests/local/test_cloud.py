@@ -1,5 +1,6 @@
 """Starting, ending, and what is said when it cannot be done."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -156,6 +158,29 @@ def test_interrupt_and_status_speak_of_instances_and_jobs(local_cloud: LocalClou
     assert code == 1
     assert "No live instance works on a job 'demo'" in said
     assert "terminated already" in run(local_cloud.home, "interrupt", instance_id)[1]
+
+
+def as_json(home: Path, *arguments: str) -> dict[str, Any]:
+    """What a script reads: standard output alone, which is JSON alone."""
+    result = CliRunner(env={"DROPFORGE_LOCAL_HOME": str(home)}).invoke(main, ["local", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_with_json_standard_output_is_json_alone(local_cloud: LocalCloud, tmp_path: Path) -> None:
+    home, instance_id = local_cloud.home, local_cloud.launch()
+    told = as_json(home, "status")
+    assert told["endpoint"] == local_cloud.state.endpoint
+    assert {"instance_id": instance_id, "state": "running", "job_id": None}.items() <= next(
+        i for i in told["instances"] if i["instance_id"] == instance_id
+    ).items()
+    assert as_json(home, "capacity", "3") == {"instance_type": "*", "where": "*", "instances": 3}
+    assert as_json(home, "capacity", "--quota", "8") == {"region": "*", "quota_vcpus": 8}
+    assert as_json(home, "interrupt", instance_id, "--rebalance") == {"instance_id": instance_id, "ends_at": None}
+    assert as_json(home, "interrupt", instance_id, "--notice-s", "1")["ends_at"].endswith("+00:00")
+    lines = eventually(lambda: run(home, "logs", instance_id, "--json")[1].splitlines())
+    assert all(json.loads(line).keys() == {"text"} for line in lines)
+    assert as_json(tmp_path, "down") == {"was_up": False}
 
 
 def test_capacity_is_set_from_the_command_line(local_cloud: LocalCloud) -> None:

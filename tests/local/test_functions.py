@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dropforge.local import commands
+from dropforge.local import printed
 
 from .conftest import MINUTE_S, LocalCloud, alive, eventually
 
@@ -55,7 +55,7 @@ def test_a_failing_event_is_tried_again_and_then_goes_to_the_dead_letters(local_
     tries = [k for k in local_cloud.kept("Object Created") if "please-fail" in json.dumps(k["event"])]
     assert len(tries) == 2
     logged = [
-        entry for entry in commands.entries(local_cloud.home, "record", follow=False) if "about to fail on jobs/please-fail.yaml" in "".join(entry["lines"])
+        entry for entry in printed.entries(local_cloud.home, "record", follow=False) if "about to fail on jobs/please-fail.yaml" in "".join(entry["lines"])
     ]
     assert [entry["error"] for entry in logged] == [True, True]
 
@@ -64,7 +64,7 @@ def test_a_timeout_ends_the_function_and_what_it_started(local_cloud: LocalCloud
     failed, body = invoke(local_cloud, "Faults", {"sleep_s": 30})
     assert failed
     assert body["errorType"] == "Sandbox.Timedout"
-    lines = [line for entry in commands.entries(local_cloud.home, "faults", follow=False) for line in entry["lines"]]
+    lines = [line for entry in printed.entries(local_cloud.home, "faults", follow=False) for line in entry["lines"]]
     child = int(next(line for line in lines if line.startswith("child ")).split()[1])
     eventually(lambda: not alive(child))
 

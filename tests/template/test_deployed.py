@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dropforge.local import cloud as clouds
-from dropforge.local import commands, deploy
+from dropforge.local import deploy, printed
 from dropforge.local.state import CloudState
 from dropforge.translation import read
 from jobspec import tags
@@ -93,7 +93,7 @@ def test_the_curfew_comes_by_itself_and_ends_what_is_past_its_deadline(cloud: Cl
         return str(ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]["State"]["Name"])
 
     eventually(lambda: state() in ("shutting-down", "terminated"), within_s=40 * MINUTE_S)
-    lines = eventually(lambda: [line for entry in commands.entries(home, "curfew", follow=False) for line in entry["lines"]], within_s=40 * MINUTE_S)
+    lines = eventually(lambda: [line for entry in printed.entries(home, "curfew", follow=False) for line in entry["lines"]], within_s=40 * MINUTE_S)
     assert any('"outcome":"done"' in line.replace(" ", "") for line in lines), lines
 
 
@@ -149,7 +149,7 @@ def test_every_alarm_is_made_and_reads_a_metric_that_the_deployed_functions_send
     assert {name for _, name, _ in own} >= {"OverdueInstances", "StaleHeartbeats", "SpendUsdPerHour", "IdleGpus"}
 
     def unsent() -> set[Any]:
-        return own - metrics_in([line for entry in commands.entries(home, None, follow=False) for line in entry["lines"]])
+        return own - metrics_in([line for entry in printed.entries(home, None, follow=False) for line in entry["lines"]])
 
     eventually(lambda: not unsent(), within_s=40 * MINUTE_S)
 
@@ -173,7 +173,7 @@ def test_a_webhook_that_was_asked_for_hears_the_topic_finds_its_address_and_says
     deploy.client_of(cloud, "sns").publish(TopicArn=cloud.outputs["TopicArn"], Subject="s", Message="m")
 
     def said() -> list[str]:
-        return [line for entry in commands.entries(home, None, follow=False) for line in entry["lines"] if "127.0.0.1 was not reached" in line]
+        return [line for entry in printed.entries(home, None, follow=False) for line in entry["lines"] if "127.0.0.1 was not reached" in line]
 
     assert not any("secret-7f3a" in line for line in eventually(said))
 
