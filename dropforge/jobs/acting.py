@@ -79,7 +79,7 @@ def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -
         click.confirm(f"Cancel {found.job_id}, {found.state}, {how_far}?{alone} Work since the last checkpoint is lost.", abort=True, err=as_json)
     order.cancel(stack, found)
     say(as_json, "Asked for; waiting for the control plane.")
-    over = order.wait_for_end(stack, found.name, found.job_id, CANCELLED_WITHIN_S)
+    over = order.wait_for_end(stack, found.name, found.job_id, CANCELLED_WITHIN_S, lambda line: say(as_json, line))
     print_json(as_json, {"job_id": found.job_id, "deleted": found.parent is None, "state": over.state if over else None})
     if over is None:
         say(as_json, f"It has not ended within {CANCELLED_WITHIN_S:.0f} s; the tick sees to it within minutes. Look again: dropforge status {found.name}")

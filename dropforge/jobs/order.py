@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
 from botocore.exceptions import ClientError
 
 from dropforge.jobs.find import ENDS, place_of, read_status
+from dropforge.jobs.screen import NEWS_EVERY_S
 from dropforge.stack import Stack
 from jobspec import keys
 from jobspec.children import alone
@@ -91,15 +93,20 @@ def refuse_past_deadline(manifest: Manifest, now: datetime) -> None:
         raise click.ClickException(f"Its limits.deadline, {manifest.limits.deadline:%Y-%m-%d %H:%M} UTC, is past. Set a later one, then: dropforge submit FILE")
 
 
-def wait_for_end(stack: Stack, name: str, job_id: str, seconds: float) -> Status | None:
-    """The job's status once it is over, or None where it is not within that time."""
-    until = time.monotonic() + seconds
+def wait_for_end(stack: Stack, name: str, job_id: str, seconds: float, news: Callable[[str], None]) -> Status | None:
+    """The job's status once it is over, or None where it is not within that time. ``news`` gets a line whenever five seconds have passed."""
+    began = said = time.monotonic()
+    until = began + seconds
     while True:
         status = read_status(stack, name)
         if status is not None and status.job_id == job_id and status.state in ENDS:
             return status
-        if time.monotonic() >= until:
+        at = time.monotonic()
+        if at >= until:
             return None
+        if at - said >= NEWS_EVERY_S:
+            said = at
+            news(f"{status.state if status else 'no status'} after {at - began:.0f} s ...")
         time.sleep(_LOOK_EVERY_S)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,16 @@ def test_cancel_waits_for_the_end_and_tells_it(bucket: Bucket, monkeypatch: pyte
     monkeypatch.setattr(order, "cancel", lambda stack, status: (cancel(stack, status), bucket.write(job.model_copy(update={"state": "CANCELLED"}))))
     answer = json.loads(CliRunner().invoke(main, ["cancel", "x", "--yes", "--json"]).stdout)
     assert answer == {"job_id": "x-abc123", "deleted": True, "state": "CANCELLED"}
+
+
+def test_cancel_says_every_five_seconds_that_it_still_waits(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put_status("x")
+    monkeypatch.setattr(acting, "CANCELLED_WITHIN_S", 12.0)
+    clock = iter(range(1000))
+    monkeypatch.setattr(order, "time", SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None))
+    result = run("cancel", "x", "--yes")
+    assert [line for line in result.output.splitlines() if line.endswith(" ...")] == ["RUNNING after 5 s ...", "RUNNING after 10 s ..."]
+    assert "It has not ended within 12 s" in said(result)
 
 
 def test_a_job_that_is_over_cannot_be_cancelled_nor_a_running_one_put_again(bucket: Bucket) -> None:
