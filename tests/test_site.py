@@ -2,18 +2,15 @@
 
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests.documents import ROOT, built, needs_mkdocs
 from tools import diagrams
 
-ROOT = Path(__file__).parents[1]
-MKDOCS = ROOT / ".venv-docs/bin/mkdocs"
 OTHER = "flowchart LR\n  a --> c\n"
-needs_mkdocs = pytest.mark.skipif(not MKDOCS.exists(), reason="no .venv-docs: `make docs` makes it; the site was not built")
 #: What a browser fetches by itself: element and attribute. A link that a person follows is none of these.
 FETCHED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("object", "data")}
 
@@ -30,39 +27,26 @@ class Page(HTMLParser):
         self.classes |= {name for key, value in attributes if key == "class" for name in (value or "").split()}
 
 
-def built(folder: Path, repository: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [str(MKDOCS), "build", "--strict", "--config-file", str(repository / "mkdocs.yml"), "--site-dir", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    done = built(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
 @needs_mkdocs
-def test_the_site_fetches_nothing_from_anybody(site: Path) -> None:
-    pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
+def test_the_site_fetches_nothing_from_anybody(documents: Path) -> None:
+    pages = {path: Page(path.read_text()) for path in documents.rglob("*.html")}
     assert len(pages) > 30
     fetched = [(path.name, address) for path, page in pages.items() for address in page.fetched if re.match(r"(https?:)?//", address)]
     assert fetched == []
-    styles = [path.name for path in site.rglob("*.css") if re.search(r"url\(['\"]?(https?:)?//", path.read_text())]
+    styles = [path.name for path in documents.rglob("*.css") if re.search(r"url\(['\"]?(https?:)?//", path.read_text())]
     assert styles == []
     # The theme's script fetches what draws diagrams as soon as a page has one.
     assert not any("mermaid" in page.classes for page in pages.values())
 
 
 @needs_mkdocs
-def test_every_page_of_the_repository_is_in_the_site_and_diagrams_are_pictures(site: Path) -> None:
+def test_every_page_of_the_repository_is_in_the_site_and_diagrams_are_pictures(documents: Path) -> None:
     for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/adr/[0-9]*.md")]:
-        assert (site / path.relative_to(ROOT / "docs").with_suffix(".html")).exists(), path
+        assert (documents / path.relative_to(ROOT / "docs").with_suffix(".html")).exists(), path
     for name in ("index", "changelog", "local-cloud", "sample-events", "examples"):
-        assert (site / f"{name}.html").exists()
-    assert "architecture-1.svg" in (site / "architecture.html").read_text()
-    assert (site / "manifests/minimal.yaml").read_text() == (ROOT / "events/manifests/minimal.yaml").read_text()
+        assert (documents / f"{name}.html").exists()
+    assert "architecture-1.svg" in (documents / "architecture.html").read_text()
+    assert (documents / "manifests/minimal.yaml").read_text() == (ROOT / "events/manifests/minimal.yaml").read_text()
 
 
 @needs_mkdocs

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.documents import needs_mkdocs
 from tests.pages.stories import STORIES
 from tests.pages.test_browser import CHROMIUM, all_pages
-from tests.test_site import built, needs_mkdocs
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium): nobody judged the pages")
 
@@ -74,19 +74,11 @@ def test_a_page_of_jobs_is_accessible(name: str, dark: bool, tmp_path: Path) -> 
     assert found["lines"] == []
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    done = built(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
 @needs_mkdocs
 @SCHEMES
 @pytest.mark.parametrize("name", SITE_PAGES)
-def test_a_page_of_the_site_is_accessible(site: Path, name: str, dark: bool, tmp_path: Path) -> None:
-    found = judged(site / f"{name}.html", tmp_path, dark=dark)
+def test_a_page_of_the_site_is_accessible(documents: Path, name: str, dark: bool, tmp_path: Path) -> None:
+    found = judged(documents / f"{name}.html", tmp_path, dark=dark)
     assert found["scheme"] == ("slate" if dark else "default")
     assert found["lines"] == []
 
