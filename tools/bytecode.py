@@ -15,8 +15,23 @@ from py_compile import PycInvalidationMode
 #: The functions' Runtime in template.yaml: another Python's bytecode is none to it.
 RUNTIME = (3, 13)
 #: What a start imports. The rest - old pydantic's shim, zone data, the page's templates - would be bytes for nobody.
-PACKAGES = ("control_plane", "jobspec", "planning", "pages", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "yaml")
-MODULES = ("typing_extensions.py",)
+_OF_POWERTOOLS = tuple(
+    f"aws_lambda_powertools/{part}" for part in ("exceptions", "logging", "metrics", "shared", "tracing", "utilities/jmespath_utils", "warnings")
+)
+PACKAGES = (
+    "control_plane",
+    "jobspec",
+    "planning",
+    "pages",
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+    "typing_inspection",
+    "yaml",
+    "jmespath",
+    *_OF_POWERTOOLS,
+)
+MODULES = ("typing_extensions.py", *(f"aws_lambda_powertools/{name}.py" for name in ("__init__", "package_logger", "utilities/__init__")))
 _LEFT_OUT = {"v1", "deprecated"}
 BUILD = Path(".aws-sam/build")
 ON_LAMBDA = "/var/task"

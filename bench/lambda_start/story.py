@@ -58,7 +58,8 @@ class Story:
             "BUDGET_ACTION": "pause",
             "MONTHLY_CAP_USD": "200",
             "VOLUME_GIB": "150",
-            "METRICS_NAMESPACE": "Dropforge/bench",
+            "POWERTOOLS_METRICS_NAMESPACE": "Dropforge/bench",
+            "POWERTOOLS_SERVICE_NAME": "dropforge",
         }
 
     def scenes(self) -> list[tuple[str, str, Callable[[], Any]]]:

@@ -7,7 +7,6 @@ import pytest
 
 from control_plane.core import measures
 from control_plane.handlers import curfew, publish_ledger
-from control_plane.handlers.metrics import DIMENSION
 from jobspec.marker import FailureCode
 from tests.core.worlds import gpu
 from tests.driver.house import CONTEXT, House
@@ -105,9 +104,9 @@ def test_every_failure_has_its_alarm(alarm: str, metric: tuple[str, str, list[di
 
 
 def test_our_metrics_are_read_where_the_functions_send_them() -> None:
-    """Every metric has the one namespace and the one dimension ``service``."""
-    assert Stack().properties("SubmitFunction")["Environment"]["Variables"]["METRICS_NAMESPACE"] == NAMESPACE
-    assert DIMENSION == {"service": "dropforge"}
+    """Powertools puts its namespace and the one dimension ``service`` on every metric."""
+    variables = Stack().properties("SubmitFunction")["Environment"]["Variables"]
+    assert (variables["POWERTOOLS_METRICS_NAMESPACE"], variables["POWERTOOLS_SERVICE_NAME"]) == (NAMESPACE, "dropforge")
 
 
 def test_each_function_has_an_error_alarm_whose_mail_says_where_to_look() -> None:

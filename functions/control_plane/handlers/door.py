@@ -10,28 +10,39 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, wraps
+from threading import Lock
 from time import perf_counter
 from typing import Any, Protocol
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
 
 from control_plane.adapters.clients import AT_ONCE, client
 from control_plane.core.events import Ignored
 from control_plane.core.state import Job
-from control_plane.handlers.metrics import Metrics
 from control_plane.handlers.rooms import Rooms
 from control_plane.ports import A, B
 from control_plane.settings import settings_from
 
-logger = logging.getLogger(__name__)
-# Lambda's runtime client writes every line of the standard library's loggers as JSON, with its extras and the request's id
-# (template.yaml, LogFormat). The rooms' lines are wanted from INFO on; other libraries' from WARNING.
-logging.getLogger("control_plane").setLevel(logging.INFO)
-metrics = Metrics(os.environ.get("METRICS_NAMESPACE", "Dropforge"))
-#: True once: the container's first invocation.
-_cold = iter([True])
+logger = Logger()
+# The rooms log through the standard library; their lines get the same JSON form, and the same invocation's keys.
+logging.getLogger("control_plane")
+copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"})
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
+_counting = Lock()
+#: CloudWatch knows no unit of money.
+_UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit, "SpendUsdThisMonth": MetricUnit.NoUnit}
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _counted(name: str, count: int) -> None:
+    # Kept by Powertools until the invocation is over, and sent then even if it raises. It knows of no threads.
+    with _counting:
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
 
 
 def _each(work: Callable[[A], B], things: Iterable[A]) -> Iterator[B]:
@@ -43,7 +54,7 @@ def _each(work: Callable[[A], B], things: Iterable[A]) -> Iterator[B]:
 @cache
 def rooms() -> Rooms:
     """The rooms over AWS; its clients live as long as the container."""
-    return Rooms(settings_from(), client, _now, metrics.add, _each)
+    return Rooms(settings_from(), client, _now, _counted, _each)
 
 
 class PartlyDone(Exception):
@@ -63,11 +74,13 @@ class Handle(Protocol):
 def door(handle: Handle) -> Any:
     """A Lambda handler of ``handle``: measured, and with one log line that says what became of the event."""
 
+    @logger.inject_lambda_context(clear_state=True)
+    @metrics.log_metrics
     @wraps(handle)
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = perf_counter()
         # The event itself is never logged: it may hold what a stranger wrote.
-        facts: dict[str, Any] = {"event_id": str(event.get("id", ""))[:64] if isinstance(event, dict) else "", "cold_start": next(_cold, False)}
+        facts: dict[str, Any] = {"event_id": str(event.get("id", ""))[:64] if isinstance(event, dict) else ""}
         try:
             facts |= _told(handle(event, context, rooms()))
         except Exception as error:
@@ -78,12 +91,9 @@ def door(handle: Handle) -> Any:
         finally:
             counts = facts.pop("metrics", {})
             for name, value in counts.items():
-                metrics.add(name, value)
+                metrics.add_metric(name=name, unit=_UNITS.get(name, MetricUnit.Count), value=value)
             facts |= counts
-            metrics.add(f"Outcome{str(facts.get('outcome')).title()}", 1)
-            # Sent even if it raises: what was done was done.
-            for line in metrics.lines(_now()):
-                print(line)  # noqa: T201  # what a function prints is its log, and CloudWatch reads metrics there
+            _counted(f"Outcome{str(facts.get('outcome')).title()}", 1)
             logger.info("handled", extra={**facts, "took_ms": round(1000 * (perf_counter() - started), 1)})
         return facts
 
