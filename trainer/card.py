@@ -8,6 +8,7 @@ from typing import Any
 from jobspec.methods import options_of
 from jobspec.runfile import RunFile, TrainerResults
 from trainer.checkpoints import Measurement
+from trainer.gguf import GGUF_NAME
 from trainer.report import CLOSE, OPEN
 
 #: Losses of this many last steps make the results' ``train_loss``: one step alone is noise.
@@ -176,7 +177,16 @@ def _merged(run: RunFile, results: TrainerResults) -> str:
     return (
         "\n`merged/` holds the adapter merged into the 16-bit base, ready to serve (`vllm serve this-folder/merged`). Its logits on 8 prompts differ "
         f"from the adapter's by {results.merged_logit_difference:.3g} at most (largest logit there: {results.merged_largest_logit or 0:.3g}).\n"
+        + _gguf(run, results)
     )
+
+
+def _gguf(run: RunFile, results: TrainerResults) -> str:
+    if not run.adapter.gguf:
+        return ""
+    if results.gguf_problem:
+        return f"\nThere is no GGUF file of it: {results.gguf_problem}\n"
+    return f"\n`{GGUF_NAME}` is the merged model for llama.cpp (`llama-cli -m {GGUF_NAME}`).\n"
 
 
 def _measurements(results: TrainerResults, measured: Measured) -> str:

@@ -12,6 +12,7 @@ from jobspec.runfile import RunFile, TrainerResults
 from jobspec.wire import dump
 from trainer.card import LAST_STEPS, Measured, curve_of, model_card, plot_loss, write_tensorboard
 from trainer.checkpoints import sealed, sync_folder, write_durably
+from trainer.gguf import GGUF_NAME, convert
 from trainer.prepare import Prepared
 
 RESULTS_NAME = "results.json"
@@ -36,7 +37,8 @@ def write_final(run: RunFile, root: Path, trainer: Any, data: Prepared, measured
         probes = probes_of(data)
         difference = check_loads_back(run, trainer, staging, probes, exact=measured.dtype == "float32" and run.adapter.type != "qlora")
         merged = merge(run, root / run.model_dir, staging, MERGED_NAME, probes, data.tokenizer) if run.adapter.merge else None
-        results = _results(measured, curve, weights_sha256(staging), merged)
+        problem = convert(staging / MERGED_NAME, staging / GGUF_NAME) if run.adapter.gguf else ""
+        results = _results(measured, curve, weights_sha256(staging), merged, problem)
         write_durably(staging / RESULTS_NAME, dump(results))
         write_durably(staging / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in curve).encode())
         write_tensorboard(curve, staging / "tensorboard")
@@ -65,7 +67,7 @@ def probes_of(data: Prepared) -> list[list[int]]:
     return [ids[:PROBE_TOKENS] for ids in written]
 
 
-def _results(measured: Measured, curve: list[dict[str, Any]], weights_sha256: str, merged: tuple[float, float] | None) -> TrainerResults:
+def _results(measured: Measured, curve: list[dict[str, Any]], weights_sha256: str, merged: tuple[float, float] | None, gguf_problem: str) -> TrainerResults:
     last = [entry["loss"] for entry in curve if "loss" in entry][-LAST_STEPS:]
     train_loss = sum(last) / len(last) if last else None
     return TrainerResults(
@@ -84,4 +86,5 @@ def _results(measured: Measured, curve: list[dict[str, Any]], weights_sha256: st
         stopped_early=measured.stopped_early,
         merged_logit_difference=merged[0] if merged else None,
         merged_largest_logit=merged[1] if merged else None,
+        gguf_problem=gguf_problem,
     )

@@ -26,7 +26,7 @@ def identity_of(run: RunFile, root: Path, data_sha256: str, stop: StopSignal) ->
     }
     options = options_of(run)
     sections = {
-        "adapter": run.adapter.model_dump(mode="json", exclude={"merge"}),
+        "adapter": run.adapter.model_dump(mode="json", exclude={"merge", "gguf"}),
         "training": run.training.model_dump(mode="json", exclude=_FREE),
         "evaluation": run.evaluation.model_dump(mode="json"),
         run.method: options.model_dump(mode="json") if options is not None else {},

@@ -16,6 +16,7 @@ from jobspec.wire import UnreadableDocument, load
 from trainer.checkpoints import CheckpointStore
 from trainer.failures import TrainerFailure, failure_of
 from trainer.finish import RESULTS_NAME
+from trainer.gguf import check_converter
 from trainer.identity import identity_of
 from trainer.launch import RanksLost, check_ranks, micro_batches_of, train_together
 from trainer.prepare import prepare, read_all
@@ -70,6 +71,7 @@ def _run(room: Room) -> None:
     run, root, stop = room.run, room.root, room.stop
     stop.check("starting")
     micro_batches_of(run)
+    check_converter(run)
     rows = read_all(run, root, stop)
     identity = identity_of(run, root, rows.data_sha256, stop)
     if _already_finished(room, identity):

@@ -212,6 +212,8 @@ def _finish(room: Room, data: Prepared, trainer: Any, identity: Identity, choice
         stopped_early=trainer.carried.evaluations.stopped_early,
     )
     results, difference = write_final(room.run, room.root, trainer, data, measured)
+    if results.gguf_problem:
+        room.log.write(ProgressKind.WARNING, f"no GGUF file: {results.gguf_problem}; everything else is there", step=steps)
     message = f"{room.run.final_dir}/ loads back (largest logit difference {difference:.2g}); weights sha256 {results.weights_sha256}"
     message += f"; {trainer.saver.saves} saves kept the training waiting for {trainer.saver.stalled_s:.2f} s"
     room.log.write(ProgressKind.COMPLETED, message, step=steps, total_steps=steps, loss=results.train_loss, seconds=round(room.clock() - began, 3))

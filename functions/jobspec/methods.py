@@ -48,6 +48,9 @@ class Adapter(Document):
     merge: bool = Field(
         False, description="Also give a merged model (16-bit base plus adapter), ready to serve; how far its logits are from the adapter's is recorded."
     )
+    gguf: bool = Field(
+        False, description="Also give the merged model as one GGUF file, in 16 bits, for llama.cpp: with `merge`, and an image that holds its converter."
+    )
 
     @model_validator(mode="after")
     def _full_has_no_rank(self) -> "Adapter":
@@ -192,6 +195,10 @@ def _misfits(job: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
             yield (name,), f"is for `method: {name}`, but the method is {job.method}"
     if job.method != "sft" and training.loss_on != "assistant":
         yield ("training", "loss_on"), f"is for `method: sft`; {job.method} always compares completions"
+    if adapter.gguf and not adapter.merge:
+        yield ("adapter", "gguf"), "needs `merge: true`: the merged model is what becomes a GGUF file"
+    if adapter.gguf and job.method == "reward":
+        yield ("adapter", "gguf"), "is for models that speak; a reward model gives a score"
     if job.method == "kto" and training.micro_batch_size < 2 and (job.kto is None or job.kto.loss_type == "kto"):
         yield ("training", "micro_batch_size"), "must be 2 at least for kto: its KL term pairs the rows of a micro-batch"
     if job.method == "grpo":

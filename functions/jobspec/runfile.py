@@ -182,3 +182,5 @@ class TrainerResults(Results):
     #: Largest difference between the logits of adapter and merged model, and the largest logit there.
     merged_logit_difference: Finite | None = None
     merged_largest_logit: Finite | None = None
+    #: Why there is no GGUF file, where one was asked for and the converter gave none.
+    gguf_problem: Text = ""

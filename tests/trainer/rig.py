@@ -102,6 +102,11 @@ def results(folder: Path) -> dict[str, Any]:
     return found
 
 
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a finished run's metrics.jsonl: its steps' and its evaluations'."""
+    return [json.loads(line) for line in (folder / "final/metrics.jsonl").read_text().splitlines()]
+
+
 def resumable_copy(source: Path, target: Path, newest: int) -> Path:
     """A copy of a finished run that ended after step ``newest``: no final folder, no later checkpoint. Returns its run file."""
     shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("final", "progress.jsonl"))

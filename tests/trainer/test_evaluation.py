@@ -1,12 +1,11 @@
 """Evaluations during training: in the curve, without a trace in the weights, the best kept, an early stop - across interruptions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.trainer.rig import ProcessEnded, die_after, do_run, lines, make_run, results, save_each_step, stop_after
+from tests.trainer.rig import ProcessEnded, curve, die_after, do_run, lines, make_run, results, save_each_step, stop_after
 from trainer.checkpoints import verify
 from trainer.watch import spike
 
@@ -14,10 +13,6 @@ pytestmark = pytest.mark.torch
 
 #: A learning rate at which the held-out loss first falls and then rises.
 WILD: dict[str, Any] = {"max_steps": 12, "learning_rate": 0.3, "scheduler": "constant", "warmup_ratio": 0}
-
-
-def curve(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "final/metrics.jsonl").read_text().splitlines()]
 
 
 def evaluated(folder: Path) -> dict[int, float]:

@@ -131,6 +131,24 @@ def test_a_completion_carries_the_loss_and_ends_with_the_stop_token(tokenizer: A
     assert [said(tokenizer, tokenised, at) for at in range(20)] == [row.value["completion"] + "<|im_end|>" for row in rows]
 
 
+@pytest.mark.parametrize("data_format", ["chat", "prompt-completion", "text"])
+def test_a_row_begins_with_one_token_of_beginning_whoever_writes_it(tokenizer: Any, data_format: str) -> None:
+    """As Llama 3's: the tokenizer writes it before whatever it is given, and the chat template does as well."""
+    from tokenizers.processors import TemplateProcessing
+
+    begin = tokenizer.bos_token = "<|endoftext|>"
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)])
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    values: dict[str, dict[str, Any]] = {
+        "chat": chat(("user", "What?"), ("assistant", "That.")).value,
+        "prompt-completion": {"prompt": "What?", "completion": " That."},
+        "text": {"text": "That."},
+    }
+    found = tokens_of(tokenizer, [Row("data/train.jsonl: line 1", values[data_format])], data_format)
+    assert found.input_ids[0].index(tokenizer.bos_token_id) == 0
+    assert found.input_ids[0].count(tokenizer.bos_token_id) == 1
+
+
 def test_a_text_carries_the_loss_whole_and_gets_one_stop_token(tokenizer: Any, tmp_path: Path) -> None:
     rows = [Row("line 1", {"text": "The apple falls."}), Row("line 2", {"text": "It ends.<|im_end|>"})]
     tokenised = tokens_of(tokenizer, rows, "text")
