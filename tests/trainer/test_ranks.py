@@ -79,8 +79,6 @@ def wholes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, begin: Be
 def test_a_run_stopped_within_steps_and_killed_at_one_rank_ends_with_the_bits_of_one_that_was_not(
     begin: Begin, wholes: Wholes, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:
-    import torch
-
     make_run(tmp_path, tiny_model, adapter=ADAPTERS[name], processes=2, training=TRAINING)
     # The second rank alone is told, in both; the first alone decides whether the step is finished.
     told = ended(begin(tmp_path, Signalled(1, 3, signal.SIGTERM, within=True), TooLong(0)), tmp_path, 75)
@@ -89,8 +87,6 @@ def test_a_run_stopped_within_steps_and_killed_at_one_rank_ends_with_the_bits_of
     manifest = verify(tmp_path / "checkpoints/step-00000003")
     assert manifest.identity.world_size == 2
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.path for file in manifest.files}
-    states = [torch.load(tmp_path / f"checkpoints/step-00000003/rng_state_{rank}.pth", weights_only=False)["cpu"] for rank in range(2)]
-    assert not torch.equal(*states)  # each rank draws its own dropout
 
     told = ended(begin(tmp_path, Signalled(1, 5, signal.SIGTERM, within=True), TooLong(1)), tmp_path, 75)
     assert "at a step boundary, saved as step 6" in told["message"]

@@ -148,3 +148,18 @@ def test_each_rank_of_another_number_draws_anew_and_the_same_at_each_start() -> 
 
     assert seed(0) == seed(0)
     assert len({seed(0), seed(1), seed(0, step=4), seed(0, size=4), 0}) == 5
+
+
+@pytest.mark.torch
+def test_each_rank_of_a_new_run_draws_its_own_dropout() -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from trainer.story import _step_to_end
+
+    seeds = []
+    for rank in range(2):
+        trainer = SimpleNamespace(args=SimpleNamespace(seed=7), ranks=SimpleNamespace(rank=rank), train=lambda: seeds.append(torch.initial_seed()))
+        _step_to_end(trainer, Choice(None, 0, None, (), 1), 10)
+    assert seeds == [7, 8]
