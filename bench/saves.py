@@ -1,8 +1,8 @@
 """What saves cost: ``python -m bench.saves``. Side by side: written beside the training, written while it waits, and none at all.
 
 Full training and LoRA of a Llama made from a config (random weights), a save each second so that many are seen, each variant in a
-process of its own; then the checkpoint's way to the disk and to S3 (moto on loopback, so that what is measured is the agent's own part:
-reading, sha256, the client). The last columns are what ``checkpoint.interval: auto`` makes of it: the interval and the share of the time
+process of its own; then the checkpoint's way to the disk and to S3 (``bench.lean_s3`` on loopback, so that what is measured is the agent's own
+part: reading, sha256, the client). The last columns are what ``checkpoint.interval: auto`` makes of it: the interval and the share of the time
 that saves then take, for a spot instance that has just started.
 """
 
@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench import loopback, machine
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.saves import Costs, interval
 from jobspec.wire import load
@@ -79,17 +80,12 @@ def one(variant: str, run_file: str) -> int:
 
 
 def upload_s(folder: Path) -> float:
-    """Seconds that the agent's own upload of the newest checkpoint takes to an S3 on loopback."""
-    from moto.server import ThreadedMotoServer
-
+    """Seconds that the agent's own upload of the newest checkpoint takes to an S3 on loopback that only moves bytes."""
     from agent.store import Store, connect
 
-    os.environ.update({"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"})
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        os.environ["AWS_ENDPOINT_URL"] = endpoint = f"http://{host}:{port}"
+    os.environ.update(loopback.CREDENTIALS)
+    with loopback.s3_server(folder, lean=True) as endpoint:
+        os.environ["AWS_ENDPOINT_URL"] = endpoint
         s3 = connect(endpoint)
         s3.create_bucket(Bucket="bench-saves")
         newest = max((folder / "checkpoints").glob("step-*"))
@@ -97,8 +93,6 @@ def upload_s(folder: Path) -> float:
         for file in load(CheckpointManifest, (newest / "checkpoint.json").read_bytes()).files:
             Store(s3).upload("bench-saves", f"runs/j/w/checkpoints/{file.path}", newest / file.path, file, lambda: None)
         return time.monotonic() - began
-    finally:
-        server.stop()
 
 
 def prepare(base: Path, name: str, asked: argparse.Namespace) -> dict[str, Path]:
@@ -155,7 +149,7 @@ def main() -> int:
         return one(*asked.one)
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.stdout.write(HEADER + "\n")
+    sys.stdout.write(machine.told("torch", "transformers", "trl", "peft") + "\n" + HEADER + "\n")
     with tempfile.TemporaryDirectory(prefix="bench-saves-") as folder:
         for name in ("full", "lora"):
             folders = prepare(Path(folder), name, asked)
