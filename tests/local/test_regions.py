@@ -129,6 +129,9 @@ def test_a_job_whose_region_has_no_spot_left_goes_on_in_the_other_from_its_check
     assert status.receipt is not None
     assert status.receipt.egress_usd == away.egress_usd
     assert status.receipt.cost_usd == pytest.approx(sum(attempt.cost_usd + attempt.egress_usd for attempt in status.attempts), abs=2e-4)
+    logs, group = deploy.client_of(state, "logs"), f"/dropforge/{state.stack}/instances"
+    asked = {"logGroupName": group, "logStreamNamePrefix": f"{status.job_id}/2/bootstrap"}
+    until(lambda: bool(logs.describe_log_streams(**asked)["logStreams"]), "the second machine's lines in the home region's log group", 60)
     (mail,) = [path.read_text() for path in (home / "mail").glob("*.txt") if "#end" in path.read_text()]
     assert f"${away.egress_usd:.4f}" in mail
     assert all(str(attempt.zone) in mail for attempt in status.attempts)
