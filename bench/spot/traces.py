@@ -100,7 +100,7 @@ def _side_by_side(name: str, pools: list[Pool]) -> World:
 
 def _read(path: Path) -> Pool:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise TraceError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):

@@ -1,13 +1,14 @@
 """Two promises of docs/placement.md, in random worlds: never late where on-demand from the start would not have been; never over the cap."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from control_plane.core import ledger
-from control_plane.core.history import FINISH_S, PRIOR_DELAY_S, RATE_MARGIN
+from control_plane.core.history import FINISH_S, POOL_REST, PRIOR_DELAY_S, RATE_MARGIN
 from control_plane.core.records import Market
 from control_plane.core.state import JobState
 from tests.core.random_worlds import PEER, TICK_S, RandomWorld
@@ -42,6 +43,78 @@ def test_no_job_is_late_that_on_demand_from_the_start_would_have_finished(found:
     world, time_s = found
     job = world.run(int(time_s / TICK_S) + 10)
     assert job.state is JobState.SUCCEEDED, f"{job.state}: {job.reason}; {[(a.market.value, str(a.end)) for a in job.attempts]}"
+
+
+@st.composite
+def hard(draw: st.DrawFn) -> tuple[RandomWorld, float, float]:
+    """Starts of up to 40 minutes, each longer than the one before; steps that grow slower; heartbeats that are lost, and instances that fall silent.
+
+    The world, the time to its deadline, and by how much the job may be late: what its first start takes beyond half an hour, for nobody
+    could know, and what starts grow by while one is lost and the next is made."""
+    total, step_s, slows = draw(st.integers(20, 200)), draw(st.sampled_from((30.0, 60.0, 120.0))), draw(st.sampled_from((0.0, 0.05, 0.1)))
+    boot_s, growth_s = draw(st.sampled_from((300, 1500, 2400))), draw(st.sampled_from((0.0, 60.0, 300.0)))
+    save_every = max(1, int(240 / (step_s * (1 + slows))))
+    # The worst for a start is to be lost just before, or after, its first step.
+    spot = spells(draw, (1, 5, 20, 60, 300, *(int(boot_s / TICK_S) + more for more in (-1, 1, 8))))
+    world = RandomWorld(
+        new_job(), spot, boot_s, step_s, total, save_every, boot_growth_s=growth_s, slows=slows, silent=draw(st.booleans()), deaf=lost_words(draw)
+    )
+    needs_s = max(PRIOR_DELAY_S, boot_s) + world.train_s() * RATE_MARGIN + FINISH_S + 3 * TICK_S
+    time_s = needs_s + draw(st.sampled_from((0, 600, 1800, 2 * HOUR, 6 * HOUR)))
+    # A true max_runtime, with one lost start in it or more, lets a job begin on spot; with another it is measured on on-demand first.
+    max_runtime_s = needs_s + draw(st.sampled_from((boot_s + 600, 3 * HOUR, 40 * HOUR)))
+    limits = {"deadline": (START + timedelta(seconds=time_s)).isoformat(), "max_runtime": f"{int(max_runtime_s)}s"}
+    limits |= {"max_attempts": 100, "budget_usd": 10_000}
+    job = new_job(compute={"market": "cheapest"}, limits=limits, checkpoint={"interval": draw(st.sampled_from(("5m", "10m")))})
+    return replace(world, job=job), time_s, max(0.0, boot_s - HOUR / 2) + 2 * growth_s
+
+
+def lost_words(draw: st.DrawFn) -> tuple[bool, ...]:
+    """Heartbeats that do not arrive: a few in a row, and fewer than make an instance stale."""
+    parts = draw(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 20)), max_size=5))
+    return tuple(is_lost for lost, heard in parts for is_lost in [True] * lost + [False] * heard) or (False,)
+
+
+@settings(max_examples=80, deadline=None)
+@given(hard())
+def test_with_slow_starts_and_lost_words_no_job_is_later_than_what_it_could_not_know(found: tuple[RandomWorld, float, float]) -> None:
+    world, time_s, allowed_s = found
+    job = world.run(int(time_s / TICK_S) + 10)
+    assume("max_runtime" not in job.reason)
+    # Three in a row that fell silent before a step: given up, as it should be.
+    assume("made no progress" not in job.reason)
+    assert job.state in (JobState.SUCCEEDED, JobState.STOPPED_DEADLINE), f"{job.state}: {job.reason}"
+    assert world.late_s(time_s) <= allowed_s, f"{job.reason}; {[(a.market.value, str(a.end)) for a in job.attempts]}"
+
+
+@st.composite
+def uneven(draw: st.DrawFn) -> tuple[RandomWorld, float]:
+    """One instance in three is a third slower than the others; each trains for long enough to be measured."""
+    total, step_s = draw(st.integers(50, 200)), draw(st.sampled_from((30.0, 60.0)))
+    spot, save_every = spells(draw, (20, 60, 300)), max(1, int(180 / step_s))
+    world = RandomWorld(new_job(), spot, 300, step_s, total, save_every, paces=(1.33, 1.0, 1.0))
+    time_s = PRIOR_DELAY_S + world.train_s() * RATE_MARGIN + FINISH_S + 3 * TICK_S + draw(st.sampled_from((600, 1800, HOUR, 2 * HOUR, 6 * HOUR)))
+    limits = {"deadline": (START + timedelta(seconds=time_s)).isoformat(), "max_runtime": "40h", "max_attempts": 100, "budget_usd": 10_000}
+    return replace(world, job=new_job(compute={"market": "cheapest"}, limits=limits, checkpoint={"interval": "5m"})), time_s
+
+
+@settings(max_examples=60, deadline=None)
+@given(uneven())
+def test_the_slowest_of_the_newest_instances_is_believed_and_no_job_is_late_for_the_next_one_like_it(found: tuple[RandomWorld, float]) -> None:
+    world, time_s = found
+    job = world.run(int(time_s / TICK_S) + 10)
+    assert job.state is JobState.SUCCEEDED, f"{job.state}: {job.reason}; {[(a.market.value, str(a.end)) for a in job.attempts]}"
+
+
+@settings(max_examples=60, deadline=None)
+@given(pressed(), st.integers(0, 240), st.sampled_from((10, 60, 240)))
+def test_while_ec2_is_short_of_on_demand_too_a_job_is_late_by_no_more_than_the_shortage(found: tuple[RandomWorld, float], start: int, ticks: int) -> None:
+    """And by the rest of a pool that has just refused: so long after the shortage's end on-demand may be asked for again."""
+    world, time_s = found
+    world = replace(world, shortage=range(start, start + ticks))
+    job = world.run(int(time_s / TICK_S) + 10)
+    assert job.state in (JobState.SUCCEEDED, JobState.STOPPED_DEADLINE), f"{job.state}: {job.reason}"
+    assert world.late_s(time_s) <= ticks * TICK_S + POOL_REST.total_seconds() + TICK_S, [(a.market.value, str(a.end)) for a in job.attempts]
 
 
 @st.composite

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from control_plane.core.events import Rules
 from control_plane.core.records import Attempt, AttemptEnd, Market, Pool
 from control_plane.core.state import Job, WaitKind
 from control_plane.core.strategy import Record, watched
+from jobspec.heartbeat import Phase
 
 #: Taken for a start, and for a change from a running instance to one that has started beside it, until the job has measured its own.
 PRIOR_DELAY_S, PRIOR_RETURN_S = 600.0, 240.0
+#: An instance is relieved by the one beside it after this time, ready or not (``attempts.relief_due``).
+BESIDE_S = Rules().boot_s
 #: A rate may fall (another type, a slower disk), and after the last step there is the upload of the results.
 RATE_MARGIN, FINISH_S = 1.05, 180.0
 #: Rates and delays of so many newest attempts count; the slowest of them is believed.
@@ -95,23 +99,34 @@ def steps_per_s(attempt: Attempt) -> float | None:
 
 
 def _delay_s(job: Job) -> float:
-    """From a launch to the first word of training, by our own clock: provision, pull, staging, restore; without the wait for a predecessor."""
+    """From a launch to the first word of training, by our own clock: provision, pull, staging, restore; without the wait for a predecessor.
+
+    One that is, or was lost, in its staging takes at least as long as it was seen to: or one lost start after the other would be taken for a short one.
+    """
     measured = [
         (attempt.trained_from.seen_at - attempt.launched_at).total_seconds() - (attempt.heartbeat.stages_s.get("handover", 0.0) if attempt.heartbeat else 0.0)
         for attempt in job.attempts
         if attempt.trained_from is not None
     ]
-    return max((max(one, 0.0) for one in measured[-NEWEST:]), default=PRIOR_DELAY_S)
+    whole_s = max((max(one, 0.0) for one in measured[-NEWEST:]), default=PRIOR_DELAY_S)
+    return max([whole_s, *(_staged_s(attempt) for attempt in job.attempts[-NEWEST:])])
+
+
+def _staged_s(attempt: Attempt) -> float:
+    """How long the instance has been seen to stage without training, by our own clock; 0 where it has trained, or never spoke."""
+    if attempt.heartbeat is None or attempt.heartbeat_seen_at is None or attempt.heartbeat.phase is not Phase.STAGING:
+        return 0.0
+    return (attempt.heartbeat_seen_at - attempt.launched_at).total_seconds()
 
 
 def _return_delay_s(job: Job) -> float:
-    """A last save, whose length is taken for that of the restore, and the restore."""
+    """A last save, whose length is taken for that of the restore, and the restore; and what a start takes beyond the time that is given it side by side."""
     measured = [
         2 * (beat.stages_s.get("stage_checkpoint", 0.0) + beat.stages_s["load"])
         for attempt in job.attempts
         if (beat := attempt.heartbeat) is not None and "load" in beat.stages_s
     ]
-    return max(measured[-NEWEST:], default=PRIOR_RETURN_S)
+    return max(measured[-NEWEST:], default=PRIOR_RETURN_S) + max(0.0, _delay_s(job) - BESIDE_S)
 
 
 def _save_interval_s(job: Job) -> float:
