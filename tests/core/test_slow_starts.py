@@ -41,3 +41,13 @@ def test_where_starts_take_longer_than_two_instances_stand_side_by_side_leaving_
     """The instance that works is relieved after that time, though the other is not ready: until it is, nobody works."""
     assert history_of(staging(900).job, at(900)).return_delay_s == PRIOR_RETURN_S
     assert history_of(staging(BESIDE_S + 301).job, at(BESIDE_S + 301)).return_delay_s == PRIOR_RETURN_S + 300
+
+
+def test_of_the_newest_starts_the_slowest_is_believed() -> None:
+    story = staging(1501)
+    story.look(1621, heartbeats={FIRST: heartbeat(story.job, FIRST, seq=3, step=0)})
+    story.gone(FIRST, "Server.SpotInstanceTermination")
+    story.look(1680)
+    story.launch(1681, SECOND)
+    story.look(1800, heartbeats={SECOND: heartbeat(story.job, SECOND, seq=1, step=0)})
+    assert history_of(story.job, at(1800)).delay_s == 1620

@@ -70,3 +70,18 @@ def test_spot_is_waited_for_the_longer_the_more_pools_may_bring_it_back() -> Non
 def test_no_number_of_pools_makes_it_wait_with_less_slack_than_the_reserve() -> None:
     moment = with_slack(0.99 * KNOBS.wait_reserve * CALM.work_left_s, running="wait", offers=[], pools=60)
     assert choose(moment).kind == "on-demand"
+
+
+@pytest.mark.parametrize(("running", "kept_s"), [("wait", 0.2 * H + 700), ("on-demand", 0.1 * H + 700)])
+def test_spot_is_started_only_with_slack_for_a_second_start_and_for_a_loss_that_goes_unseen(running: str, kept_s: float) -> None:
+    """Leaving on-demand, the change itself is what is lost; from nothing, a whole start."""
+    changes = {"running": running, "blind_s": 700.0, "return_delay_s": 0.1 * H, "offers": lasting(100 * H)}
+    assert choose(with_slack(kept_s, **changes)).kind == "spot"
+    assert choose(with_slack(kept_s - 1, **changes)).kind != "spot"
+
+
+def test_spot_is_waited_for_only_with_slack_for_the_next_look_and_for_a_loss_that_goes_unseen() -> None:
+    """However much of it the reserve would leave: a minute of work is left, so there is next to no reserve."""
+    changes = {"work_left_s": 60.0, "running": "wait", "blind_s": 700.0, "offers": []}
+    moments = [replace(CALM, **changes, time_left_s=60.0 + CALM.delay_s + slack_s) for slack_s in (760.0, 759.0)]
+    assert [choose(moment).kind for moment in moments] == ["wait", "on-demand"]
