@@ -32,7 +32,7 @@ from control_plane.core.letters import letter_of
 from control_plane.core.report import StackFacts, status_of
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Counted, Fleets, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion
+from control_plane.ports import Clock, Counted, Fleets, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion, Throttled
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.status import Status
@@ -162,6 +162,11 @@ class Driver:
         try:
             answer = self._perform(job, action)
         except Exception as error:
+            if isinstance(action, CallLaunch) and isinstance(error, Throttled):
+                # EC2 asks for patience. The plan is on record and the tick makes the same call again: in a burst of jobs nothing has failed.
+                self.counted("LaunchesThrottled", 1)
+                logger.info("launch throttled", extra={"job_id": job.job_id})
+                return None
             failures.append(f"{type(action).__name__}: {type(error).__name__}: {str(error)[:300]}")
             logger.warning("action failed", extra={"job_id": job.job_id, "action": type(action).__name__}, exc_info=True)
             return None
