@@ -102,6 +102,7 @@ def drained(jobs: int, at_once: int, train_min: int, *, size: float = BUCKET, re
     for name in names:
         house.leave(f"jobs/{name}.yaml", name=name)
     began, most, ends_at = house.now, 0, {}
+    house.rooms.pause = lambda seconds: _pass(house, seconds)
     house.account.gate = gate
     for name in names:
         house.touch(f"jobs/{name}.yaml")
@@ -116,6 +117,10 @@ def drained(jobs: int, at_once: int, train_min: int, *, size: float = BUCKET, re
         reconcile.handle({}, context, house.rooms)
     house.account.gate = lambda operation, subject, effect: effect()
     return Drained(tuple(house.jobs), (house.now - began).total_seconds() / 60, gate, most)
+
+
+def _pass(house: House, seconds: float) -> None:
+    house.now += timedelta(seconds=seconds)
 
 
 def _play(house: House, gate: Gate, ends_at: dict[str, datetime], train_min: int) -> None:

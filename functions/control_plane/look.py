@@ -166,7 +166,12 @@ class Watcher:
 
 
 def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[str, Heartbeat | None], markers: dict[str, MarkerSight | None]) -> bool:
-    """An instance is at work and nothing that was just read ends or warns it: no look like this one plans another beside it."""
+    """The job is done, or an instance is at work and nothing that was just read ends or warns it: no look like this one plans another.
+
+    A job that is done costs until its instance is told to end: nothing is asked for on the way there that only a launch needs.
+    """
+    if any(sight is not None and sight.marker is not None and sight.marker.outcome is Outcome.COMPLETED for sight in markers.values()):
+        return True
     alive = {sight.instance_id for sight in instances if sight.state in ("pending", "running")}
     return any(
         attempt.serves

@@ -254,5 +254,11 @@ class Counted(Protocol):
     def __call__(self, name: str, count: int) -> None: ...
 
 
+class Pause(Protocol):
+    """Waits so many seconds."""
+
+    def __call__(self, seconds: float, /) -> None: ...
+
+
 class Clock(Protocol):
     def __call__(self) -> datetime: ...

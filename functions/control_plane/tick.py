@@ -15,7 +15,7 @@ from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
 from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
-from control_plane.ports import Bus, Each, Fleet, SpendStore
+from control_plane.ports import Bus, Each, Fleet, Pause, SpendStore
 from jobspec import tags
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,11 @@ class TickResult:
     failures: list[str] = field(default_factory=list)
 
 
+#: Seconds from a tick's start until which it goes on launching what EC2 had no token for; the next tick then takes over.
+LAUNCHES_FOR_S = 50
+#: EC2 gives a handful of launches a second back (EC2 guide, "Request throttling"): after this there are some.
+THROTTLED_WAIT_S = 1.0
+
 #: What each region's fleet shows.
 Seen = list[tuple[Fleet, tuple[InstanceSight, ...]]]
 
@@ -46,9 +51,23 @@ class Driven:
     left: bool = False
 
 
-def tick(driver: Driver, bus: Bus, spend: SpendStore, each: Each, *, stray_grace_s: float, monthly_cap_usd: float, has_time: Callable[[], bool]) -> TickResult:
-    """One tick. One job's failure does not keep the next from being driven; the caller raises for the failures at the end."""
+def tick(
+    driver: Driver,
+    bus: Bus,
+    spend: SpendStore,
+    each: Each,
+    *,
+    stray_grace_s: float,
+    monthly_cap_usd: float,
+    has_time: Callable[[], bool],
+    pause: Pause | None = None,
+) -> TickResult:
+    """One tick. One job's failure does not keep the next from being driven; the caller raises for the failures at the end.
+
+    ``pause`` waits some seconds; without it what was throttled waits for the next tick.
+    """
     result = TickResult()
+    began = driver.clock()
     seen_in = _seen(driver, result)
     instances = tuple(sight for _, sights in seen_in for sight in sights)
     by_job: dict[str, list[InstanceSight]] = defaultdict(list)
@@ -62,11 +81,16 @@ def tick(driver: Driver, bus: Bus, spend: SpendStore, each: Each, *, stray_grace
         return _driven(driver, bus, job_id, tuple(by_job.get(job_id, ())) if whole else None) if has_time() else Driven(left=True)
 
     seen: list[Job] = []
+    throttled: list[Job] = []
     for driven in each(one, _in_turn(list(driver.store.unsettled()), driver.clock())):
         result.counts["JobsLeft"] += driven.left
         result.counts["JobsDriven"] += not driven.left and not driven.failure
         result.failures += [driven.failure] if driven.failure else []
         seen += [driven.job] if driven.job is not None else []
+        throttled += [driven.job] if driven.job is not None and driven.job.plan is not None and not driven.failure else []
+    if pause is not None and throttled:
+        later = _launched_on(driver, bus, throttled, pause, lambda: has_time() and (driver.clock() - began).total_seconds() < LAUNCHES_FOR_S, result)
+        seen = [later.get(job.job_id, job) for job in seen]
     result.counts |= measures.by_state(seen)
     if seen:
         _watch_the_month(driver, bus, spend, seen, monthly_cap_usd, result)
@@ -86,6 +110,22 @@ def _driven(driver: Driver, bus: Bus, job_id: str, instances: tuple[InstanceSigh
     except Exception as error:
         logger.warning("job not driven", extra={"job_id": job_id}, exc_info=True)
         return Driven(error.job if isinstance(error, ActionsFailed) else None, f"{job_id}: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _launched_on(driver: Driver, bus: Bus, throttled: list[Job], pause: Pause, has_time: Callable[[], bool], result: TickResult) -> dict[str, Job]:
+    """Drive those whose launch was throttled again, by id as they are then: one after the other and first come first, at the pace at which EC2 gives on."""
+    after: dict[str, Job] = {}
+    for job in sorted(throttled, key=lambda job: job.accepted_at):
+        waits = True
+        while waits and has_time():
+            driven = _driven(driver, bus, job.job_id, None)
+            result.failures += [driven.failure] if driven.failure else []
+            if driven.job is not None:
+                after[job.job_id] = driven.job
+            waits = driven.job is not None and driven.job.plan is not None and not driven.failure
+            if waits:
+                pause(THROTTLED_WAIT_S)
+    return after
 
 
 def _seen(driver: Driver, result: TickResult) -> Seen:

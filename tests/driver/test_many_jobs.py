@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from threading import Barrier, Lock
 from time import sleep
 from types import SimpleNamespace
@@ -9,9 +10,10 @@ from typing import Any
 
 from control_plane.adapters.clients import AT_ONCE
 from control_plane.handlers import door, reconcile
-from control_plane.tick import ROUND
+from control_plane.tick import LAUNCHES_FOR_S, ROUND
 from jobspec.operator import Hold
 from tests.driver.house import CONTEXT, House
+from tests.simulation.aws import aws_error
 
 
 def house_of(jobs: int, running: int) -> House:
@@ -119,3 +121,47 @@ def test_many_launches_side_by_side_ask_once_for_what_serves_all_and_start_one_i
     assert (asked["ec2.describe_subnets"], asked["ec2.create_fleet"]) == (1, 40)
     assert len(house.live()) == 40
     assert all(len(job.attempts) == 1 for job in house.jobs)
+
+
+def test_a_tick_goes_on_launching_what_was_throttled_as_long_as_its_minute_lasts() -> None:
+    house = House(max_concurrent_jobs=6)
+    tokens = [0.0]
+
+    def bucket(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        if operation == "ec2.create_fleet":
+            if tokens[0] < 1:
+                raise aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet")
+            tokens[0] -= 1
+        return effect()
+
+    def pause(seconds: float) -> None:
+        house.now += timedelta(seconds=seconds)
+        tokens[0] += seconds / 10
+
+    house.account.gate = bucket
+    house.rooms.pause = pause
+    for number in range(6):
+        house.put(f"jobs/n{number:02}.yaml", name=f"n{number:02}")
+        house.now += timedelta(seconds=1)
+    assert house.live() == []
+    began = house.now
+    counts = house.tick()
+    assert len(house.live()) == 4, "one each ten seconds, in the order in which they came; the rest is the next tick's"
+    assert [job.name for job in house.jobs if job.attempts] == ["n00", "n01", "n02", "n03"]
+    assert LAUNCHES_FOR_S <= (house.now - began).total_seconds() - 60 < LAUNCHES_FOR_S + 2
+    assert counts["JobsStarting"] == 6, "what the tick tells is how things stand at its end"
+
+
+def test_on_the_way_from_a_marker_to_the_end_nothing_is_asked_for_that_only_a_launch_needs() -> None:
+    house = House()
+    house.put()
+    house.beat()
+    house.tick()
+    house.finish()
+    house.forget()
+    house.account.gate = heard = Heard()
+    house.rooms.driver.drive(house.job.job_id)
+    asked = Counter(operation for operation, _ in heard.calls.elements())
+    assert asked["ec2.terminate_instances"] == 1
+    assert (asked["ec2.describe_subnets"], asked["ec2.describe_spot_price_history"]) == (0, 0)
+    assert ("dynamodb.get_item", "PROJECT#hold") not in heard.calls

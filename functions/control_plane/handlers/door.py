@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, wraps
 from threading import Lock
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger, Metrics
@@ -54,7 +54,7 @@ def _each(work: Callable[[A], B], things: Iterable[A]) -> Iterator[B]:
 @cache
 def rooms() -> Rooms:
     """The rooms over AWS; its clients live as long as the container."""
-    return Rooms(settings_from(), client, _now, _counted, _each)
+    return Rooms(settings_from(), client, _now, _counted, _each, sleep)
 
 
 class PartlyDone(Exception):

@@ -29,6 +29,7 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         stray_grace_s=rooms.settings.stray_grace_s,
         monthly_cap_usd=rooms.settings.monthly_cap_usd,
         has_time=has_time,
+        pause=rooms.pause,
     )
     found, failures = census(Submission(rooms.driver, rooms.settings.read_buckets), rooms.settings.data_bucket, has_time, tick_began=began)
     counts = {**result.counts, "ManifestsFound": found}

@@ -15,17 +15,21 @@ from control_plane.adapters.spend import DynamoSpend
 from control_plane.adapters.webhook import SsmWebhook
 from control_plane.driver import Driver
 from control_plane.look import Watcher
-from control_plane.ports import Clock, Counted, Each
+from control_plane.ports import Clock, Counted, Each, Pause
 from control_plane.settings import Settings
 
 
 class Rooms:
-    """Everything a door may call. ``client`` gives a client by its service's name, and another region's; the simulator gives its own, and one thread."""
+    """Everything a door may call. ``client`` gives a client by its service's name, and another region's.
 
-    def __init__(self, settings: Settings, client: Callable[..., Any], now: Clock, counted: Counted, each: Each = map) -> None:
+    The simulator gives its own, one thread, and no pause.
+    """
+
+    def __init__(self, settings: Settings, client: Callable[..., Any], now: Clock, counted: Counted, each: Each = map, pause: Pause | None = None) -> None:
         self.settings = settings
         self.now = now
         self.each = each
+        self.pause = pause
         # One client of a service serves all who ask for it.
         self._client = cache(client)
         self._counted = counted
