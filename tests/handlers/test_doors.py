@@ -367,7 +367,7 @@ def test_an_overdue_instance_that_cannot_be_ended_is_counted_and_raised(
 
 def test_the_curfew_asks_for_nothing_but_ec2(account: SimpleNamespace) -> None:
     curfew.handler(sample("curfew"), CONTEXT)
-    assert set(vars(door.rooms())) == {"settings", "now", "each", "_client", "_counted", "fleets"}
+    assert set(vars(door.rooms())) == {"settings", "now", "each", "pause", "_client", "_counted", "fleets"}
 
 
 @pytest.fixture
