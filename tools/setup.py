@@ -36,12 +36,16 @@ class Environment:
     pythons: tuple[str, ...] = ("python3.11", "python3.12", "python3.13")
     #: Installed on its own first: everything else must take the CPU build that satisfies it, not a larger one.
     first: tuple[str, ...] = ()
+    #: Pins of packages that are installed without what they ask for.
+    carried: str | None = None
     #: This repository itself, in editable form.
     with_project: bool = False
 
 
 ENVIRONMENTS = {
-    "dev": Environment(".venv", "requirements/dev.txt", "tests, command line, trainer", first=("torch",), with_project=True),
+    "dev": Environment(
+        ".venv", "requirements/dev.txt", "tests, command line, trainer", first=("torch",), carried="requirements/carried.txt", with_project=True
+    ),
     "cloud": Environment(".venv-cloud", "requirements/cloud.txt", "the local cloud's emulator"),
     "lambda": Environment(".venv-lambda", "requirements/lambda.txt", "the Lambda functions", pythons=("python3.13", "python3.12", "python3.11")),
     "lint": Environment(".venv-lint", "requirements/lint.txt", "security linters"),
@@ -94,7 +98,11 @@ def _with_included(requirements: Path) -> list[Path]:
 
 def stamp_of(environment: Environment) -> str:
     """What the environment was made from: changes when its requirements or this project's packaging do."""
-    parts = [*_with_included(ROOT / environment.requirements), *([ROOT / "pyproject.toml"] if environment.with_project else [])]
+    parts = [
+        *_with_included(ROOT / environment.requirements),
+        *([ROOT / environment.carried] if environment.carried else []),
+        *([ROOT / "pyproject.toml"] if environment.with_project else []),
+    ]
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
@@ -130,6 +138,8 @@ def make(environment: Environment) -> None:
     for name in environment.first:
         _run([*pip, next(line for line in pins if line.startswith(f"{name}=="))], f"pip install {name}")
     _run([*pip, "-r", environment.requirements], f"pip install -r {environment.requirements}")
+    if environment.carried is not None:
+        _run([*pip, "--no-deps", "-r", environment.carried], f"pip install -r {environment.carried}")
     if environment.with_project:
         _run([*pip, "--no-deps", "--no-build-isolation", "--editable", "."], "pip install --editable .")
     stamp.write_text(wanted)
