@@ -67,7 +67,11 @@ class Nodes:
         """What each of the two threads comes to. Raises what one of them raised."""
 
         def one(rank: int) -> Choice:
-            return agreed(Thread(self.pair, rank), identities[rank], choices[rank], self.stores[rank].folder, writes=True)
+            try:
+                return agreed(Thread(self.pair, rank), identities[rank], choices[rank], self.stores[rank].folder, writes=True)
+            except BaseException:
+                self.pair.barrier.abort()  # the other does not wait
+                raise
 
         with ThreadPoolExecutor(2) as threads:
             both = [threads.submit(one, rank) for rank in range(2)]
