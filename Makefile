@@ -6,7 +6,7 @@ PYTHON ?= python3
 SEEDS ?= 20000
 BIN := .venv/bin
 
-.PHONY: help setup setup-test demo test image-test simulate lint docs generate bench clean
+.PHONY: help setup setup-demo setup-test demo test image-test simulate lint docs generate bench clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -14,10 +14,13 @@ help: ## Say what each target does
 setup: ## Make all environments: .venv, .venv-cloud, .venv-lambda, .venv-sam, .venv-lint, .venv-docs
 	@$(PYTHON) tools/setup.py all
 
+setup-demo:
+	@$(PYTHON) tools/setup.py demo
+
 setup-test:
 	@$(PYTHON) tools/setup.py test
 
-demo: setup-test ## One job, the whole way, on this machine: manifest to model, through one spot interruption
+demo: setup-demo ## One job, the whole way, on this machine: manifest to model, through one spot interruption
 	@$(BIN)/dropforge local demo
 
 test: setup-test ## Every test that runs without an account, a GPU or Docker

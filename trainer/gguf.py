@@ -1,7 +1,7 @@
 """The merged model as one file for llama.cpp, by llama.cpp's own converter, where the image holds it. No torch here: the converter is another process.
 
-Its command line (``convert_hf_to_gguf.py MODEL_DIR --outfile FILE --outtype auto``; auto keeps 16 bits as they are) is that of
-github.com/ggml-org/llama.cpp, read 2026-11.
+Its command line (``convert_hf_to_gguf.py MODEL_DIR --outfile FILE --outtype auto``; auto keeps 16 bits as they are) is that which
+github.com/ggml-org/llama.cpp documents, 2026-11; the program itself was not run here.
 """
 
 import os
