@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,12 @@ def test_one_job_of_a_sweep_is_cancelled_at_once_and_the_others_go_on(site: Site
 
 def test_ctrl_c_while_it_waits_leaves_the_job_running_and_says_how_to_look_again(site: Site, bucket: Bucket, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [str(COMMAND), "submit", manifest(tmp_path, "left"), "--wait", "--stack", "well"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [str(COMMAND), "submit", manifest(tmp_path, "left"), "--wait", "--stack", "well"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # As in a terminal: what a shell starts in the background ignores the signal, and so does all that is started from there.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     said = []
