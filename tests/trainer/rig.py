@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,9 +85,12 @@ def die_after(folder: Path, kind: str, after: int) -> Now:
 
 
 def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The progress lines, or those of one kind."""
+    """The progress lines, or those of one kind. One that is being written is none yet, and one that a death cut short is none, as for the agent."""
     path = folder / "progress.jsonl"
-    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    found = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        with suppress(ValueError):
+            found.append(json.loads(line))
     return [line for line in found if kind in (None, line["kind"])]
 
 

@@ -92,7 +92,8 @@ def test_a_run_stopped_within_steps_and_killed_at_one_rank_ends_with_the_bits_of
     assert "at a step boundary, saved as step 6" in told["message"]
 
     told = ended(begin(tmp_path, Signalled(1, 8, signal.SIGKILL)), tmp_path, 74)
-    assert "rank 1 was ended by SIGKILL" in told["message"]
+    # Its signal is named where torchrun looked before the other rank, which had lost it, had gone as well.
+    assert told["message"].startswith(("rank 1 was ended by SIGKILL:", "rank 1 ended without a word:"))
 
     ended(begin(tmp_path), tmp_path, 0)
     assert [line["step"] for line in lines(tmp_path, "resumed")] == [3, 6, 6]
