@@ -103,12 +103,12 @@ def inside(stacks: Counter[str]) -> Counter[str]:
 
 
 def shares(stacks: Counter[str]) -> list[tuple[float, str]]:
-    """(Share of the samples that the function is in, function), of any function the largest first; recursion counts once."""
+    """(Share of the samples that the function is in, function), of any function the largest first, equal ones by name; recursion counts once."""
     found: Counter[str] = Counter()
     for stack, count in stacks.items():
         for name in set(stack.split(";")):
             found[name] += count
-    return [(count / stacks.total(), name) for name, count in found.most_common()]
+    return [(count / stacks.total(), name) for name, count in sorted(found.items(), key=lambda each: (-each[1], each[0]))]
 
 
 def steps(asked: argparse.Namespace) -> None:

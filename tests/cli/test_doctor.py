@@ -371,7 +371,7 @@ def test_an_instance_past_its_own_deadline_is_broken(site: Site) -> None:
     }
     site.answers.give("DescribeInstances", {"Reservations": [{"Instances": [instance]}]})
     (found,) = of(site.doctor()[1], "instances")
-    assert (found.verdict, found.mend) == (Verdict.BROKEN, "aws ec2 terminate-instances --instance-ids i-0123456789abcdef0")
+    assert (found.verdict, found.mend) == (Verdict.BROKEN, "aws ec2 terminate-instances --region us-east-1 --instance-ids i-0123456789abcdef0")
     instance["Tags"] = [{"Key": tags.DEADLINE, "Value": str(int((now + timedelta(hours=1)).timestamp()))}]
     (found,) = of(site.doctor()[1], "instances")
     assert found.verdict is Verdict.OK

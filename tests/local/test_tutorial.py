@@ -141,7 +141,9 @@ def test_the_pages_commands_do_what_the_pages_say(shell: Shell) -> None:
     shell.until(lambda job: len(job.attempts) == 2, "its replacement")
     assert "CANCELLED" in shell.type("dropforge cancel demo --yes")
 
-    (last,) = block_under(TUTORIAL, "7. Put the cloud away")
+    for line in block_under(TUTORIAL, "7. Let its region run dry"):
+        shell.type(line)
+    (last,) = block_under(TUTORIAL, "8. Put the cloud away")
     assert last == down.removeprefix(".venv/bin/")
     assert "The local cloud is down" in shell.type(last)
 
