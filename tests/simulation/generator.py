@@ -80,8 +80,15 @@ class _Mood:
         return self.rng.choice((*common, *rare) if self.pace == 1.0 else common)
 
 
+def _mood(rng: random.Random) -> _Mood:
+    return _Mood(rng, rng.choice((0.15, 0.4, 0.4, 0.8, 1.5)), rng.choices(_PACES, _OF_A_HUNDRED)[0])
+
+
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed: most are mildly unlucky, a few are terrible."""
+    rng = random.Random(f"abroad {seed}")
+    if rng.random() < 0.025:
+        return _abroad(_mood(rng))
     return _with_regions(random.Random(f"regions {seed}"), _at_home(seed))
 
 
@@ -215,7 +222,7 @@ def _swept(rng: random.Random, scenario: Scenario) -> Scenario:
 
 def _scenario(seed: int) -> Scenario:
     rng = random.Random(f"scenario {seed}")
-    mood = _Mood(rng, rng.choice((0.15, 0.4, 0.4, 0.8, 1.5)), rng.choices(_PACES, _OF_A_HUNDRED)[0])
+    mood = _mood(rng)
     jobs = tuple(_job(mood, n) for n in range(int(mood.slow((1, 1, 1, 1, 1, 1, 2), 2, 3, 3, 5))))
     theme = rng.random()
     if theme < 0.015:
@@ -228,8 +235,6 @@ def _scenario(seed: int) -> Scenario:
         return _returning(mood)
     if theme < 0.075:
         return _put_twice(mood)
-    if theme < 0.1:
-        return _abroad(mood)
     operations, weights = list(_OPERATIONS), list(_OPERATIONS.values())
     return Scenario(
         jobs=jobs,
