@@ -225,7 +225,7 @@ def test_a_trainer_that_stopped_though_nobody_asked_is_started_again(cloud: Clou
     cloud.ticket(max_steps=30)
     instance = launch()
     instance.start()
-    until(lambda: any((instance.folders.run / "checkpoints").glob("step-*")))
+    until(lambda: (instance.folders.run / "progress.jsonl").exists() and cloud.heartbeat().step == 8)
     (instance.folders.run / "stop").touch()
     assert instance.join() is AgentExit.FINISHED
     assert instance.host.starts == 2
