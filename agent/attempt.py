@@ -28,11 +28,12 @@ from agent.progress import ProgressReader, Told
 from agent.resume import Resumer
 from agent.settings import Folders, Settings
 from agent.staging import Stager, StagingFailed, free_bytes
-from agent.starting import UPTIME, before_agent, in_trainer
+from agent.starting import UPTIME
 from agent.store import S3_ERRORS, Denied, Store
+from agent.telling import Telling
 from agent.tracking import Reporter
 from agent.uploader import Uploader
-from jobspec.heartbeat import Phase, PublishedCheckpoint, Saving
+from jobspec.heartbeat import Phase, PublishedCheckpoint
 from jobspec.marker import Failure, FailureCode, Outcome
 from jobspec.runfile import ExitCode
 from jobspec.ticket import Handover, Ticket
@@ -86,7 +87,7 @@ class Attempt:
         self._earlier = read_heartbeat(store, ticket.outputs_bucket, ticket.job_id, ticket.writer)
         self._heart = Heart(store, ticket, now, self._earlier)
         self._desk = TrainerDesk(folders)
-        self._progress = ProgressReader(folders.run / "progress.jsonl")
+        self._telling = Telling(self._heart, ProgressReader(folders.run / "progress.jsonl"))
         self._uploader = Uploader(store, ticket, folders, now, self._after_publish)
         self._alarms = Alarms(ticket, world.imds, store, now, self._margin_s)
         self._gang = GangView(store, ticket)
@@ -166,7 +167,8 @@ class Attempt:
     def _prepare(self) -> None:
         """Raises StagingFailed, Summoned."""
         if self._earlier is None:
-            self._note_boot()
+            # In the local cloud the kernel is the laptop's.
+            self._telling.boot(self._world.folders.stages, self._world.now(), UPTIME if self._world.settings.endpoint_url is None else None)
         self._heart.enter(Phase.STAGING)
         stager = Stager(self._world.store, self._ticket, self._world.folders, self._alarms.check, self._world.sleep, self._world.free)
         self._timed("stage_data", stager.stage_data)
@@ -178,12 +180,6 @@ class Attempt:
         self._gang.name_addresses(self._world.folders)
         self._alarms.check()
         self._desk.write_run_file(run_file(self._ticket, self._world.folders.run, gpus_of(self._world.imds.instance_type(), self._ticket.manifest)))
-
-    def _note_boot(self) -> None:
-        # In the local cloud the kernel is the laptop's.
-        uptime = UPTIME if self._world.settings.endpoint_url is None else None
-        for name, seconds in before_agent(self._world.folders.stages, self._world.now(), uptime).items():
-            self._heart.note_stage(name, seconds)
 
     def _timed(self, name: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -352,34 +348,7 @@ class Attempt:
         return AgentExit.FINISHED
 
     def _look(self) -> Told:
-        told = self._progress.read()
-        if told.load_s is not None and "load" not in self._heart.state.stages_s:
-            self._heart.note_stage("load", told.load_s)
-        if told.stages_s and self._heart.state.first_step_at is None:
-            self._note_first_step(told)
-        if told.first_step is not None:
-            self._heart.note(
-                step=told.step,
-                total_steps=told.total_steps,
-                first_step=told.first_step,
-                loss=told.loss,
-                tokens_per_s=told.tokens_per_s,
-                saving=self._saving(told),
-            )
-        return told
-
-    def _note_first_step(self, told: Told) -> None:
-        if (found := in_trainer(told, self._desk.asked_at())) is None:
-            return
-        stages_s, at = found
-        for name in stages_s.keys() - self._heart.state.stages_s.keys():
-            self._heart.note_stage(name, stages_s[name])
-        self._heart.note(first_step_at=at)
-
-    def _saving(self, told: Told) -> Saving | None:
-        if told.stall_s is None:
-            return None
-        return Saving(stall_s=told.stall_s, write_s=told.write_s, upload_s=self._uploader.upload_s, interval_s=told.next_save_s)
+        return self._telling.look(self._desk.asked_at(), self._uploader.upload_s)
 
     def _beat(self) -> None:
         self._alarms.look_for_order()
@@ -409,4 +378,4 @@ class Attempt:
 
     def _margin_s(self) -> float:
         """Seconds before the deadline at which a last save must begin: twice what was measured, and a floor."""
-        return self._pace.save_s + 2 * (self._progress.told.save_s + self._uploader.upload_s)
+        return self._pace.save_s + 2 * (self._telling.told.save_s + self._uploader.upload_s)
