@@ -22,7 +22,7 @@ from control_plane import look as look_room
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, s3
 from control_plane.adapters.spend import DynamoSpend
-from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement
+from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement, replacing, terminating
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
 from control_plane.core.events import LaunchRefused
 from control_plane.core.failures import RefusalKind
@@ -124,13 +124,13 @@ def _no_tags_at_birth(patch: Patch) -> None:
 
 @mutant("a replacement is planned while an instance serves")
 def _replacement_beside_a_serving_instance(patch: Patch) -> None:
-    old = decide._with_replacement
+    old = replacing.replaced
 
     def eager(job: Job, look: Any, now: Any) -> Job:
         beside = [a for a in job.attempts if a.heartbeat is not None and a.heartbeat.step >= 20 and a.is_open]
         return old(job.model_copy(update={"attempts": tuple(a.model_copy(update={"warned_at": now}) if a in beside else a for a in job.attempts)}), look, now)
 
-    patch.set(decide, "_with_replacement", eager)
+    patch.set(replacing, "replaced", eager)
 
 
 @mutant("refusals are not waited out")
@@ -152,13 +152,13 @@ def _throttle_is_capacity(patch: Patch) -> None:
 
 @mutant("max_wait counts the time in the queue")
 def _the_queue_counts_as_a_wait(patch: Patch) -> None:
-    patch.set(decide, "QUEUED", frozenset())
+    patch.set(replacing, "QUEUED", frozenset())
     patch.set(launching, "QUEUED", frozenset())
 
 
 @mutant("max_attempts is not looked at")
 def _attempts_without_end(patch: Patch) -> None:
-    old = decide._with_replacement
+    old = replacing.replaced
 
     def on(job: Job, look: Any, now: Any) -> Job:
         assert job.manifest is not None
@@ -166,7 +166,7 @@ def _attempts_without_end(patch: Patch) -> None:
         changed = old(job.model_copy(update={"manifest": job.manifest.model_copy(update={"limits": limits})}), look, now)
         return changed.model_copy(update={"manifest": job.manifest})
 
-    patch.set(decide, "_with_replacement", on)
+    patch.set(replacing, "replaced", on)
 
 
 # --- looks -----------------------------------------------------------------------------------------------------------
@@ -371,6 +371,7 @@ def _ends_do_not_absorb(patch: Patch) -> None:
     patch.set(decide, "_look", look)
     patch.set(closing, "end", _leaving_attempts_open(closing.owe))
     patch.set(decide, "end", _leaving_attempts_open(closing.owe))
+    patch.set(replacing, "end", _leaving_attempts_open(closing.owe))
 
 
 def _leaving_attempts_open(owe: Callable[..., Job]) -> Callable[..., Job]:
@@ -424,45 +425,45 @@ def _without_ends(old: Callable[..., Any]) -> Callable[..., Any]:
 
 @mutant("a warned instance is terminated at once")
 def _terminated_at_the_warning(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         return "it was warned" if one.warned_at is not None else old(job, attempt, one, look, now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("spot is asked for beside a spot instance that works")
 def _two_spot_instances(patch: Patch) -> None:
-    old = decide._with_return
+    old = replacing.returned
 
-    def with_return(job: Job, look: Any, now: Any) -> Job:
+    def returned(job: Job, look: Any, now: Any) -> Job:
         disguised = tuple(a.model_copy(update={"plan": a.plan.model_copy(update={"market": Market.ON_DEMAND})}) if a.serves else a for a in job.attempts)
         planned = old(job.model_copy(update={"attempts": disguised}), look, now)
         return job.model_copy(update={"plan": planned.plan})
 
-    patch.set(decide, "_with_return", with_return)
+    patch.set(replacing, "returned", returned)
 
 
 @mutant("an instance that was relieved is never ended")
 def _relieved_for_ever(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         return "" if attempt.relieved_at is not None and not job.ended else old(job, attempt, one, look, now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("the instance that works is ended as soon as spot is got, not asked to hand over")
 def _ended_for_its_replacement(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         newer = any(other.serves and other.number > attempt.number for other in job.attempts)
         return "spot is there" if attempt.serves and newer else old(job, attempt, one, look, now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("a hand-over ordered is taken for the end of the job")
@@ -473,54 +474,54 @@ def _hand_over_ends_the_job(patch: Patch) -> None:
 
 @mutant("a silent instance is never given up")
 def _silence_is_patience(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         found = old(job, attempt, one, look, now)
         return "" if "heartbeat" in found else found
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("a young instance without a heartbeat is given up after half a minute")
 def _impatience_with_a_boot(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         late = one.heartbeat_seen_at is None and now - attempt.launched_at >= timedelta(seconds=30)
         return "no heartbeat since its launch" if late else old(job, attempt, one, look, now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("a stopped instance is left standing")
 def _stopped_is_fine(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         sights = tuple(s for s in look.instances or () if s.instance_id == one.instance_id and s.state in ("stopping", "stopped"))
         return "" if sights else old(job, attempt, one, look, now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("a stopped instance under notice is left standing until its notice is over")
 def _stopped_under_notice_is_fine(patch: Patch) -> None:
-    old = attempts.why_terminate
+    old = terminating.why_terminate
 
     def why(job: Job, attempt: Any, one: Any, look: Any, now: Any) -> str:
         found = old(job, attempt, one, look, now)
         return found if one.warned_at is None or "stopped" not in found else old(job, attempt, one, replace(look, instances=()), now)
 
-    patch.set(attempts, "why_terminate", why)
+    patch.set(terminating, "why_terminate", why)
 
 
 @mutant("nobody but the box itself minds the deadline")
 def _deadline_is_the_boxs_own_affair(patch: Patch) -> None:
-    patch.set(attempts, "DEADLINE_GRACE", timedelta(days=1))
+    patch.set(terminating, "DEADLINE_GRACE", timedelta(days=1))
     patch.set(tick_room, "find_strays", lambda *arguments: [])
     patch.set(curfew_room, "is_overdue", lambda project, sight, now: False)
-    patch.set(decide, "_held_to_limits", lambda job, look, now: job)
+    patch.set(decide, "_held_to_limits", lambda job, now: job)
 
 
 @mutant("the curfew ends nothing")

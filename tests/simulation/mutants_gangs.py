@@ -5,7 +5,7 @@ from typing import Any
 from control_plane import look as look_room
 from control_plane import tickets
 from control_plane.adapters import ec2
-from control_plane.core import attempts, decide, launching, ledger
+from control_plane.core import attempts, decide, launching, ledger, terminating
 from control_plane.core.actions import WriteTicket
 from control_plane.core.records import Attempt
 from control_plane.core.state import Job
@@ -36,12 +36,12 @@ def _a_gang_is_never_broken(patch: Patch) -> None:
 
 @mutant("a gang is replaced only once all of it is gone, and nobody ends it")
 def _a_broken_gang_is_left_alone(patch: Patch) -> None:
-    patch.set(attempts, "_why_not_wait", lambda attempt, instance, broken_at, rules, now: "")
+    patch.set(terminating, "_why_not_wait", lambda attempt, instance, broken_at, rules, now: "")
 
 
 @mutant("what is left of a gang is ended at once, before its leader has saved")
 def _a_leader_has_no_time_to_save(patch: Patch) -> None:
-    patch.set(attempts, "_why_not_wait", lambda attempt, instance, broken_at, rules, now: "it is broken")
+    patch.set(terminating, "_why_not_wait", lambda attempt, instance, broken_at, rules, now: "it is broken")
 
 
 @mutant("every member of a gang is told that it leads")

@@ -1,4 +1,4 @@
-"""What is learnt about a job's instances: facts taken in, attempts concluded, and which instance must end, and why."""
+"""What is learnt about a job's instances: facts taken in, gangs broken, attempts relieved and concluded."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +16,6 @@ from jobspec.marker import CompletionMarker, FailureCode, Outcome
 GONE_STATES = frozenset({"shutting-down", "terminated"})
 #: One empty answer proves nothing: an instance is taken for gone after not being shown for this long.
 MISSING_FOR = timedelta(minutes=5)
-#: A warned instance that EC2 has not ended by now is ended by us.
-WARNED_GRACE = timedelta(minutes=3)
-#: An instance powers itself off at its deadline; a minute later it is no longer trusted to.
-DEADLINE_GRACE = timedelta(seconds=60)
 #: A spot price changes a few times a day, and a job runs for ninety days at most; beyond this the last price is taken for the rest.
 MAX_PRICE_CHANGES = 500
 
@@ -197,11 +193,6 @@ def relief_due(replacement: Attempt, rules: Rules) -> datetime:
     return replacement.launched_at + timedelta(seconds=rules.boot_s)
 
 
-def leave_over(told_at: datetime, rules: Rules) -> datetime:
-    """When an instance that was told to hand over is ended, whether it did or not."""
-    return told_at + timedelta(seconds=rules.notice_s) + WARNED_GRACE
-
-
 def relieved(job: Job, look: Looked, now: datetime) -> Job:
     """Relieves the instance that works once the replacement beside it stands ready, or has had its time to."""
     serving = [attempt for attempt in job.attempts if attempt.serves]
@@ -214,55 +205,3 @@ def relieved(job: Job, look: Looked, now: datetime) -> Job:
     for attempt in working:
         job = job.with_attempt(attempt.model_copy(update={"relieved_at": now}))
     return job
-
-
-def fruitless_in_a_row(job: Job) -> int:
-    """How many of the newest attempts died or failed without a step beyond where they began; interruptions do not count."""
-    count = 0
-    for attempt in reversed(job.attempts):
-        beat = attempt.heartbeat
-        progressed = beat is not None and beat.step > (beat.first_step or 0)
-        if attempt.end in (None, AttemptEnd.INTERRUPTED, AttemptEnd.RELIEVED) or progressed:
-            break
-        count += 1
-    return count
-
-
-def why_terminate(job: Job, attempt: Attempt, instance: Instance, look: Looked, now: datetime) -> str:
-    """Why this live instance of the attempt must end now, or an empty text. Repeated at each look until EC2 shows it gone."""
-    if any(sight.instance_id == instance.instance_id and sight.state in ("stopping", "stopped") for sight in look.instances or ()):
-        return "it was stopped, which keeps its volume billed"
-    if instance.warned_at is not None:
-        # It is to die anyway, and in its first hour it is free only if EC2 ends it (aws.md, "Billing").
-        overdue = instance.warned_at + timedelta(seconds=look.rules.notice_s) + WARNED_GRACE
-        return "its spot notice is over and EC2 has not ended it" if now >= overdue else ""
-    if job.ended:
-        return f"the job is over: {job.reason}"
-    if attempt.end is None and attempt.relieved_at is not None:
-        if attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER:
-            return "it has handed over to its replacement"
-        if now >= leave_over(attempt.relieved_at, look.rules):
-            return "it was to hand over to its replacement, and its time for it is over"
-    if attempt.end is not None:
-        return f"the attempt is over: {attempt.end_reason}"
-    if attempt.broken_at is not None and (why := _why_not_wait(attempt, instance, attempt.broken_at, look.rules, now)):
-        return f"an instance of its gang was lost, and {why}"
-    if now >= attempt.plan.deadline_at + DEADLINE_GRACE:
-        return "its deadline is past"
-    if instance.instance_id not in look.heartbeats:
-        # Not to hear is not the same as silence: while S3 does not answer us, the instance may well go on writing.
-        return ""
-    if instance.heartbeat_seen_at is None:
-        return "no heartbeat since its launch" if now - attempt.launched_at >= timedelta(seconds=look.rules.boot_s) else ""
-    return "its heartbeat stopped" if now - instance.heartbeat_seen_at >= timedelta(seconds=look.rules.stale_s) else ""
-
-
-def _why_not_wait(attempt: Attempt, instance: Instance, broken_at: datetime, rules: Rules, now: datetime) -> str:
-    """Why the rest of a gang has nothing left to save; empty while its leader may still be saving."""
-    if attempt.gone_at is not None or attempt.terminate_at is not None:
-        return "its leader cannot save"
-    if attempt.heartbeat is not None and attempt.heartbeat.phase is Phase.HANDED_OVER:
-        return "its leader has handed over"
-    if attempt.ticket_at is None or instance.ticket_at is None:
-        return "it had not begun"
-    return "its time to hand over is over" if now >= leave_over(broken_at, rules) else ""

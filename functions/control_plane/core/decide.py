@@ -15,8 +15,8 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, schedules, sweeps
-from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteStop, WriteTicket
+from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, replacing, schedules, sweeps, terminating
+from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
     BudgetAlerted,
@@ -37,15 +37,9 @@ from control_plane.core.events import (
     TerminationAnswered,
     TicketWritten,
 )
-from control_plane.core.history import history_of
-from control_plane.core.records import Attempt, Instance
-from control_plane.core.state import QUEUED, Ending, Job, JobState, NoticeKind, WaitKind, moved
-from jobspec.heartbeat import Phase
-from jobspec.manifest import Limits
+from control_plane.core.state import Ending, Job, JobState, NoticeKind, moved
 from jobspec.marker import RETRYABLE, Outcome
 
-#: Attempts in a row that end without one step of progress, interruptions apart, before the job is given up.
-MAX_FRUITLESS_ATTEMPTS = 3
 #: Longest lead of a stop order before its limit: a last save, and its upload.
 STOP_LEAD_S = 120.0
 #: An ended job's unanswered launch call is given up after this; the stray sweep ends whatever it may still start.
@@ -114,12 +108,12 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     if not job.ended:
         job = _ended_by_order(job, look, now)
     if not job.ended:
-        job = gpus.held_to_use(_held_to_limits(job, look, now), now, now + timedelta(seconds=STOP_LEAD_S))
+        job = gpus.held_to_use(_held_to_limits(job, now), now, now + timedelta(seconds=STOP_LEAD_S))
     waited = job.awaits_another
     if waited and not job.ended and job.ending is None:
         job = chain.joined(job, look, now)
     elif not job.ended and job.ending is None:
-        job = _with_return(attempts.relieved(_with_replacement(job, look, now), look, now), look, now)
+        job = replacing.returned(attempts.relieved(replacing.replaced(job, look, now), look, now), look, now)
     if not job.ended:
         job = _named(job, now)
     elif job.plan is not None and look.instances is not None and now - job.plan.planned_at > FORGET_PLAN_AFTER:
@@ -138,27 +132,14 @@ def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
         for instance in attempt.instances:
             if instance.gone_at is not None:
                 continue
-            why = attempts.why_terminate(job, attempt, instance, look, now)
+            why = terminating.why_terminate(job, attempt, instance, look, now)
             if why:
                 actions.append(Terminate(instance.instance_id, why, attempt.zone))
             elif attempt.is_open and instance.ticket_at is None:
                 actions += [WriteTicket(instance.instance_id)] if attempts.may_begin(attempt) else []
-            elif attempt.is_open and instance.stop_written_at is None:
-                actions += _stop_orders(job, attempt, instance, look)
+            elif attempt.is_open and instance.stop_written_at is None and (order := terminating.stop_order(job, attempt, instance, look.rules)):
+                actions.append(order)
     return actions
-
-
-def _stop_orders(job: Job, attempt: Attempt, instance: Instance, look: Looked) -> list[Action]:
-    """The order to save that the instance is owed, if any."""
-    if job.ending is not None:
-        return [WriteStop(instance.instance_id, job.ending.reason, job.ending.terminate_at)]
-    if attempt.relieved_at is not None:
-        over_at = attempts.leave_over(attempt.relieved_at, look.rules)
-        return [WriteStop(instance.instance_id, "a cheaper instance takes over", over_at, hand_over=True)]
-    if attempt.broken_at is not None and instance.warned_at is None:
-        over_at = attempts.leave_over(attempt.broken_at, look.rules)
-        return [WriteStop(instance.instance_id, "another instance of its gang is lost", over_at, hand_over=True)]
-    return []
 
 
 # --- the steps of a look --------------------------------------------------------------------------------------------
@@ -206,11 +187,12 @@ def _end_as_ordered(job: Job, now: datetime) -> Job:
     return end(job.model_copy(update={"failure": job.ending.failure}), job.ending.state, job.ending.reason, now)
 
 
-def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
+def _held_to_limits(job: Job, now: datetime) -> Job:
     """Time and money over all attempts. A live instance is asked for a last save shortly before its limit."""
     if job.ending is not None:
         return job
-    limits, over = _limits(job), None
+    assert job.manifest is not None, "a job without a manifest is REJECTED, and ended"
+    limits, over = job.manifest.limits, None
     alive = [attempt for attempt in job.attempts if attempt.over_at is None]
     if ledger.projected_usd(job, now) >= limits.budget_usd:
         over = (JobState.STOPPED_BUDGET, f"budget_usd ({limits.budget_usd:g}) is used up", now + timedelta(seconds=STOP_LEAD_S))
@@ -227,66 +209,6 @@ def _held_to_limits(job: Job, look: Looked, now: datetime) -> Job:
     return job.model_copy(update={"ending": Ending(state=state, reason=reason, since=now, terminate_at=terminate_at), "reason": f"stopping: {reason}"})
 
 
-def _with_replacement(job: Job, look: Looked, now: datetime) -> Job:
-    """Plans the next instance when the job has none, or only warned ones."""
-    if job.plan is not None or any(not attempt.leaves and (attempt.is_open or attempt.over_at is None) for attempt in job.attempts):
-        return job
-    limits = _limits(job)
-    if len(job.attempts) >= limits.max_attempts:
-        return job if _draining(job) else end(job, JobState.FAILED, f"max_attempts ({limits.max_attempts}) used up; the last one {_last_words(job)}", now)
-    if attempts.fruitless_in_a_row(job) >= MAX_FRUITLESS_ATTEMPTS:
-        return end(job, JobState.FAILED, _fruitless(job), now)
-    if job.wait is not None and job.wait.kind not in QUEUED and now - job.wait.since >= timedelta(seconds=limits.max_wait):
-        return job if _draining(job) else end(job, JobState.FAILED, f"no instance within max_wait: {job.wait.reason}", now)
-    if look.hold is not None:
-        return launching.queued(job, WaitKind.HELD, look.hold, now)
-    waiting = placement.is_waiting(job, now)
-    if look.offers is None or (waiting and not placement.may_press(job)):
-        return job
-    if look.turn is not None:
-        return launching.queued(job, WaitKind.TURN, look.turn, now)
-    placed = placement.place(job, look.offers, history_of(job, now), now)
-    if placed is None:
-        zones = ", ".join(sorted(look.offers.subnets)) or "none"
-        return end(job, JobState.FAILED, f"compute.zones names no zone of this stack; it has: {zones}", now)
-    if isinstance(placed, placement.Patience):
-        return job if waiting else launching.wait(job, WaitKind.CAPACITY, placed.reason, now)
-    job = job.model_copy(update={"plan": placed})
-    return moved(
-        job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s){placement.prices_of(placed, look.offers)}", now
-    )
-
-
-def _with_return(job: Job, look: Looked, now: datetime) -> Job:
-    """Plans a spot instance beside an on-demand instance that trains, where spot pays. The one that works is left alone until it is ready."""
-    alive = [attempt for attempt in job.attempts if attempt.is_open or attempt.over_at is None]
-    if job.plan is not None or len(alive) != 1 or look.offers is None or look.hold is not None or not alive[0].serves:
-        return job
-    (working,) = alive
-    if not placement.may_return(job, working) or working.heartbeat is None or working.heartbeat.phase is not Phase.TRAINING:
-        return job
-    plan = placement.place_return(job, look.offers, history_of(job, now), now)
-    return job.model_copy(update={"plan": plan}) if plan is not None else job
-
-
-def _draining(job: Job) -> bool:
-    """A warned attempt is still open: it may yet finish, or publish its last checkpoint."""
-    return any(attempt.is_open for attempt in job.attempts)
-
-
-def _fruitless(job: Job) -> str:
-    """That the job made no progress, and what to do where no instance of it ever spoke: then it is not the job, it is the stack."""
-    said = f"{MAX_FRUITLESS_ATTEMPTS} attempts in a row made no progress; the last one {_last_words(job)}"
-    if any(attempt.heartbeat is not None for attempt in job.attempts[-MAX_FRUITLESS_ATTEMPTS:]):
-        return said
-    return f"{said}. None of them sent a heartbeat: is the image in its repository, and do instances reach it and S3? `dropforge doctor`, lines image and route"
-
-
-def _last_words(job: Job) -> str:
-    last = job.attempts[-1] if job.attempts else None
-    return f"{last.end}: {last.end_reason}" if last is not None and last.end is not None else "is not known to have ended"
-
-
 def _named(job: Job, now: datetime) -> Job:
     """The state that the facts amount to, where no step has named it."""
     if job.plan is not None:
@@ -297,8 +219,3 @@ def _named(job: Job, now: datetime) -> Job:
     if serving.heartbeat is not None:
         return moved(job, JobState.RUNNING, job.reason if job.ending else f"attempt {serving.number}: {serving.heartbeat.phase} on {serving.instance_id}", now)
     return job if job.state is JobState.LAUNCHED else moved(job, JobState.LAUNCHED, f"attempt {serving.number}: {serving.instance_id}", now)
-
-
-def _limits(job: Job) -> Limits:
-    assert job.manifest is not None, "a job without a manifest is REJECTED, and ended"
-    return job.manifest.limits

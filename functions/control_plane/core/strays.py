@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from control_plane.core.attempts import DEADLINE_GRACE, GONE_STATES
+from control_plane.core.attempts import GONE_STATES
 from control_plane.core.events import InstanceSight
 from control_plane.core.state import Job
+from control_plane.core.terminating import DEADLINE_GRACE
 from jobspec import tags
 
 #: The second look that ends a stray comes at least this long after the first: another tick.
