@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.adapters.dynamodb import DynamoHolds
+from control_plane.adapters.holds import DynamoHolds
 from dropforge.local import deploy
 from dropforge.operate import hold, stop
 from jobspec import tags

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from moto import mock_aws
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
+from control_plane.adapters.dynamodb import DynamoStore
+from control_plane.adapters.holds import DynamoHolds
+from control_plane.adapters.publish_ledger import DynamoLedger
 from control_plane.ports import HoldStore, JobStore, PublishLedger
 from tests.contract.sides import InMemorySide, LiveSide, MotoSide, Side
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoStore, _item_of, _job_of
+from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.errors import JobTooLarge
+from control_plane.adapters.holds import DynamoHolds
+from control_plane.adapters.items import item_of, job_of
 from control_plane.core.records import Instance
 from control_plane.core.state import JobState
 from control_plane.ports import Held, StaleVersion
@@ -200,10 +202,10 @@ def test_a_hundred_attempts_of_the_largest_gang_fit_one_item() -> None:
         for n in range(1, 101)
     )
     full = job(attempts=attempts)
-    item = _item_of(full)
+    item = item_of(full)
     # An item ends at 400 KB; the list of instances is beside the document.
     assert len(item["packed"]["B"]) + 30 * len(item["instances"]["L"]) < 400_000
-    assert _job_of(item) == full
+    assert job_of(item) == full
 
 
 def test_a_job_beyond_an_items_limit_says_so_and_is_not_saved(store: DynamoStore) -> None:

@@ -20,7 +20,7 @@ from control_plane import curfew as curfew_room
 from control_plane import driver as driver_room
 from control_plane import look as look_room
 from control_plane import tick as tick_room
-from control_plane.adapters import dynamodb, ec2, s3
+from control_plane.adapters import dynamodb, ec2, items, publish_ledger, s3
 from control_plane.adapters.spend import DynamoSpend
 from control_plane.core import accept, attempts, closing, decide, failures, gpus, launching, ledger, placement, replacing, terminating
 from control_plane.core.actions import CallLaunch, Terminate, WriteStop, WriteTicket
@@ -708,7 +708,7 @@ def _without_holding(old: Callable[..., Any], free: Callable[[Job], bool]) -> Ca
     def create(self: Any, job: Job) -> Any:
         answer = old(self, job)
         if isinstance(answer, dynamodb.Held) and free(job):
-            self._outrun_at([self._put(dynamodb._item_of(job), "attribute_not_exists(pk)")])
+            self._outrun_at([self._put(items.item_of(job), "attribute_not_exists(pk)")])
             return None
         return answer
 
@@ -809,7 +809,7 @@ def _the_ledger_is_not_asked(patch: Patch) -> None:
 
 @mutant("the ledger notes nothing")
 def _the_ledger_is_not_kept(patch: Patch) -> None:
-    patch.set(dynamodb.DynamoLedger, "note", lambda self, notice_id, message_id, at: 1)
+    patch.set(publish_ledger.DynamoLedger, "note", lambda self, notice_id, message_id, at: 1)
 
 
 @mutant("a claim that nobody marked is left alone")

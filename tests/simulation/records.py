@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from control_plane.adapters import dynamodb
+from control_plane.adapters import items
 from control_plane.core.state import Job
 from jobspec import wire
 from jobspec.base import Document
@@ -25,7 +25,7 @@ _ON_SLIPS = (Heartbeat, Status, StopOrder, Ticket)
 
 def job_of(item: dict[str, Any]) -> Job:
     """The job in an item of the table, as the adapter reads it."""
-    return dynamodb._job_of(item)
+    return items.job_of(item)
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def on_slips(seed: int) -> Iterator[None]:
     if seed % _REAL == _REAL - 1:
         yield
         return
-    before = dynamodb._document_of, dynamodb._job_of, wire.dump, wire.load
+    before = items.document_of, items.job_of, wire.dump, wire.load
     known: dict[bytes | str, Document] = {}
 
     def document_of(job: Job) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def on_slips(seed: int) -> Iterator[None]:
         found = known.get(body)
         return found if isinstance(found, model) else before[3](model, body)
 
-    dynamodb._document_of, dynamodb._job_of, wire.dump, wire.load = document_of, read_job, dump, load
+    items.document_of, items.job_of, wire.dump, wire.load = document_of, read_job, dump, load
     try:
         yield
     finally:
-        dynamodb._document_of, dynamodb._job_of, wire.dump, wire.load = before
+        items.document_of, items.job_of, wire.dump, wire.load = before

@@ -158,7 +158,7 @@ def test_every_function_has_a_role_of_its_own_that_only_lambda_assumes() -> None
 
 def test_the_ledgers_items_are_those_that_its_policy_names() -> None:
     assert _rule("NotePublishedNotices")["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["NOTICE#*"]}
-    assert 'f"NOTICE#{notice_id}"' in (ROOT / "functions/control_plane/adapters/dynamodb.py").read_text()
+    assert 'f"NOTICE#{notice_id}"' in (ROOT / "functions/control_plane/adapters/publish_ledger.py").read_text()
 
 
 def test_only_the_tick_tags_after_birth_and_only_strays_of_the_project() -> None:

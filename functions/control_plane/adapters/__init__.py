@@ -1,4 +1,4 @@
-"""The ports on AWS: ``dynamodb``, ``ec2``, ``s3``, ``sns``, ``eventbridge``.
+"""The ports on AWS. One job table serves ``dynamodb`` (the jobs and their turns), ``holds``, ``spend`` and ``publish_ledger``; ``items`` says what lies in it.
 
 Rules of this room: an adapter translates and nothing else; what to do about an answer is the core's business. Constructors
 take clients and plain values, never the environment. ``tests/contract`` holds them to the same assertions over moto and over

@@ -1,48 +1,28 @@
-"""The job store and the hold in one DynamoDB table. Every read by key is consistent, every write conditional.
-
-Items, by their key ``pk``::
-
-    JOB#<job id>            version (N), state, name, instances (L of ids), occupies (BOOL), open "1" and place until settled, and the document:
-                            body (S, JSON), or packed (B, zlib of it) where it is long: plans of a hundred attempts repeat themselves
-    NAME#<name>             job_id      whose the name is, ended or not
-    KEY#<bucket>/<key>      job_id      whose the manifest is
-    INSTANCE#<id>           job_id      appears in the same write as the attempt
-    PROJECT#hold            body (S, JSON)
-    PROJECT#turns           version (N), holders (L of job ids): written in the same transaction as the job that takes or gives a turn
-    SPEND#<month>           see adapters.spend: written in the same transaction as the job that is settled
-    NOTICE#<notice id>      messages (SS of SNS message ids), expires_at (TTL): the publish ledger
+"""The job store over DynamoDB: every read by key is consistent, every write conditional. What lies in the table: ``items``.
 
 The index ``open`` (hash ``open``, range ``place``, keys only) is sparse: it holds the unsettled jobs and nothing else, so that
 a tick's work does not grow with history, and it holds them in the order of ``core.turns``. An index is eventually consistent,
 as ``unsettled`` and the line may be; the number of turns is not: it is kept by the transaction.
 """
 
-import zlib
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from control_plane.adapters.errors import InstanceTaken, JobTooLarge
+from control_plane.adapters import items
+from control_plane.adapters.errors import InstanceTaken
+from control_plane.adapters.items import Item
 from control_plane.adapters.spend import DynamoSpend
 from control_plane.core.state import Job
-from control_plane.core.turns import WAITING, place_of, turn_of
+from control_plane.core.turns import WAITING, turn_of
 from control_plane.ports import Held, NameTaken, NoTurn, StaleVersion
-from jobspec.operator import HOLD_ATTRIBUTE, HOLD_KEY, Hold
 
 OPEN_INDEX = "open"
-#: A DynamoDB item ends at 400 KB; the rest is for the other attributes (a hundred instance ids are 3 KB).
-MAX_BODY_BYTES = 380_000
-#: Up to here a person can read the document in the console, and compressing would save no write unit worth having.
-MAX_PLAIN_BYTES = 32_000
-LEDGER_KEEPS = timedelta(days=400)
 #: Rounds of a create that others outrun; each round someone made progress.
 _MAX_ROUNDS = 5
 #: Jobs whose last version is kept in memory: those that are driven side by side, and some ticks of a small project.
 _MOST_NOTED = 100
-
-Item = dict[str, Any]
 
 
 class DynamoStore:
@@ -57,8 +37,8 @@ class DynamoStore:
         self._last: dict[str, Job] = {}
 
     def load(self, job_id: str) -> Job | None:
-        item = _get(self._dynamodb, self._table, _job_pk(job_id))
-        return None if item is None else self._noted(_job_of(item))
+        item = items.read(self._dynamodb, self._table, items.job_pk(job_id))
+        return None if item is None else self._noted(items.job_of(item))
 
     def create(self, job: Job) -> Job | Held | None:
         """Raises StaleVersion where other creators kept winning: deliver the event again."""
@@ -66,8 +46,8 @@ class DynamoStore:
             existing = self.load(job.job_id)
             if existing is not None:
                 return existing
-            pointers = {} if job.refused_beside else {"name": f"NAME#{job.name}", "key": _key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
-            writes = [self._put(_item_of(job), "attribute_not_exists(pk)")]
+            pointers = {} if job.refused_beside else {"name": items.name_pk(job.name), "key": items.key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
+            writes = [self._put(items.item_of(job), "attribute_not_exists(pk)")]
             for what, pk in pointers.items():
                 old_id = self._pointed(pk)
                 holder = self.load(old_id) if old_id else None
@@ -83,12 +63,12 @@ class DynamoStore:
 
     def save(self, job: Job, births: tuple[Job, ...] = ()) -> Job:
         saved = job.model_copy(update={"version": job.version + 1})
-        put = self._put(_item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
+        put = self._put(items.item_of(saved), "version = :loaded", {":loaded": {"N": str(job.version)}})
         mine = {":mine": {"S": job.job_id}}
         # Pointers and turns are written when they change, not with each of a hundred saves.
         before = self._before(job)
         new = [i.instance_id for a in job.attempts for i in a.instances if before.attempt_of(i.instance_id) is None]
-        pointers = [self._put(_pointer(f"INSTANCE#{i}", job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
+        pointers = [self._put(items.pointer(items.instance_pk(i), job.job_id), "attribute_not_exists(pk) OR job_id = :mine", mine) for i in new]
         turn = [] if before.occupies is job.occupies else [self._turn(job)]
         # A settled job is saved for the last time: every instance is gone, so its cost is what it will ever be.
         shared = [*turn, *(self._spend.settling(job, job.updated_at) if job.settled else ())]
@@ -101,17 +81,17 @@ class DynamoStore:
 
     def _birth(self, job: Job) -> list[Item]:
         """The writes that create a job with its parent. The manifest's key stays the parent's."""
-        pk = f"NAME#{job.name}"
+        pk = items.name_pk(job.name)
         old_id = self._pointed(pk)
         holder = self.load(old_id) if old_id else None
         if holder is not None and not holder.ended:
             raise NameTaken(job.name, holder.job_id)
-        return [self._put(_item_of(job), "attribute_not_exists(pk)"), self._take(pk, job.job_id, old_id)]
+        return [self._put(items.item_of(job), "attribute_not_exists(pk)"), self._take(pk, job.job_id, old_id)]
 
     def find(self, *, instance_id: str = "", bucket: str = "", key: str = "", name: str = "") -> str | None:
         if instance_id:
-            return self._pointed(f"INSTANCE#{instance_id}")
-        return self._pointed(f"NAME#{name}" if name else _key_pk(bucket, key))
+            return self._pointed(items.instance_pk(instance_id))
+        return self._pointed(items.name_pk(name) if name else items.key_pk(bucket, key))
 
     def unsettled(self) -> Iterator[str]:
         pages = self._dynamodb.get_paginator("query").paginate(
@@ -162,7 +142,7 @@ class DynamoStore:
 
     def _holders(self) -> tuple[int, list[str]]:
         """Version and holders of the turns; version 0 before the first was taken."""
-        item = _get(self._dynamodb, self._table, "PROJECT#turns")
+        item = items.read(self._dynamodb, self._table, "PROJECT#turns")
         return (0, []) if item is None else (int(item["version"]["N"]), [entry["S"] for entry in item["holders"]["L"]])
 
     def _turn(self, job: Job) -> Item:
@@ -178,12 +158,12 @@ class DynamoStore:
         return self._put(item, "version = :loaded", {":loaded": {"N": str(version)}})
 
     def _pointed(self, pk: str) -> str | None:
-        item = _get(self._dynamodb, self._table, pk)
+        item = items.read(self._dynamodb, self._table, pk)
         return None if item is None else str(item["job_id"]["S"])
 
     def _take(self, pk: str, job_id: str, old_id: str | None) -> Item:
         """Point ``pk`` at the job, if it still points where it was read to point."""
-        item = _pointer(pk, job_id)
+        item = items.pointer(pk, job_id)
         if old_id is None:
             return self._put(item, "attribute_not_exists(pk)")
         return self._put(item, "job_id = :old", {":old": {"S": old_id}})
@@ -209,91 +189,3 @@ class DynamoStore:
                 return reasons.index("ConditionalCheckFailed")
             raise
         return None
-
-
-class DynamoLedger:
-    """A PublishLedger in the same table. Its items go after their time (the table's TTL), long after their job has settled."""
-
-    def __init__(self, dynamodb: Any, table_name: str) -> None:
-        self._dynamodb = dynamodb
-        self._table = table_name
-
-    def note(self, notice_id: str, message_id: str, at: datetime) -> int:
-        answer = self._dynamodb.update_item(
-            TableName=self._table,
-            Key={"pk": {"S": f"NOTICE#{notice_id}"}},
-            UpdateExpression="ADD messages :message SET expires_at = :expiry",
-            ExpressionAttributeValues={":message": {"SS": [message_id]}, ":expiry": {"N": str(int((at + LEDGER_KEEPS).timestamp()))}},
-            ReturnValues="ALL_NEW",
-        )
-        return len(answer["Attributes"]["messages"]["SS"])
-
-    def knows(self, notice_id: str) -> bool:
-        return _get(self._dynamodb, self._table, f"NOTICE#{notice_id}", only="pk") is not None
-
-
-class DynamoHolds:
-    """A HoldStore in the same table."""
-
-    def __init__(self, dynamodb: Any, table_name: str) -> None:
-        self._dynamodb = dynamodb
-        self._table = table_name
-
-    def current(self) -> Hold | None:
-        item = _get(self._dynamodb, self._table, HOLD_KEY["pk"]["S"])
-        return None if item is None else Hold.model_validate_json(item[HOLD_ATTRIBUTE]["S"])
-
-    def put(self, hold: Hold) -> None:
-        """Unconditional: the last word counts, whoever speaks it."""
-        self._dynamodb.put_item(TableName=self._table, Item=HOLD_KEY | {HOLD_ATTRIBUTE: {"S": hold.model_dump_json()}})
-
-
-def _job_pk(job_id: str) -> str:
-    return f"JOB#{job_id}"
-
-
-def _key_pk(bucket: str, key: str) -> str:
-    return f"KEY#{bucket}/{key}"
-
-
-def _pointer(pk: str, job_id: str) -> Item:
-    return {"pk": {"S": pk}, "job_id": {"S": job_id}}
-
-
-def _get(dynamodb: Any, table_name: str, pk: str, *, only: str = "") -> Item | None:
-    request: Item = {"TableName": table_name, "Key": {"pk": {"S": pk}}, "ConsistentRead": True}
-    if only:
-        request["ProjectionExpression"] = only
-    item: Item | None = dynamodb.get_item(**request).get("Item")
-    return item
-
-
-def _item_of(job: Job) -> Item:
-    item: Item = {
-        "pk": {"S": _job_pk(job.job_id)},
-        "version": {"N": str(job.version)},
-        "state": {"S": job.state.value},
-        "name": {"S": job.name},
-        "instances": {"L": [{"S": i.instance_id} for a in job.attempts for i in a.instances]},
-        "occupies": {"BOOL": job.occupies},
-    }
-    if not job.settled:
-        item |= {"open": {"S": "1"}, "place": {"S": place_of(job)}}
-    return item | _document_of(job)
-
-
-def _document_of(job: Job) -> Item:
-    """The attribute that holds the whole job. Raises JobTooLarge."""
-    body = job.model_dump_json().encode()
-    if len(body) <= MAX_PLAIN_BYTES:
-        return {"body": {"S": body.decode()}}
-    packed = zlib.compress(body)
-    if len(packed) > MAX_BODY_BYTES:
-        raise JobTooLarge(job.job_id, len(packed), MAX_BODY_BYTES, len(job.attempts))
-    return {"packed": {"B": packed}}
-
-
-def _job_of(item: Item) -> Job:
-    if "packed" in item:
-        return Job.model_validate_json(zlib.decompress(item["packed"]["B"]))
-    return Job.model_validate_json(item["body"]["S"])

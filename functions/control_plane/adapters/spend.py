@@ -9,11 +9,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from control_plane.adapters import items
+from control_plane.adapters.items import Item
 from control_plane.core import ledger
 from control_plane.core.state import Job
 from control_plane.ports import MonthSpend
 
-Item = dict[str, Any]
 #: Others that write the same month at the same moment; each round someone made progress.
 _MAX_ROUNDS = 5
 
@@ -52,8 +53,7 @@ class DynamoSpend:
         return self._put(month, item, {"settled_usd": {"N": f"{before + usd:.6f}"}})
 
     def _item(self, month: str) -> Item | None:
-        found: Item | None = self._dynamodb.get_item(TableName=self._table, Key={"pk": {"S": _pk(month)}}, ConsistentRead=True).get("Item")
-        return found
+        return items.read(self._dynamodb, self._table, _pk(month))
 
     def _put(self, month: str, item: Item | None, change: Item) -> Item:
         version = int(item["version"]["N"]) if item else 0

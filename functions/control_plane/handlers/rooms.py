@@ -4,10 +4,12 @@ from collections.abc import Callable
 from functools import cache, cached_property, partial
 from typing import Any
 
-from control_plane.adapters.dynamodb import DynamoHolds, DynamoLedger, DynamoStore
+from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.ec2 import Ec2Fleet, Site
 from control_plane.adapters.eventbridge import EventBridgeBus
+from control_plane.adapters.holds import DynamoHolds
 from control_plane.adapters.pages import S3Pages
+from control_plane.adapters.publish_ledger import DynamoLedger
 from control_plane.adapters.regions import PeerSite, Regions
 from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
