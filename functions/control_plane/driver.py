@@ -29,13 +29,13 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.letters import letter_of
-from control_plane.core.report import StackFacts, status_of
+from control_plane.core.report import StackFacts
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted, Fleets, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion, Throttled
+from control_plane.statuses import write_status
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
-from jobspec.status import Status
 from jobspec.ticket import StopOrder
 
 logger = logging.getLogger(__name__)
@@ -205,10 +205,7 @@ class Driver:
             case Publish(notice_id=notice_id):
                 return self._publish(job, notice_id)
             case WriteStatus(last=last):
-                status = self._write_status(job)
-                if last and job.attempts:
-                    # The status object is the name's; this stays when a later job of that name takes it over.
-                    self.objects.put(self.data_bucket, keys.receipt_key(job.accepted_at, job.job_id), wire.dump(status))
+                write_status(self.objects, job, self.stack, self.clock(), last=last)
                 return LastStatusWritten() if last else None
             case DriveChild(job_id=child_id, cancel=cancel):
                 # Not ``drive``: this is its parent, which looks by itself.
@@ -232,26 +229,3 @@ class Driver:
         subject, body = letter_of(job, notice, self.stack, self.clock())
         attributes = {"project": self.project, "job": job.name, "kind": notice.kind.value, "state": job.state.value}
         return Letter(notice.notice_id, subject, body, attributes)
-
-    def _write_status(self, job: Job) -> Status:
-        """The status object of the name's newest job, unless a newer one is there already.
-
-        Two drivers may write at one time, and a write may land after its caller gave it up: an old status must not stay for ever.
-        """
-        status = status_of(job, self.stack, self.clock())
-        key = keys.refused_key(job.name) if job.refused_beside is not None else keys.status_key(job.name)
-        for _ in range(MAX_OUTRUN):
-            found = self.objects.get(self.data_bucket, key, max_bytes=wire.MAX_DOCUMENT_BYTES)
-            if found is not None and _is_newer(found.body, status):
-                return status
-            if self.objects.replace(self.data_bucket, key, wire.dump(status), found.etag if found is not None else None):
-                return status
-        raise StaleVersion(f"{key}: outrun {MAX_OUTRUN} times in a row")
-
-
-def _is_newer(body: bytes, status: Status) -> bool:
-    """The stored status is at least as new. One that cannot be read is somebody's mistake, and is written over."""
-    try:
-        return wire.load(Status, body).age >= status.age
-    except wire.UnreadableDocument:
-        return False

@@ -19,6 +19,7 @@ from control_plane import census as census_room
 from control_plane import curfew as curfew_room
 from control_plane import driver as driver_room
 from control_plane import look as look_room
+from control_plane import statuses
 from control_plane import tick as tick_room
 from control_plane.adapters import dynamodb, ec2, items, publish_ledger, s3
 from control_plane.adapters.spend import DynamoSpend
@@ -752,7 +753,7 @@ def _status_written_over(patch: Patch) -> None:
         return True
 
     patch.set(s3.S3Objects, "replace", replace_object)
-    patch.set(driver_room, "_is_newer", lambda body, status: False)
+    patch.set(statuses, "_is_newer", lambda body, status: False)
 
 
 @mutant("the census finds nothing")
