@@ -5,8 +5,9 @@ from functools import cache
 from typing import Any
 
 from jobspec.base import NAME_PATTERN
+from jobspec.compute import INSTANCE_TYPE_PATTERN, ZONE_PATTERN
 from jobspec.data import DATA_COLUMN_PATTERN
-from jobspec.manifest import INSTANCE_TYPE_PATTERN, ZONE_PATTERN, Manifest
+from jobspec.manifest import Manifest
 from jobspec.methods import COLUMN_PATTERN, MODULE_PATTERN, REGEX_PATTERN
 from jobspec.places import COMMIT_PATTERN, HUB_FILE_PATTERN, HUB_ID_PATTERN, LOCATION_PATTERN
 from jobspec.problems import Path

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import RELATIVE_PATH_PATTERN, Document, Finite, JobId, Sha256, Step, Text, UtcTime
+from jobspec.compute import MAX_NODES
 from jobspec.data import MAX_SOURCES, Columns, WantedFormat, Weight
-from jobspec.manifest import MAX_NODES, Checkpoint, Training
+from jobspec.manifest import Checkpoint, Training
 from jobspec.marker import FailureCode, Results
 from jobspec.methods import Adapter, Dpo, Evaluation, Grpo, Kto, Method, Orpo, Reward, check_method, default_learning_rate
 from jobspec.saves import UPLOADED_NAME, Market

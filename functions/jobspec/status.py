@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from jobspec.base import Document, Finite, InstanceId, JobId, Step, Text, UtcTime
+from jobspec.compute import MAX_NODES
 from jobspec.heartbeat import GpuUse
-from jobspec.manifest import MAX_NODES
 from jobspec.stages import StageSeconds
 
 State = Literal["ACCEPTED", "PLANNED", "LAUNCHED", "RUNNING", "WAITING", "SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"]

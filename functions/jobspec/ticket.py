@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import Attempt, Document, InstanceId, JobId, JobName, Text, UtcTime, Writer
 from jobspec.chain import Start
-from jobspec.manifest import MAX_NODES, Manifest
+from jobspec.compute import MAX_NODES
+from jobspec.manifest import Manifest
 from jobspec.saves import Market
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
