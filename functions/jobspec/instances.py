@@ -2,7 +2,8 @@
 
 GPU counts and memory: EC2 "Accelerated computing" instance pages (a GPU's own tools show a little less). Prices: US dollars an
 hour, Linux, us-east-1, from the rows of SkyPilot's public catalog, which is filled from AWS's price and spot price interfaces
-(skypilot-org/skypilot-catalog, catalogs/v8/aws/vms.csv at e385a0d, read 2026-11-25). On-demand prices are rounded up. A typical
+(skypilot-org/skypilot-catalog, catalogs/v8/aws/vms.csv at e385a0d, read 2026-11-25). On-demand prices are rounded up; Vantage's table has
+the same (on_demand.py, which has the other regions' too). A typical
 spot price is the median over the zones of that one snapshot (g4dn.2xlarge: of one zone): spot prices move by the hour, and for
 p4d and p5 by threefold from zone to zone, so it is for a first estimate; a receipt uses the price at the launch. None is a bill.
 The template's IAM condition on ``ec2:InstanceType`` lists the same names; a test holds the two together. docs/instances.md is

@@ -10,6 +10,7 @@ from control_plane.core.events import LaunchRefused, LaunchSucceeded
 from control_plane.core.failures import RefusalKind
 from control_plane.core.records import Market, Pool
 from control_plane.ports import OutcomeUnknown, Throttled
+from jobspec import on_demand
 from jobspec.instances import GPU_INSTANCES
 from tests.contract import ec2_wire
 from tests.contract.fleets import AwsWorld, plan_in, tags_of
@@ -156,6 +157,14 @@ def test_a_type_that_left_the_list_costs_the_dearest_price(world: AwsWorld) -> N
     answer = world.fleet.launch(retired, tags_of(retired))
     assert isinstance(answer, LaunchSucceeded)
     assert answer.instances[0].usd_per_h == max(offer.on_demand_usd_per_h for offer in GPU_INSTANCES.values())
+
+
+def test_on_demand_is_priced_by_the_region_of_the_pool(world: AwsWorld) -> None:
+    plan = plan_in(world, market=Market.ON_DEMAND)
+    elsewhere = plan.model_copy(update={"pools": tuple(pool.model_copy(update={"zone": "eu-central-1a"}) for pool in plan.pools)})
+    answer = world.fleet.launch(elsewhere, tags_of(elsewhere))
+    assert isinstance(answer, LaunchSucceeded)
+    assert answer.instances[0].usd_per_h == on_demand.usd_per_h(answer.instances[0].pool.instance_type, "eu-central-1")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from tests.core.worlds import OFFERS, Story, at, heartbeat, marker
 TICK_S = 60
 #: From its launch to an instance's first word: it stages from then on.
 FIRST_WORD_S = 180
-TYPE, PEER, ON_DEMAND_USD_PER_H = "g5.xlarge", "us-west-2", 1.006
+TYPE, HOME, PEER = "g5.xlarge", "us-east-1", "eu-central-1"
+#: What AWS bills, written out: the other region is a quarter dearer.
+ON_DEMAND_USD_PER_H = {HOME: 1.006, PEER: 1.258}
 #: Two prices, so that one taken for the other shows.
 EGRESS = Egress(in_usd_per_gib=0.02, out_usd_per_gib=0.07)
 
@@ -193,6 +195,11 @@ class RandomWorld:
     def _first(self) -> Instance:
         return next(iter(self.live.values()))
 
+    def _usd_per_h(self, plan: LaunchPlan) -> float:
+        if plan.market is Market.ON_DEMAND:
+            return ON_DEMAND_USD_PER_H[plan.region]
+        return self.abroad_usd_per_h if plan.region == PEER else self.spot_usd_per_h
+
     def _perform(self, actions: tuple[Any, ...], now_s: float, depth: int = 0) -> None:
         for action in actions:
             match action:
@@ -204,9 +211,7 @@ class RandomWorld:
                     else:
                         self.born += 1
                         instance_id = f"i-{self.born:017x}"
-                        usd_per_h = (
-                            ON_DEMAND_USD_PER_H if plan.market is Market.ON_DEMAND else self.abroad_usd_per_h if plan.region == PEER else self.spot_usd_per_h
-                        )
+                        usd_per_h = self._usd_per_h(plan)
                         answer = self.story.launch(now_s, instance_id, usd_per_h=usd_per_h)
                         self.live[instance_id] = self.newest = Instance(plan, now_s, self._boot_s(), usd_per_h)
                     self._perform(answer, now_s, depth)

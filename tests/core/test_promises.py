@@ -11,7 +11,7 @@ from control_plane.core import ledger
 from control_plane.core.history import FINISH_S, POOL_REST, PRIOR_DELAY_S, RATE_MARGIN
 from control_plane.core.records import Market
 from control_plane.core.state import JobState
-from tests.core.random_worlds import PEER, TICK_S, RandomWorld
+from tests.core.random_worlds import HOME, PEER, TICK_S, RandomWorld
 from tests.core.worlds import START, new_job
 
 HOUR = 3600
@@ -141,8 +141,8 @@ def with_two_regions(draw: st.DrawFn) -> RandomWorld:
     """Spot comes and goes in each of them, at prices of its own."""
     total, step_s = draw(st.integers(60, 300)), draw(st.sampled_from((60.0, 120.0)))
     compute = {
-        "market": draw(st.sampled_from(("spot", "spot", "cheapest"))),
-        "regions": draw(st.sampled_from((["us-east-1", PEER], ["us-east-1", PEER], [PEER]))),
+        "market": draw(st.sampled_from(("spot", "spot", "cheapest", "on-demand"))),
+        "regions": draw(st.sampled_from(([HOME, PEER], [HOME, PEER], [PEER]))),
     }
     limits: dict[str, object] = {"max_runtime": "20h", "max_attempts": 100, "budget_usd": draw(st.sampled_from((3.0, 1000.0)))}
     if draw(st.booleans()):

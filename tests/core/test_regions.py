@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
-from control_plane.core import egress, ledger
+from control_plane.core import egress, ledger, placement
 from control_plane.core.accept import late_problems
 from control_plane.core.actions import CallLaunch, Terminate
 from control_plane.core.attempts import noted
-from control_plane.core.events import LaunchRefused, Offers
+from control_plane.core.events import InstanceSight, LaunchRefused, Offers
 from control_plane.core.failures import RefusalKind
+from control_plane.core.history import history_of
+from control_plane.core.launching import instances_of_plan
 from control_plane.core.ledger import GIB, IMAGE_GIB
 from control_plane.core.letters import letter_of
 from control_plane.core.records import Egress, LaunchPlan, Market, TrainedFrom
 from control_plane.core.state import Job, JobState, Notice, NoticeKind, WaitKind
+from jobspec import tags
 from jobspec.regions import ELSEWHERE, region_of, transfer_usd_per_gib
 from tests.core.worlds import FIRST, OFFERS, STACK, START, Story, at, heartbeat, new_job, of, planned
 
@@ -202,3 +205,82 @@ def test_the_region_that_sends_has_the_price_and_an_unlisted_one_is_taken_for_th
     assert [transfer_usd_per_gib(sender, HOME) for sender in ("ap-southeast-2", "us-gov-west-1", "eu-west-3", "af-south-1")] == [0.098, 0.03, 0.02, 0.147]
     assert transfer_usd_per_gib(HOME, "ap-southeast-2") == 0.02
     assert transfer_usd_per_gib("mx-central-1", HOME) == ELSEWHERE == 0.147
+
+
+# --- on-demand, which costs more in most regions than in the one that the types' table is of --------------------------------
+
+
+def in_frankfurt(market: str, home: Offers | None = None, **limits: Any) -> tuple[Story, Offers]:
+    """A stack whose home is eu-central-1, where a g5.xlarge is $1.258 an hour on-demand ($1.006 in us-east-1)."""
+    there = home or replace(OFFERS, subnets={"eu-central-1a": "subnet-f"}, spot_usd_per_h={("g5.xlarge", "eu-central-1a"): 0.4})
+    return Story(new_job(compute={"market": market}, limits=limits)), there
+
+
+def test_a_budget_is_held_by_the_on_demand_price_of_the_region_that_the_instance_runs_in() -> None:
+    story, there = in_frankfurt("on-demand", budget_usd=5.0)
+    story.look(0, offers=there)
+    story.launch(0, FIRST, usd_per_h=1.258)
+    for minute in range(1, 60 * 6):
+        beat = heartbeat(story.job, FIRST, seq=minute, step=minute)
+        story.look(minute * 60, heartbeats={FIRST: beat}, offers=there)
+        if story.job.ending is not None:
+            break
+    assert story.job.ending is not None
+    assert story.job.ending.state is JobState.STOPPED_BUDGET
+    paid_usd = minute / 60 * 1.258
+    assert 4.9 < paid_usd <= 5.0, "by AWS's bill, not by us-east-1's price"
+    assert "on-demand prices of eu-central-1 as of" in ledger.receipt(story.job, at(minute * 60), 150).note
+
+
+def test_an_adopted_instance_and_a_dear_spot_price_are_bounded_by_the_regions_own_on_demand_price() -> None:
+    story, there = in_frankfurt("spot")
+    story.look(0, offers=there)
+    story.launch(0, FIRST, usd_per_h=1.2)
+    assert (story.job.attempts[0].usd_per_h, story.job.attempts[0].on_demand_usd_per_h) == (1.2, 1.258)
+    story, there = in_frankfurt("on-demand")
+    call = planned(story.look(0, offers=there))
+    born = InstanceSight(FIRST, "running", {tags.LAUNCH: call.client_token}, at(0), "g5.xlarge", "eu-central-1a")
+    (found,) = instances_of_plan(story.job, call, (born,))
+    assert found.usd_per_h == 1.258
+
+
+def test_a_receipt_says_so_where_a_regions_price_is_not_known() -> None:
+    story, there = in_frankfurt("on-demand", replace(OFFERS, subnets={"mx-central-1a": "subnet-m"}))
+    story.look(0, offers=there)
+    story.launch(0, FIRST, usd_per_h=1.0)
+    assert story.job.attempts[0].on_demand_usd_per_h > 1.7
+    assert "mx-central-1 (not known: taken as the dearest region's)" in ledger.receipt(story.job, at(3600), 150).note
+
+
+def test_on_demand_is_asked_for_where_the_work_that_is_left_costs_least_with_what_crosses_regions() -> None:
+    """Of home, $1.258 an hour, and us-west-2, $1.006 with 16 GiB to bring and 2 GiB an hour to write: abroad pays from two hours of work on."""
+
+    def asked(hours: float, usd_per_gib: float) -> str:
+        there = replace(offers(usd_per_gib=usd_per_gib), subnets={"eu-central-1a": "subnet-f"})
+        job = job_in("eu-central-1", PEER, market="on-demand", max_runtime=f"{hours}h")
+        return planned(Story(job).look(0, offers=there)).region
+
+    assert asked(10, 0.02) == PEER
+    assert asked(1, 0.02) == "eu-central-1", "bringing the data would cost more than an hour saves"
+    assert asked(10, 0.2) == "eu-central-1"
+
+
+def test_what_spot_would_save_is_reckoned_from_the_on_demand_instance_that_works_not_from_the_cheapest_there_could_be() -> None:
+    there = replace(offers(), subnets={"eu-central-1a": "subnet-f"})
+    story = Story(job_in("eu-central-1", PEER, market="cheapest", max_runtime="1h"))
+    waiting = placement.situation_of(story.job, there, (), history_of(story.job, at(0)), at(0))
+    assert waiting.on_demand_usd_per_h == pytest.approx(1.006 + 0.02 * egress.PRIOR_WRITTEN_GIB_PER_H)
+    plan = planned(story.look(0, offers=there))
+    while plan.market is not Market.ON_DEMAND:
+        refuse(story, plan, 1)
+        plan = planned(story.look(1, offers=there))
+    story.launch(2, FIRST)
+    assert plan.region == "eu-central-1"
+    working = placement.situation_of(story.job, there, (), history_of(story.job, at(60)), at(60), running="on-demand")
+    assert working.on_demand_usd_per_h == 1.258
+
+
+def test_spot_that_costs_more_than_us_east_1s_on_demand_still_pays_in_a_dear_region() -> None:
+    story, there = in_frankfurt("cheapest")
+    call = planned(story.look(0, offers=replace(there, spot_usd_per_h={("g5.xlarge", "eu-central-1a"): 1.05})))
+    assert call.market is Market.SPOT

@@ -104,10 +104,11 @@ def test_a_silent_instance_that_cannot_be_ended_stays_in_the_numbers_of_the_tick
         assert counts["SpendUsdPerHour"] > 0
 
 
-def sight(instance_id: str = FIRST, state: str = "running", instance_type: str = "g5.xlarge") -> InstanceSight:
-    return InstanceSight(instance_id, state, {tags.JOB: "gone"}, START, instance_type, "us-east-1a")
+def sight(instance_id: str = FIRST, state: str = "running", instance_type: str = "g5.xlarge", zone: str = "us-east-1a") -> InstanceSight:
+    return InstanceSight(instance_id, state, {tags.JOB: "gone"}, START, instance_type, zone)
 
 
 def test_an_instance_on_no_record_costs_what_on_demand_costs() -> None:
     told = measures.of_instances([sight(), sight(state="terminated"), sight(instance_type="x1.large")], {"gone": None}, Rules(), at(60))
     assert (told["SpendUsdPerHour"], told["LiveInstances"]) == (GPU_INSTANCES["g5.xlarge"].on_demand_usd_per_h, 2)
+    assert measures.of_instances([sight(zone="eu-central-1a")], {"gone": None}, Rules(), at(60))["SpendUsdPerHour"] == 1.258

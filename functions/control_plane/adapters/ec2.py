@@ -19,8 +19,10 @@ from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRef
 from control_plane.core.failures import NOT_FOUND, THROTTLE, UNKNOWN_OUTCOME, RefusalKind, kind_of
 from control_plane.core.records import LaunchPlan, Market, Pool, PriceChange
 from control_plane.ports import Clock, OutcomeUnknown, Throttled
+from jobspec import on_demand
 from jobspec import tags as tag_keys
 from jobspec.instances import GPU_INSTANCES
+from jobspec.regions import region_of
 
 #: The request may have arrived: timeouts, broken connections, an answer that is no answer.
 _LOST = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
@@ -131,7 +133,7 @@ class Ec2Fleet:
 
     def _usd_per_h(self, market: Market, pool: Pool) -> float:
         """The pool's price now. A launch must not be lost over its price: where none is to be had, on-demand is the upper bound."""
-        bound = _on_demand_usd_per_h(pool.instance_type)
+        bound = _on_demand_usd_per_h(pool)
         if market is Market.ON_DEMAND:
             return bound
         try:
@@ -200,10 +202,10 @@ def _pool_error(plan: LaunchPlan, entry: dict[str, Any]) -> PoolError:
     return PoolError(entry.get("ErrorCode", ""), entry.get("ErrorMessage", ""), _pools_of(plan, entry))
 
 
-def _on_demand_usd_per_h(instance_type: str) -> float:
-    """The listed price; for a type that has left the list since the job was accepted, the dearest one."""
-    known = GPU_INSTANCES.get(instance_type)
-    return known.on_demand_usd_per_h if known else max(i.on_demand_usd_per_h for i in GPU_INSTANCES.values())
+def _on_demand_usd_per_h(pool: Pool) -> float:
+    """The region's price; for a type that has left the list since the job was accepted, the dearest one."""
+    region = region_of(pool.zone)
+    return on_demand.usd_per_h(pool.instance_type, region) if pool.instance_type in GPU_INSTANCES else on_demand.dearest_usd_per_h(region)
 
 
 def _sight(instance: dict[str, Any]) -> InstanceSight:

@@ -11,8 +11,9 @@ from control_plane.core.events import InstanceSight, LaunchedInstance, LaunchRef
 from control_plane.core.failures import RefusalKind
 from control_plane.core.records import Attempt, Instance, LaunchPlan, Market, Pool
 from control_plane.core.state import QUEUED, Job, JobState, NoticeKind, PoolFailure, Wait, WaitKind, moved
-from jobspec import tags
+from jobspec import on_demand, tags
 from jobspec.instances import GPU_INSTANCES
+from jobspec.regions import region_of
 
 #: A quota is a person's matter: ask again this often, so that a raised quota starts the job.
 QUOTA_WAIT_S = 1800
@@ -152,7 +153,7 @@ def _without_instance_since(wait: Wait | None, now: datetime) -> datetime:
 def started(job: Job, plan: LaunchPlan, instances: Sequence[LaunchedInstance], now: datetime) -> Job:
     """The job with the plan answered and its instances on record, the first as their leader."""
     leader, *others = instances
-    price = GPU_INSTANCES[leader.pool.instance_type].on_demand_usd_per_h
+    price = on_demand.usd_per_h(leader.pool.instance_type, region_of(leader.pool.zone))
     attempt = Attempt(
         plan=plan,
         instance_id=leader.instance_id,
@@ -172,7 +173,7 @@ def instances_of_plan(job: Job, plan: LaunchPlan, instances: tuple[InstanceSight
         LaunchedInstance(
             sight.instance_id,
             Pool(instance_type=sight.instance_type, zone=sight.zone, subnet_id=""),
-            GPU_INSTANCES[sight.instance_type].on_demand_usd_per_h,
+            on_demand.usd_per_h(sight.instance_type, region_of(sight.zone)),
         )
         for sight in instances
         if sight.tags.get(tags.LAUNCH) == plan.client_token and job.attempt_of(sight.instance_id) is None and sight.instance_type in GPU_INSTANCES

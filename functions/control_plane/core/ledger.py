@@ -12,8 +12,9 @@ from itertools import pairwise
 
 from control_plane.core.records import Attempt, Instance, Market
 from control_plane.core.state import Job, NoticeKind
+from jobspec import on_demand
 from jobspec.instances import PRICES_AS_OF
-from jobspec.regions import TRANSFER_AS_OF
+from jobspec.regions import TRANSFER_AS_OF, region_of
 from jobspec.stages import before_training_s
 from jobspec.status import Receipt
 
@@ -209,9 +210,17 @@ def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
         runtime_s=round(job_runtime_s(job, now), 1),
         lost_s=round(sum(lost.values()), 1),
         free_attempts=sum(is_free(attempt) for attempt in job.attempts),
-        note="Estimated: instance seconds at the spot price in force, on-demand prices of us-east-1 as of "
+        note=f"Estimated: instance seconds at the spot price in force, on-demand prices{_of_regions(job)} as of "
         f"{PRICES_AS_OF}. Volumes are apart; S3 and transfer{_but_egress(job)} are not included.",
     )
+
+
+def _of_regions(job: Job) -> str:
+    """Where the job's instances ran, and of which of these places the price is a guess."""
+    places = {(region_of(attempt.zone), attempt.instance_type) for attempt in job.attempts}
+    guessed = {region for region, name in places if not on_demand.is_listed(name, region)}
+    told = (f"{region} (not known: taken as the dearest region's)" if region in guessed else region for region in sorted({region for region, _ in places}))
+    return f" of {', '.join(told)}" if places else ""
 
 
 def _but_egress(job: Job) -> str:

@@ -13,8 +13,9 @@ from control_plane.core import gpus
 from control_plane.core.events import InstanceSight, Rules
 from control_plane.core.records import Attempt, AttemptEnd, Instance
 from control_plane.core.state import Job, JobState
-from jobspec import tags
+from jobspec import on_demand, tags
 from jobspec.instances import GPU_INSTANCES
+from jobspec.regions import region_of
 
 #: Under which name each end is counted.
 ENDS = {
@@ -81,8 +82,7 @@ def of_instances(instances: Iterable[InstanceSight], jobs: Mapping[str, Job | No
 
 
 def _on_demand_usd_per_h(sight: InstanceSight) -> float:
-    offered = GPU_INSTANCES.get(sight.instance_type)
-    return offered.on_demand_usd_per_h if offered is not None else 0.0
+    return on_demand.usd_per_h(sight.instance_type, region_of(sight.zone)) if sight.instance_type in GPU_INSTANCES else 0.0
 
 
 def _is_silent(attempt: Attempt, instance: Instance, rules: Rules, now: datetime) -> bool:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from control_plane.core import egress, ledger, strategy
+from control_plane.core import pools as pricing
 from control_plane.core.events import Offers
 from control_plane.core.history import History, key_of
 from control_plane.core.records import Attempt, LaunchPlan, Market, Pool
 from control_plane.core.state import QUEUED, Job, WaitKind
-from jobspec.instances import GPU_INSTANCES
 from jobspec.regions import region_of
 
 #: Overrides of one fleet call; EC2 allows 300, nobody needs so many.
@@ -68,7 +68,7 @@ def place(job: Job, offers: Offers, history: History, now: datetime) -> LaunchPl
     rested = {market: tuple(pool for pool in pools if key_of(pool) not in history.tired[market]) for market in Market}
     match job.manifest.compute.market:
         case "on-demand":
-            return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, history, now)
+            return _on_demand(job, offers, rested, pools, history, now)
         case "spot":
             asked = rested[Market.SPOT] or pools
             return plan_launch(job, offers, Market.SPOT, _best_region_first(situation_of(job, offers, asked, history, now), asked), history, now)
@@ -85,15 +85,21 @@ def _cheapest(
     if job.manifest.limits.deadline is None:
         # Nothing presses, but nobody said that it may wait either: on-demand at once where spot has none to give.
         spot = _that_pay(situation_of(job, offers, asked, history, now), asked)
-        return plan_launch(job, offers, Market.SPOT if spot else Market.ON_DEMAND, spot or rested[Market.ON_DEMAND] or pools, history, now)
+        return plan_launch(job, offers, Market.SPOT, spot, history, now) if spot else _on_demand(job, offers, rested, pools, history, now)
     asked = asked or (() if must_wait else pools)
     moment = situation_of(job, offers, asked, history, now)
     choice = strategy.choose(moment)
     if choice.kind == "spot":
         return plan_launch(job, offers, Market.SPOT, _that_pay(moment, asked), history, now)
     if choice.kind == "on-demand" and (rested[Market.ON_DEMAND] or not must_wait):
-        return plan_launch(job, offers, Market.ON_DEMAND, rested[Market.ON_DEMAND] or pools, history, now)
+        return _on_demand(job, offers, rested, pools, history, now)
     return Patience(choice.reason if choice.kind == "wait" else "neither spot nor on-demand has capacity")
+
+
+def _on_demand(job: Job, offers: Offers, rested: dict[Market, tuple[Pool, ...]], pools: tuple[Pool, ...], history: History, now: datetime) -> LaunchPlan:
+    asked = rested[Market.ON_DEMAND] or pools
+    first = pricing.cheapest_on_demand_first(asked, offers, egress.traffic_of(job, now), history.progress.work_left_s)
+    return plan_launch(job, offers, Market.ON_DEMAND, first, history, now)
 
 
 def may_return(job: Job, attempt: Attempt) -> bool:
@@ -127,7 +133,7 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
     """The job's moment as the strategy sees it, with the pools that may be asked at the prices in force."""
     assert job.manifest is not None
     progress, stop = history.progress, job.manifest.limits.deadline
-    traffic, of = egress.traffic_of(job, now), {one.region: one for one in (offers, *offers.peers)}
+    traffic, pools = egress.traffic_of(job, now), pools_of(job, offers)
     return strategy.Situation(
         work_left_s=progress.work_left_s,
         time_left_s=(stop - now).total_seconds() if stop is not None else NO_DEADLINE_S,
@@ -138,34 +144,19 @@ def situation_of(job: Job, offers: Offers, asked: tuple[Pool, ...], history: His
         blind_s=UNSEEN_S + history.save_interval_s,
         running=running,
         out_s=history.out_s,
-        on_demand_usd_per_h=min(GPU_INSTANCES[name].on_demand_usd_per_h for name in job.manifest.compute.candidate_types()),
-        offers=[_offer(pool, of[region_of(pool.zone)], history, traffic) for pool in asked],
-        pools=len(pools_of(job, offers)),
+        on_demand_usd_per_h=_on_demand_usd_per_h(job, pools, offers, traffic),
+        offers=[pricing.spot_offer(pool, offers, history, traffic) for pool in asked],
+        pools=len(pools),
     )
 
 
-def _offer(pool: Pool, offers: Offers, history: History, traffic: egress.Traffic) -> strategy.SpotOffer:
-    """The pool as an offer, with what its region adds: bytes that cross regions, at a start and by the hour."""
-    return strategy.SpotOffer(
-        spot_usd_per_h(offers, pool) + egress.usd_per_h(traffic, offers.egress),
-        strategy.life_s(history.records.get(key_of(pool), strategy.Record()), 0.0),
-        egress.move_usd(traffic, offers.egress),
-    )
-
-
-def spot_usd_per_h(offers: Offers, pool: Pool) -> float:
-    """The pool's spot price in force; a typical one where that is not known."""
-    return (offers.spot_usd_per_h or {}).get(key_of(pool), GPU_INSTANCES[pool.instance_type].spot_usd_per_h)
-
-
-def prices_of(plan: LaunchPlan, offers: Offers) -> str:
-    """Where the plan goes beyond home, and at which spot prices it was chosen, in words."""
-    there = _in_region(offers, plan.region)
-    where = f" in {plan.region}" if offers.peers else ""
-    if plan.market is not Market.SPOT:
-        return where
-    cheapest = f"from ${min(spot_usd_per_h(there, pool) for pool in plan.pools):.3f} an hour"
-    return f"{where}, {cheapest}" if there.spot_usd_per_h is not None else f"{where}, typically {cheapest}: spot prices could not be read"
+def _on_demand_usd_per_h(job: Job, pools: tuple[Pool, ...], offers: Offers, traffic: egress.Traffic) -> float:
+    """What an hour costs of the on-demand instance that works, else of the cheapest that may be asked for."""
+    working = next((one for one in job.attempts if one.serves and one.market is Market.ON_DEMAND), None)
+    if working is not None:
+        return working.on_demand_usd_per_h + egress.usd_per_h(traffic, working.plan.egress)
+    # Without a pool there is no offer to weigh it against.
+    return min((pricing.on_demand_usd_per_h(pool, offers, traffic) for pool in pools), default=0.0)
 
 
 def _that_pay(moment: strategy.Situation, asked: tuple[Pool, ...]) -> tuple[Pool, ...]:
@@ -183,15 +174,11 @@ def _best_region_first(moment: strategy.Situation, asked: tuple[Pool, ...]) -> t
     return tuple(sorted(asked, key=lambda pool: region_of(pool.zone) != region_of(asked[best].zone))) if best >= 0 else asked
 
 
-def _in_region(offers: Offers, region: str) -> Offers:
-    return next((one for one in (offers, *offers.peers) if one.region == region), offers)
-
-
 def plan_launch(job: Job, offers: Offers, market: Market, pools: tuple[Pool, ...], history: History, now: datetime) -> LaunchPlan:
     """The plan of the next launch call, in full: of the first pool's region, with all of that region's pools."""
     assert job.manifest is not None
     attempt, try_number, nodes = len(job.attempts) + 1, job.tries + 1, job.manifest.compute.nodes
-    there = _in_region(offers, region_of(pools[0].zone))
+    there = pricing.in_region(offers, region_of(pools[0].zone))
     asked = tuple(pool for pool in pools if region_of(pool.zone) == there.region)
     return LaunchPlan(
         attempt=attempt,

@@ -6,6 +6,7 @@ from control_plane.core import launching, placement
 from control_plane.core.closing import end
 from control_plane.core.events import Looked
 from control_plane.core.history import history_of
+from control_plane.core.pools import prices_of
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import QUEUED, Job, JobState, WaitKind, moved
 from jobspec.heartbeat import Phase
@@ -45,9 +46,7 @@ def _planned(job: Job, look: Looked, now: datetime) -> Job:
     if isinstance(placed, placement.Patience):
         return job if waiting else launching.wait(job, WaitKind.CAPACITY, placed.reason, now)
     job = job.model_copy(update={"plan": placed})
-    return moved(
-        job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s){placement.prices_of(placed, look.offers)}", now
-    )
+    return moved(job, JobState.PLANNED, f"attempt {placed.attempt}: {placed.market}, {len(placed.pools)} pool(s){prices_of(placed, look.offers)}", now)
 
 
 def returned(job: Job, look: Looked, now: datetime) -> Job:

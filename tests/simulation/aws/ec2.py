@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from jobspec import on_demand
 from jobspec import tags as tag_keys
 from jobspec.instances import GPU_INSTANCES
+from jobspec.regions import region_of
 from tests.simulation.aws.faults import aws_error
 from tests.simulation.aws.pages import Paginator
 
@@ -196,8 +198,8 @@ class Ec2:
 
     def usd_per_h(self, market: str, instance_type: str, zone: str) -> float:
         """What an hour in the pool costs now."""
-        on_demand = GPU_INSTANCES[instance_type].on_demand_usd_per_h
-        return on_demand if market != "spot" else self.spot_usd_per_h.get((instance_type, zone), round(on_demand * self.spot_share, 4))
+        listed = on_demand.usd_per_h(instance_type, region_of(zone))
+        return listed if market != "spot" else self.spot_usd_per_h.get((instance_type, zone), round(listed * self.spot_share, 4))
 
     def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.account.call(f"ec2.{operation}", subject, effect)
