@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from jobspec.marker import FailureCode
+from trainer.digests import files_sha256
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal
 
@@ -17,9 +15,6 @@ MAX_JSON_BYTES = 256 * 1024**2
 #: What decides the arithmetic: configuration, weights, tokenizer, template. Not the model card.
 _COUNTED = (".json", ".safetensors", ".model", ".txt", ".jinja")
 _UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
-_CHUNK = 4 * 1024**2
-#: Files whose digests are computed at a time, where there are so many cores.
-MAX_HASHERS = 8
 
 
 def check_base_model(folder: Path, name: str) -> dict[str, Any]:
@@ -83,23 +78,6 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise TrainerFailure(FailureCode.MODEL_INVALID, f"the base model's {path.name} is not readable JSON: {error}") from None
-
-
-def file_sha256(path: Path, stop: StopSignal | None = None) -> str:
-    """sha256 of a file's content, hex; looks for a stop request every few MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            if stop is not None:
-                stop.check("computing digests")
-    return digest.hexdigest()
-
-
-def files_sha256(paths: Sequence[Path], stop: StopSignal | None = None) -> list[str]:
-    """The sha256 of each file, several at a time: hashlib leaves the interpreter to others meanwhile."""
-    with ThreadPoolExecutor(max(1, min(len(paths), os.cpu_count() or 1, MAX_HASHERS))) as pool:
-        return list(pool.map(lambda path: file_sha256(path, stop), paths))
 
 
 def folder_sha256(folder: Path, stop: StopSignal) -> str:

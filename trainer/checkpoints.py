@@ -6,7 +6,6 @@ word when optimizer.pt, scheduler.pt or rng_state.pth is missing, and starts tho
 An older checkpoint is deleted only after a newer one is published; a passed-over one as well, for it may be evidence.
 """
 
-import os
 import re
 import shutil
 import uuid
@@ -23,7 +22,8 @@ from jobspec.checkpoint import CheckpointManifest, Identity
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME, checkpoint_folder
 from jobspec.marker import FailureCode
 from jobspec.wire import UnreadableDocument, dump, load
-from trainer.base_model import files_sha256
+from trainer.digests import files_sha256
+from trainer.durable import sealed, sync_folder, write_durably
 from trainer.failures import TrainerFailure
 from trainer.stop import StopSignal
 
@@ -229,33 +229,3 @@ def _changed(name: str, differences: list[str]) -> str:
         f"the newest whole checkpoint, {name}, is of another run, so it is neither continued nor thrown away. Different: {shown}. "
         "Put back what was changed, or submit the changed manifest as a new job."
     )
-
-
-def sealed(folder: Path) -> list[FileDigest]:
-    """Make every file below ``folder`` readable to the agent and durable; their sizes and sha256, in order of paths."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in paths:
-        path.chmod(0o644)  # safetensors writes 0600
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    return [
-        FileDigest(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=found)
-        for path, found in zip(paths, files_sha256(paths), strict=True)
-    ]
-
-
-def write_durably(path: Path, body: bytes) -> None:
-    """Write a file and force it to disk."""
-    with path.open("wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk: after a rename, before anyone is told of it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

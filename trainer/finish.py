@@ -11,7 +11,7 @@ from typing import Any
 from jobspec.runfile import RunFile, TrainerResults
 from jobspec.wire import dump
 from trainer.card import LAST_STEPS, Measured, curve_of, model_card, plot_loss, write_tensorboard
-from trainer.checkpoints import sealed, sync_folder, write_durably
+from trainer.durable import sealed, sync_folder, write_durably
 from trainer.gguf import GGUF_NAME, convert
 from trainer.prepare import Prepared
 

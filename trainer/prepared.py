@@ -14,8 +14,9 @@ from jobspec.marker import FailureCode
 from jobspec.prepared import PREPARED_MANIFEST_NAME, PreparedManifest
 from jobspec.runfile import RunFile
 from jobspec.wire import UnreadableDocument, dump, load
-from trainer.base_model import file_sha256
-from trainer.checkpoints import STAGING_PREFIX, sealed, sync_folder, write_durably
+from trainer.checkpoints import STAGING_PREFIX
+from trainer.digests import file_sha256
+from trainer.durable import sealed, sync_folder, write_durably
 from trainer.failures import TrainerFailure
 from trainer.files import check_file
 from trainer.stop import StopSignal

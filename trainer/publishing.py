@@ -15,8 +15,9 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from trainer.checkpoints import BEST_NAME, CARRIED_NAME, Carried, write_durably
+from trainer.checkpoints import BEST_NAME, CARRIED_NAME, Carried
 from trainer.dealt import Dealing
+from trainer.durable import write_durably
 from trainer.gathered import Gathered, write_whole
 from trainer.saving import Keep, Saver, Write
 

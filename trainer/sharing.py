@@ -12,8 +12,9 @@ from jobspec.checkpoint import CheckpointManifest, Identity
 from jobspec.keys import CHECKPOINT_MANIFEST_NAME
 from jobspec.marker import FailureCode
 from jobspec.wire import dump, load
-from trainer.base_model import file_sha256
-from trainer.checkpoints import STAGING_PREFIX, Choice, DamagedCheckpoint, verify, write_durably
+from trainer.checkpoints import STAGING_PREFIX, Choice, DamagedCheckpoint, verify
+from trainer.digests import file_sha256
+from trainer.durable import write_durably
 from trainer.failures import TrainerFailure
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile, TrainerResults
 from jobspec.wire import UnreadableDocument, load
-from trainer.base_model import file_sha256
+from trainer.digests import file_sha256
 from trainer.failures import TrainerFailure
 
 WEIGHTS, RESULTS = "adapter_model.safetensors", "results.json"

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from jobspec.marker import FailureCode
 from jobspec.runfile import RunFile
-from trainer.base_model import file_sha256
+from trainer.digests import file_sha256
 from trainer.failures import TrainerFailure
 from trainer.gathered import whole_weights
 

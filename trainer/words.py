@@ -10,7 +10,7 @@ from pathlib import Path
 from jobspec.base import Document, Text, UtcTime
 from jobspec.marker import FailureCode
 from jobspec.wire import UnreadableDocument, dump, load
-from trainer.checkpoints import write_durably
+from trainer.durable import write_durably
 
 
 class Ended(StrEnum):
