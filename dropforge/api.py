@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from dropforge.jobs import order
+from dropforge.jobs import cancelling, order
 from dropforge.jobs.fetch import fetch, model_of
-from dropforge.jobs.find import ENDS, the_status
+from dropforge.jobs.find import the_status
 from dropforge.jobs.follow import Follower, Line
 from dropforge.refusals import explained
 from dropforge.stack import find_stack
@@ -63,10 +63,7 @@ class SubmittedJob:
         """Cancels the job: its manifest is deleted; of a sweep's or a schedule's job, only this one ends. Raises DropforgeError where it is over already."""
         with _speaking():
             stack = find_stack(self.stack)
-            found = the_status(stack, self.name)
-            if found.state in ENDS:
-                raise DropforgeError(f"{self.name} is over already: {found.state} ({found.reason}).")
-            order.cancel(stack, found)
+            cancelling.cancel(stack, cancelling.target(stack, self.name))
 
     def download(self, folder: str | Path) -> Path:
         """The finished model's files in ``folder``, each checked against its recorded sha256."""

@@ -58,33 +58,29 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
 def cancel(job: str, stack_name: str, as_json: bool, yes: bool, dry_run: bool) -> None:
     """Cancel a job: its manifest is deleted, its instances are ended, its checkpoints stay. `dropforge retry` puts it again.
 
-    A sweep's or a schedule's manifest cancels all of its jobs; one of these jobs is cancelled by itself, and the others go on.
+    A sweep's or a schedule's manifest cancels all of its jobs; one of these jobs is cancelled by itself,
+    started or not, and the others go on.
     """
-    from dropforge.jobs import order
-    from dropforge.jobs.find import ENDS, the_status
+    from dropforge.jobs import cancelling
     from dropforge.stack import find_stack
 
     stack = find_stack(stack_name)
-    found = the_status(stack, job)
-    if found.state in ENDS:
-        raise click.ClickException(f"{found.name} is over already: {found.state} ({found.reason}).")
+    found = cancelling.target(stack, job)
     if dry_run:
-        say(as_json, f"Would {order.way_to_cancel(found)}, which cancels {found.job_id} ({found.state}). Nothing was done.")
+        say(as_json, f"Would {found.way}, which cancels {found.job_id} ({found.state}). Nothing was done.")
         print_json(as_json, {"job_id": found.job_id, "deleted": False})
         return
     if not yes:
-        at_work = sum(job.state not in (None, *ENDS) for job in found.sweep.jobs) if found.sweep is not None else 0
-        how_far = f"{at_work} of its jobs at work" if found.sweep is not None else f"step {found.step}"
-        alone = f" The other jobs of {found.parent} go on." if found.parent is not None else ""
-        click.confirm(f"Cancel {found.job_id}, {found.state}, {how_far}?{alone} Work since the last checkpoint is lost.", abort=True, err=as_json)
-    order.cancel(stack, found)
+        click.confirm(f"Cancel {found.job_id} ({found.state})? {found.at_stake}", abort=True, err=as_json)
+    cancelling.cancel(stack, found)
     say(as_json, "Asked for; waiting for the control plane.")
-    over = order.wait_for_end(stack, found.name, found.job_id, CANCELLED_WITHIN_S, lambda line: say(as_json, line))
+    over = cancelling.wait_for_end(stack, found, CANCELLED_WITHIN_S, lambda line: say(as_json, line))
     print_json(as_json, {"job_id": found.job_id, "deleted": found.parent is None, "state": over.state if over else None})
     if over is None:
-        say(as_json, f"It has not ended within {CANCELLED_WITHIN_S:.0f} s; the tick sees to it within minutes. Look again: dropforge status {found.name}")
+        look = found.parent if found.state == cancelling.NOT_STARTED else found.name
+        say(as_json, f"It has not ended within {CANCELLED_WITHIN_S:.0f} s; the tick sees to it within minutes. Look again: dropforge status {look}")
     else:
-        say(as_json, f"{over.job_id}: {over.state}: {over.reason}")
+        say(as_json, f"{found.job_id}: {over.state}: {over.reason}")
 
 
 @click.command()

@@ -11,8 +11,9 @@ from botocore.exceptions import ClientError
 
 from dropforge.stack import CONNECTIONS, Stack
 from jobspec import keys, wire
+from jobspec.children import child_id, sweep_of
 from jobspec.heartbeat import Heartbeat
-from jobspec.status import Status
+from jobspec.status import Status, SweptJob
 
 ENDS = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED", "STOPPED_DEADLINE", "STOPPED_BUDGET"})
 #: S3's clock and that of the functions may differ, and S3 tells whole seconds.
@@ -72,6 +73,9 @@ def the_status(stack: Stack, word: str) -> Status:
         by_id = read_status(stack, name)
         if by_id is not None and by_id.job_id == word:
             return by_id
+    swept = _swept(stack, word)
+    if swept is not None:
+        return _told_by_its_sweep(*swept)
     beginning = [name for name in names if word and name.startswith(word)]
     if len(beginning) == 1:
         only = read_status(stack, beginning[0])
@@ -85,6 +89,34 @@ def the_status(stack: Stack, word: str) -> Status:
     raise click.ClickException(
         f"No job {word!r} in stack {stack.name}.{hint} `dropforge list` shows what there is; a manifest that was just put takes a few seconds to appear."
     )
+
+
+def unstarted(stack: Stack, word: str) -> tuple[Status, SweptJob] | None:
+    """A sweep at work, and that job of it which it has not started yet; None where ``word`` means none. Such a job has no status of its own."""
+    found = _swept(stack, word)
+    return found if found is not None and found[1].state is None and found[0].state not in ENDS else None
+
+
+def _swept(stack: Stack, word: str) -> tuple[Status, SweptJob] | None:
+    """The newest sweep that has a job of that name or id, and the job's line in its table."""
+    for name in (word, word.rpartition("-")[0]):
+        sweep = sweep_of(name)
+        found = read_status(stack, sweep) if sweep is not None else None
+        for job in found.sweep.jobs if found is not None and found.sweep is not None else ():
+            assert found is not None
+            job = job.model_copy(update={"job_id": child_id(found.name, found.job_id, job.number)})
+            if word in (job.name, job.job_id):
+                return found, job
+    return None
+
+
+def _told_by_its_sweep(sweep: Status, job: SweptJob) -> Status:
+    """The status of a job that never had one, for it was cancelled before its start. Raises ClickException where it was not started, and that was all."""
+    if job.state is None:
+        how = f"is over ({sweep.state})" if sweep.state in ENDS else "does that when its turn comes"
+        raise click.ClickException(f"{job.name} has not been started: its sweep {how}. How that stands: dropforge status {sweep.name}")
+    own = {"job_id": job.job_id, "name": job.name, "state": job.state, "reason": job.reason, "parent": sweep.name}
+    return sweep.model_copy(update=own | {"sweep": None, "history": (), "page": None, "budget_usd": None})
 
 
 def read_status(stack: Stack, name: str) -> Status | None:

@@ -1,15 +1,12 @@
 """What a person asks of the control plane, asked as anyone may ask: by objects put into the bucket, or deleted from it."""
 
 import json
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
 from botocore.exceptions import ClientError
 
-from dropforge.jobs.find import ENDS, place_of, read_status
-from dropforge.jobs.screen import NEWS_EVERY_S
+from dropforge.jobs.find import place_of
 from dropforge.stack import Stack
 from jobspec import keys
 from jobspec.children import alone
@@ -18,8 +15,6 @@ from jobspec.problems import render_problems
 from jobspec.reading import Refusal, read_manifest
 from jobspec.status import Status
 from jobspec.tree import read_tree
-
-_LOOK_EVERY_S = 0.5
 
 
 def checked(body: bytes, key: str, shown_as: str) -> Manifest:
@@ -40,24 +35,6 @@ def key_for(file_name: str) -> str:
 
 def put(stack: Stack, key: str, body: bytes) -> None:
     stack.s3.put_object(Bucket=stack.data_bucket, Key=key, Body=body)
-
-
-def cancel(stack: Stack, status: Status) -> None:
-    """Deletes the job's manifest; the bucket is versioned, so ``retry`` finds it again.
-
-    Jobs of a sweep or a schedule share one: an object beside it cancels this one, and the others go on.
-    """
-    bucket, key = place_of(status.manifest)
-    if status.parent is None:
-        stack.s3.delete_object(Bucket=bucket, Key=key)
-    else:
-        put(stack, keys.cancel_key(status.job_id), b"")
-
-
-def way_to_cancel(status: Status) -> str:
-    """What ``cancel`` does, in words."""
-    bucket, _ = place_of(status.manifest)
-    return f"delete {status.manifest}" if status.parent is None else f"put s3://{bucket}/{keys.cancel_key(status.job_id)}"
 
 
 def manifest_of(stack: Stack, status: Status) -> tuple[str, bytes]:
@@ -91,23 +68,6 @@ def _stored_manifest(stack: Stack, status: Status) -> tuple[str, bytes]:
 def refuse_past_deadline(manifest: Manifest, now: datetime) -> None:
     if manifest.limits.deadline is not None and manifest.limits.deadline <= now:
         raise click.ClickException(f"Its limits.deadline, {manifest.limits.deadline:%Y-%m-%d %H:%M} UTC, is past. Set a later one, then: dropforge submit FILE")
-
-
-def wait_for_end(stack: Stack, name: str, job_id: str, seconds: float, news: Callable[[str], None]) -> Status | None:
-    """The job's status once it is over, or None where it is not within that time. ``news`` gets a line whenever five seconds have passed."""
-    began = said = time.monotonic()
-    until = began + seconds
-    while True:
-        status = read_status(stack, name)
-        if status is not None and status.job_id == job_id and status.state in ENDS:
-            return status
-        at = time.monotonic()
-        if at >= until:
-            return None
-        if at - said >= NEWS_EVERY_S:
-            said = at
-            news(f"{status.state if status else 'no status'} after {at - began:.0f} s ...")
-        time.sleep(_LOOK_EVERY_S)
 
 
 def now() -> datetime:

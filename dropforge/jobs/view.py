@@ -86,7 +86,7 @@ def sweep_table(sweep: SweepStatus) -> Table:
         style = "bold green" if job.name == sweep.best else None
         value = f"{job.value:.6g}" if job.value is not None else ""
         state = state_text(job.state) if job.state is not None else Text("not started", style="dim")
-        table.add_row(job.name, told_choice(job.choice), value, f"${job.cost_usd:.4f}" if job.job_id else "", state, Text(job.reason[:80]), style=style)
+        table.add_row(job.name, told_choice(job.choice), value, f"${job.cost_usd:.4f}" if job.state else "", state, Text(job.reason[:80]), style=style)
     return table
 
 

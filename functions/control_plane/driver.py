@@ -100,7 +100,7 @@ class Driver:
         for _ in range(MAX_LOOKS):
             if job is None or job.settled:
                 break
-            look = self.watcher.family(job) if job.is_parent else self.watcher.look(job, self.clock(), instances)
+            look = self.watcher.family(job, self.clock()) if job.is_parent else self.watcher.look(job, self.clock(), instances)
             job, again = self._round(job, look, failures)
             instances = None
             if not again:

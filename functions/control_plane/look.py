@@ -5,7 +5,7 @@ What cannot be read becomes "not known" and decides nothing; it is never taken f
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -86,11 +86,14 @@ class Watcher:
             rules=self.rules,
         )
 
-    def family(self, job: Job) -> FamilyLooked:
-        """A whole look at a parent's jobs."""
+    def family(self, job: Job, now: datetime) -> FamilyLooked:
+        """A whole look at a parent's jobs, and at what a person has said of those that may be created by it."""
         open_ids = [child.job_id for child in job.children if not child.is_final]
         found = {job_id: child for job_id in open_ids if (child := _known("job", partial(self.jobs.load, job_id))) is not None}
-        return FamilyLooked(children=found, manifest_present=self._manifest_present(job), withdrawn=self._withdrawn(job), in_ledger=self._in_ledger(job))
+        look = FamilyLooked(children=found, manifest_present=self._manifest_present(job), withdrawn=self._withdrawn(job), in_ledger=self._in_ledger(job))
+        upcoming = sweeps.next_up(job, look, now).items()
+        said = {number: said for number, job_id in upcoming if (said := _known("cancel object", partial(self._is_cancelled, job, job_id))) is not None}
+        return replace(look, next_up=said)
 
     def _manifest_present(self, job: Job) -> bool | None:
         return None if job.ended else _known("manifest", lambda: self.objects.head(job.manifest_ref.bucket, job.manifest_ref.key) is not None)
@@ -99,7 +102,11 @@ class Watcher:
         """Asked only of a job that shares its manifest with others: any other's is deleted."""
         if job.ended or job.parent is None:
             return False
-        return _known("cancel object", lambda: self.objects.head(job.manifest_ref.bucket, keys.cancel_key(job.job_id)) is not None) or False
+        return _known("cancel object", lambda: self._is_cancelled(job, job.job_id)) or False
+
+    def _is_cancelled(self, job: Job, job_id: str) -> bool:
+        """``job_id``: the job's own, or that of a job of it."""
+        return self.objects.head(job.manifest_ref.bucket, keys.cancel_key(job_id)) is not None
 
     def _in_ledger(self, job: Job) -> dict[str, bool]:
         in_doubt = [n.notice_id for n in job.notices if n.claimed_at is not None and n.published_at is None]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.core import accept, measures
-from control_plane.core.events import Ignored, ManifestDeleted, Rescheduled
+from control_plane.core.events import ChildWithdrawn, Ignored, ManifestDeleted, Rescheduled
 from control_plane.core.state import Job, ManifestRef
 from control_plane.driver import Driver
 from control_plane.ports import Held, StoredObject
 from jobspec import keys
+from jobspec.children import sweep_of
 from jobspec.reading import MAX_MANIFEST_BYTES, Refusal, read_manifest
 from jobspec.status import ProblemLine
 
@@ -28,8 +29,7 @@ class Submission:
         if key.endswith("/"):
             return Ignored("a folder placeholder, not a manifest")
         if (job_id := keys.cancelled_by(key)) is not None:
-            # The look itself reads whether it lies there.
-            return self.driver.drive(job_id) or Ignored("it would cancel a job that is not known")
+            return self._withdrawn(bucket, key, job_id)
         found = self.driver.objects.get(bucket, key, max_bytes=MAX_MANIFEST_BYTES + 1)
         if found is None:
             return self._deleted(bucket, key)
@@ -54,6 +54,14 @@ class Submission:
         if job_id is None:
             return Ignored("the manifest is gone, and no job came of it")
         return self.driver.drive(job_id, ManifestDeleted()) or Ignored("the manifest's job is not known")
+
+    def _withdrawn(self, bucket: str, key: str, job_id: str) -> Job | Ignored:
+        """One job of a sweep or a schedule, at work or not started yet."""
+        # The look itself reads whether it lies there; of a job that has no record only its sweep can know.
+        job = self.driver.drive(job_id)
+        if job is None and (sweep_id := sweep_of(job_id)) is not None and self.driver.objects.head(bucket, key) is not None:
+            job = self.driver.drive(sweep_id, ChildWithdrawn(job_id))
+        return job or Ignored("it would cancel a job that is not known")
 
     def _job_for(self, ref: ManifestRef, found: StoredObject, now: datetime) -> Job:
         """The job that this version of the manifest is: accepted or rejected."""

@@ -1,6 +1,7 @@
 """The jobs of a sweep: the manifest of each, made of the sweep's own. The same manifest always gives the same jobs."""
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from jobspec.manifest import Manifest
 from jobspec.schedule import dated_name, time_in
 from jobspec.sweep import Choice, told
+
+#: A name of ``child_name``, or the id of such a job.
+_CHILD = re.compile(r"(.+)-[0-9]{3}(-[0-9a-f]{10})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,17 @@ class WrongChild(ValueError):
 
 def child_name(sweep: str, number: int) -> str:
     return f"{sweep}-{number:03d}"
+
+
+def child_id(sweep: str, sweep_id: str, number: int) -> str:
+    """The id that a job of the sweep has, or will have: both ids end in the digest of the manifest that they share."""
+    return child_name(sweep, number) + sweep_id.removeprefix(sweep)
+
+
+def sweep_of(child: str) -> str | None:
+    """The name of the sweep that a job of that name may be of, or the id of one where ``child`` is an id; None where it can be no sweep's."""
+    found = _CHILD.fullmatch(child)
+    return found.group(1) + (found.group(2) or "") if found else None
 
 
 def limit_usd(manifest: Manifest) -> float:

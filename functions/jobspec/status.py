@@ -89,7 +89,7 @@ class TransitionLine(Document):
 
 
 class SweptJob(Document):
-    """One job of a sweep. ``state``: None where it was not started."""
+    """One job of a sweep. ``state``: None where it was not started; what would cancel it has its ``job_id`` all the same."""
 
     number: int
     name: Annotated[str, StringConstraints(max_length=64)]

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from dropforge import stack as stacks
 from dropforge.cli import main
-from dropforge.jobs import acting, interrupt, logs, order
+from dropforge.jobs import acting, cancelling, interrupt, logs
 from jobspec import keys, wire
 from jobspec.runfile import Progress, ProgressKind
 from jobspec.status import ProblemLine
@@ -89,8 +89,8 @@ def test_a_status_of_a_newer_version_is_told_as_such_and_not_as_a_stack_trace(bu
 
 def test_the_list_is_newest_first_and_shows_refused_manifests_beside_active_jobs(bucket: Bucket) -> None:
     bucket.put_status("old", accepted_at=NOW - timedelta(hours=2), receipt=a_receipt(), step=5, total_steps=10)
-    refused = bucket.put_status("new", accepted_at=NOW)
-    bucket.stack.s3.put_object(Bucket="data", Key=keys.refused_key("old"), Body=wire.dump(refused.model_copy(update={"name": "old", "state": "REJECTED"})))
+    refused = bucket.put_status("new", accepted_at=NOW).model_copy(update={"name": "old", "state": "REJECTED", "accepted_at": NOW - timedelta(hours=1)})
+    bucket.stack.s3.put_object(Bucket="data", Key=keys.refused_key("old"), Body=wire.dump(refused))
     lines = run("list").output.splitlines()
     assert [line.split()[0] for line in lines] == ["job", "new", "old", "old"]
     assert "old (refused)" in "".join(lines)
@@ -171,8 +171,8 @@ def test_cancel_does_nothing_when_it_is_a_rehearsal_or_a_person_says_no(bucket: 
 
 def test_cancel_waits_for_the_end_and_tells_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     job = bucket.put_status("x")
-    cancel = order.cancel
-    monkeypatch.setattr(order, "cancel", lambda stack, status: (cancel(stack, status), bucket.write(job.model_copy(update={"state": "CANCELLED"}))))
+    cancel = cancelling.cancel
+    monkeypatch.setattr(cancelling, "cancel", lambda stack, target: (cancel(stack, target), bucket.write(job.model_copy(update={"state": "CANCELLED"}))))
     answer = json.loads(CliRunner().invoke(main, ["cancel", "x", "--yes", "--json"]).stdout)
     assert answer == {"job_id": "x-abc123", "deleted": True, "state": "CANCELLED"}
 
@@ -181,7 +181,7 @@ def test_cancel_says_every_five_seconds_that_it_still_waits(bucket: Bucket, monk
     bucket.put_status("x")
     monkeypatch.setattr(acting, "CANCELLED_WITHIN_S", 12.0)
     clock = iter(range(1000))
-    monkeypatch.setattr(order, "time", SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None))
+    monkeypatch.setattr(cancelling, "time", SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None))
     result = run("cancel", "x", "--yes")
     assert [line for line in result.output.splitlines() if line.endswith(" ...")] == ["RUNNING after 5 s ...", "RUNNING after 10 s ..."]
     assert "It has not ended within 12 s" in said(result)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from dropforge import stack as stacks
 from dropforge.cli import main
-from dropforge.jobs import acting
+from dropforge.jobs import acting, cancelling
 from jobspec.manifest import Manifest
 from jobspec.reading import read_manifest
 from jobspec.status import ScheduleStatus, SweepStatus, SweptJob
@@ -150,6 +150,68 @@ def test_one_job_of_a_sweep_is_cancelled_by_an_object_beside_the_manifest(bucket
     assert answer == {"job_id": "rates-002-abc123", "deleted": False, "state": None}
     assert keys_below(bucket, "jobs/rates-002-") == ["jobs/rates-002-abc123.cancel"]
     assert bucket.stack.s3.head_object(Bucket="data", Key="jobs/rates.yaml")
+
+
+def test_a_job_that_has_not_been_started_is_cancelled_in_the_same_way(bucket: Bucket) -> None:
+    put_family(bucket)
+    rehearsed = run("cancel", "rates-003", "--dry-run")
+    assert "Would put s3://data/jobs/rates-003-abc123.cancel, which cancels rates-003-abc123 (not started)" in said(rehearsed)
+    assert "Cancel rates-003-abc123 (not started)? It is never started then. The other jobs of rates go on." in said(run("cancel", "rates-003", answer="n\n"))
+    assert keys_below(bucket, "jobs/rates-003-") == []
+    result = run("cancel", "rates-003", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "Look again: dropforge status rates" in said(result)
+    assert keys_below(bucket, "jobs/rates-003-") == ["jobs/rates-003-abc123.cancel"]
+
+
+def test_the_end_of_a_job_that_never_started_is_read_from_its_sweep(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_family(bucket)
+    cancel = cancelling.cancel
+
+    def heard(stack: Any, target: cancelling.Target) -> None:
+        cancel(stack, target)
+        sweep = json.loads(bucket.stack.s3.get_object(Bucket="data", Key="status/rates.json")["Body"].read())
+        sweep["sweep"]["jobs"][2] |= {"state": "CANCELLED", "reason": "it was cancelled before it was started"}
+        bucket.stack.s3.put_object(Bucket="data", Key="status/rates.json", Body=json.dumps(sweep).encode())
+
+    monkeypatch.setattr(cancelling, "cancel", heard)
+    assert "rates-003-abc123: CANCELLED: it was cancelled before it was started" in said(run("cancel", "rates-003", "--yes"))
+
+
+def test_a_job_that_was_cancelled_before_its_start_has_its_sweeps_word_for_a_status_and_can_be_put_again(bucket: Bucket) -> None:
+    put_family(bucket)
+    keep_manifest_of_the_sweep(bucket, "rates")
+    sweep = json.loads(bucket.stack.s3.get_object(Bucket="data", Key="status/rates.json")["Body"].read())
+    sweep["sweep"]["jobs"][2] |= {"state": "CANCELLED", "reason": "it was cancelled before it was started"}
+    bucket.stack.s3.put_object(Bucket="data", Key="status/rates.json", Body=json.dumps(sweep).encode())
+    assert "rates-003-abc123 CANCELLED it was cancelled before it was started" in said(run("status", "rates-003"))
+    assert "rates-003 is over already: CANCELLED" in said(run("cancel", "rates-003", "--yes"))
+    assert run("retry", "rates-003").exit_code == 0
+    own = read_manifest(bucket.stack.s3.get_object(Bucket="data", Key="jobs/rates-003.json")["Body"].read(), key="jobs/rates-003.json")
+    assert isinstance(own, Manifest), own
+    assert own.training.learning_rate == 4e-4
+
+
+def test_a_job_of_an_earlier_sweep_is_not_taken_for_the_one_that_is_to_come(bucket: Bucket) -> None:
+    put_family(bucket)
+    bucket.put_status("rates-003", "SUCCEEDED", job_id="rates-003-0f0f0f0f0f", parent="rates")
+    run("cancel", "rates-003", "--yes")
+    assert keys_below(bucket, "jobs/rates-003-") == ["jobs/rates-003-abc123.cancel"]
+
+
+def test_a_job_of_a_sweep_that_is_over_is_not_waited_for(bucket: Bucket) -> None:
+    put_family(bucket, state="STOPPED_BUDGET")
+    result = run("cancel", "rates-003", "--yes")
+    assert result.exit_code == 1
+    assert "rates-003 has not been started: its sweep is over (STOPPED_BUDGET). How that stands: dropforge status rates" in said(result)
+
+
+def test_other_commands_say_that_a_job_of_a_sweep_has_not_been_started(bucket: Bucket) -> None:
+    put_family(bucket)
+    for command in ("status", "logs", "download", "retry"):
+        result = run(command, "rates-003")
+        assert result.exit_code == 1
+        assert "rates-003 has not been started: its sweep does that when its turn comes. How that stands: dropforge status rates" in said(result)
 
 
 def test_one_job_of_a_sweep_is_put_again_with_its_own_values_as_a_job_of_its_own(bucket: Bucket) -> None:

@@ -265,7 +265,13 @@ def test_the_metrics_count_jobs_and_no_sweep(house: House) -> None:
 
 
 def withdraw(house: House, name: str, *, told: bool = True) -> None:
-    key = keys.cancel_key(house.named(name).job_id)
+    """With the id that the sweep's own status tells, started or not."""
+    status = house.status("many")
+    assert status is not None
+    assert status.sweep is not None
+    (job_id,) = [job.job_id for job in status.sweep.jobs if job.name == name]
+    assert job_id is not None
+    key = keys.cancel_key(job_id)
     house.s3.write(DATA, key, b"")
     if told:
         house.touch(key)
@@ -293,6 +299,97 @@ def test_the_table_of_the_sweep_says_what_became_of_a_job_that_was_cancelled_by_
     assert status.sweep is not None
     assert [job.state for job in status.sweep.jobs] == ["SUCCEEDED", "SUCCEEDED", "CANCELLED", "SUCCEEDED"]
     assert status.sweep.jobs[2].reason == "it was cancelled by itself, and no other job with it"
+
+
+def test_the_status_tells_the_id_of_a_job_before_it_is_started(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    status = house.status("many")
+    assert status is not None
+    assert status.sweep is not None
+    assert [job.state for job in status.sweep.jobs] == ["LAUNCHED", None, None, None]
+    foretold = {job.name: job.job_id for job in status.sweep.jobs}
+    to_the_end(house, {})
+    assert foretold == {job.name: job.job_id for job in children(house)}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_job_that_is_cancelled_before_it_is_started_never_is(house: House, told: bool) -> None:
+    put(house, sweep={"concurrency": 2})
+    withdraw(house, "many-003", told=told)
+    to_the_end(house, {"many-004": 0.5})
+    assert sorted(job.name for job in children(house)) == ["many-001", "many-002", "many-004"]
+    assert house.named("many").reason == "3 of 4 jobs succeeded; the best is many-004: eval_loss 0.5"
+    status = house.status("many")
+    assert status is not None
+    assert status.sweep is not None
+    assert [job.state for job in status.sweep.jobs] == ["SUCCEEDED", "SUCCEEDED", "CANCELLED", "SUCCEEDED"]
+    assert (status.sweep.jobs[2].reason, status.sweep.jobs[2].cost_usd) == ("it was cancelled before it was started", 0.0)
+    assert len(house.mails) == 1
+
+
+def test_the_table_says_at_once_that_a_job_is_not_going_to_be_started(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    withdraw(house, "many-004")
+    status = house.status("many")
+    assert status is not None
+    assert status.sweep is not None
+    assert [job.state for job in status.sweep.jobs][1:] == [None, None, "CANCELLED"]
+
+
+def test_what_is_left_of_a_sweep_may_be_cancelled_job_by_job(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    for name in ("many-004", "many-002", "many-003"):
+        withdraw(house, name)
+    complete(house, "many-001")
+    house.tick()
+    parent = house.named("many")
+    assert (parent.state, parent.reason) == (JobState.SUCCEEDED, "1 of 4 jobs succeeded; the best is many-001: eval_loss 1.5")
+    assert len(children(house)) == 1
+
+
+def test_a_word_against_a_job_in_the_very_moment_of_its_start_ends_it(house: House) -> None:
+    """The sweep looked, nobody had cancelled the job, and then somebody does while it is created."""
+    put(house, sweep={"concurrency": 1})
+    house.finish(job=house.named("many-001"), results=Results(steps=100, eval_loss_after=1.0))
+    house.faults.once("dynamodb.transact_write_items", meanwhile(lambda: withdraw(house, "many-002")), skip=4)
+    for _ in range(4):
+        house.tick()
+    started = {job.name: job for job in children(house)}
+    assert "many-002" not in started or started["many-002"].state is JobState.CANCELLED
+    assert at_work(house) == ["many-003"]
+    assert len(house.live()) == 1
+
+
+def test_no_job_is_started_while_it_cannot_be_read_whether_it_was_cancelled(house: House) -> None:
+    put(house, sweep={"concurrency": 1})
+    withdraw(house, "many-002", told=False)
+
+    def gate(operation: str, subject: str, effect: Any) -> Any:
+        if operation == "s3.head_object" and "many-002" in subject:
+            raise ConnectionError("S3 does not answer")
+        return effect()
+
+    house.account.gate, gate_before = gate, house.account.gate
+    complete(house, "many-001")
+    for _ in range(3):
+        house.tick()
+    assert [job.name for job in children(house)] == ["many-001"]
+    house.account.gate = gate_before
+    house.tick()
+    assert at_work(house) == ["many-003"]
+
+
+def test_three_jobs_that_fail_spare_the_rest_though_another_was_cancelled(house: House) -> None:
+    put(house, sweep={"grid": {"training.learning_rate": [*RATES, 2e-4]}, "concurrency": 1})
+    withdraw(house, "many-005")
+    for _ in range(12):
+        for name in at_work(house):
+            if house.named(name).attempts:
+                house.fail(FailureCode.DATA_INVALID, "row 7 is no chat", job=house.named(name))
+        house.tick()
+    parent = house.named("many")
+    assert (parent.state, len(children(house))) == (JobState.FAILED, 3)
+    assert parent.reason == "the first 3 jobs failed, so the other 1 were not started; the last: row 7 is no chat"
 
 
 def test_what_is_said_against_a_job_that_is_over_or_unknown_changes_nothing(house: House) -> None:

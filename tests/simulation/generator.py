@@ -216,7 +216,7 @@ def _swept(rng: random.Random, scenario: Scenario) -> Scenario:
     )
     most = rng.choice((1, 2, 5))
     if rng.random() < 0.3:
-        sweep = replace(sweep, actions=tuple(sorted((*sweep.actions, (rng.uniform(1, 300), "cancel one")))))
+        sweep = replace(sweep, actions=tuple(sorted((*sweep.actions, (rng.uniform(1, 300), rng.choice(("cancel one", "cancel a later one")))))))
     return replace(scenario, jobs=(sweep, *scenario.jobs[1:]), max_concurrent_jobs=most)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Jobs = dict[str, Job]
 #: By how much a function's clock may be wrong.
 SKEW = timedelta(seconds=10)
+#: No look at a family takes longer until what it saw is written.
+A_LOOK_S = 60.0
 
 
 def _forerunners(jobs: Jobs, job: Job) -> list[Job]:
@@ -91,13 +93,16 @@ def _children(jobs: Jobs, parent_id: str) -> list[Job]:
 
 
 def born_in_order(world: "World", jobs: Jobs, job: Job, is_new: bool) -> None:
-    """S1 to S4, of a job of a sweep at its birth: its parent knows it, has not ended and is not cancelled, has place for it, and money."""
+    """S1 to S4 and S8, of a job of a sweep at its birth: its parent knows it, has not ended and is not cancelled, has place for it, and money."""
     if job.parent is None or not is_new:
         return
     parent, others = jobs.get(job.parent.job_id), _children(jobs, job.parent.job_id)
     if parent is None or job.job_id not in {child.job_id for child in parent.children}:
         world.fail("S1", f"{job.job_id} was created, and its parent's ledger does not know it")
         return
+    withdrawn_s = world.checks.withdrawn_s.get(job.job_id, world.scheduler.now)
+    if world.scheduler.now - withdrawn_s > A_LOOK_S:
+        world.fail("S8", f"{job.job_id} was created {world.scheduler.now - withdrawn_s:.0f} s after it was cancelled")
     if parent.ended or parent.cancel_asked_at is not None:
         world.fail("S2", f"{job.job_id} was created when its sweep had ended or was cancelled: {parent.state}, {parent.reason}")
     if parent.is_schedule:
@@ -166,7 +171,7 @@ def is_withdrawn(job: Job, withdrawn_s: dict[str, float]) -> bool:
 
 
 def withdrawn_soon(world: "World", job: Job, withdrawn_s: dict[str, float], within_s: float) -> None:
-    """S8: a job of a sweep or a schedule that is cancelled by itself ends soon. That no other is cancelled for it: C1."""
+    """S8: a job of a sweep or a schedule that is cancelled by itself ends soon, or is not created (``born_in_order``). No other is cancelled for it: C1."""
     if job.ended or job.job_id not in withdrawn_s:
         return
     since_s = world.scheduler.now - max(withdrawn_s[job.job_id], world.scenario.healed_s)

@@ -133,6 +133,17 @@ def _hears_nothing_of_one(patch: Patch) -> None:
     patch.set(look_room.Watcher, "_withdrawn", lambda self, job: False)
 
 
+@mutant("a word against a job of a sweep that is not started is heard only as it is spoken")
+def _starts_what_was_cancelled(patch: Patch) -> None:
+    old = look_room.Watcher.family
+
+    def family(self: Any, job: Job, now: Any) -> Any:
+        found = old(self, job, now)
+        return replace(found, next_up=dict.fromkeys(found.next_up, False))
+
+    patch.set(look_room.Watcher, "family", family)
+
+
 @mutant("a word against one job of a sweep is taken for one against each of them")
 def _cancels_all_for_one(patch: Patch) -> None:
     old = look_room.Watcher.look

@@ -67,6 +67,12 @@ MORE: dict[str, Scenario] = {
     "a sweep of three, two at a time": Scenario(jobs=(replace(SHORT, sweep=3),), boxes=(QUICK,) * 3),
     "a sweep that is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "delete"),)),), boxes=(QUICK,) * 3),
     "a sweep of which one job is cancelled": Scenario(jobs=(replace(LONG, sweep=3, actions=((60.0, "cancel one"),)),), boxes=(QUICK,) * 3),
+    "a sweep of which one job is cancelled before it starts": Scenario(
+        jobs=(replace(SHORT, sweep=3, concurrency=1, actions=((20.0, "cancel a later one"),)),), boxes=(QUICK,) * 3
+    ),
+    "a job that is cancelled before it starts, and nobody hears of it": Scenario(
+        jobs=(replace(SHORT, sweep=3, concurrency=1, actions=((20.0, "cancel a later one"),)),), boxes=(QUICK,) * 3, outages=(Outage(15.0, 30.0, "events"),)
+    ),
     "a sweep whose money is up": Scenario(jobs=(replace(SHORT, sweep=4, concurrency=1, sweep_usd=0.02),), boxes=(QUICK,) * 4),
     "two hours of a schedule": Scenario(jobs=(replace(SHORT, hours=2),), boxes=(QUICK,) * 2),
     "a gang, start to end": Scenario(jobs=(replace(SHORT, nodes=2),), boxes=(QUICK, QUICK)),

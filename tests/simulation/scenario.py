@@ -34,7 +34,7 @@ class JobPlan:
     deadline_s: int | None = None
     notify: tuple[str, ...] = ()
     #: (seconds, what): delete, put again (the same text), overwrite (another text), spoil (an unreadable text),
-    #: cancel one (of a sweep's or a schedule's jobs)
+    #: cancel one (of a sweep's or a schedule's jobs), cancel a later one (of a sweep's, that is not started)
     actions: tuple[tuple[float, str], ...] = ()
     #: Index of the job whose key this one uses; -1 for its own.
     key_of: int = -1

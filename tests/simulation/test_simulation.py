@@ -98,6 +98,12 @@ def test_a_bug_that_forgets_the_other_region_is_caught(bug: str, name: str, rule
         assert any(breaks(World(named.ALL[name], seed), rule) for seed in range(3))
 
 
+def test_a_bug_that_starts_what_was_cancelled_before_its_start_is_caught() -> None:
+    name = "a job that is cancelled before it starts, and nobody hears of it"
+    with mutants.planted(mutants.named("starts what was cancelled")):
+        assert any(breaks(World(named.ALL[name], seed), "S8") for seed in range(3))
+
+
 @pytest.mark.parametrize(
     "bug",
     [

@@ -18,12 +18,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 from greenlet import getcurrent
 
+from control_plane.core import sweeps
 from control_plane.core.accept import job_id_of
 from control_plane.core.state import Job, ManifestRef
 from control_plane.handlers import budget, completion, curfew, instance_state, interruption, publish_ledger, reconcile, submit
 from control_plane.handlers.rooms import Rooms
 from control_plane.settings import Settings
 from jobspec import keys, tags
+from jobspec.children import child_id
 from jobspec.ticket import Ticket
 from tests.planning.architectures import TINY_LLAMA
 from tests.simulation import records
@@ -255,14 +257,25 @@ class World:
                 self._put(n, plan, text=b"name: [tale")
             case "cancel one":
                 self._cancel_one(f"tale-{n}")
+            case "cancel a later one":
+                self._cancel_unstarted(f"tale-{n}")
 
     def _cancel_one(self, parent: str) -> None:
         """Of the jobs of a sweep or a schedule the first that is at work."""
         left = sorted(job.job_id for job in self.checks.jobs.values() if job.parent is not None and job.parent.name == parent and not job.ended)
         if left:
-            self.note("a user", f"puts {keys.cancel_key(left[0])}")
-            self.account.s3.write(DATA, keys.cancel_key(left[0]), b"")
-            self.checks.on_withdrawn(left[0])
+            self._withdraw(left[0])
+
+    def _cancel_unstarted(self, sweep: str) -> None:
+        """Of the jobs of a sweep the last that is not created."""
+        for job in self.checks.jobs.values():
+            if job.name == sweep and job.is_sweep and not job.ended and (left := sweeps.unborn(job)):
+                self._withdraw(child_id(job.name, job.job_id, left[-1]))
+
+    def _withdraw(self, job_id: str) -> None:
+        self.note("a user", f"puts {keys.cancel_key(job_id)}")
+        self.account.s3.write(DATA, keys.cancel_key(job_id), b"")
+        self.checks.on_withdrawn(job_id)
 
     def _deploy(self) -> None:
         self.note("a user", "updates the stack: launch template version 2")

@@ -20,6 +20,7 @@ from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, 
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
     BudgetAlerted,
+    ChildWithdrawn,
     Event,
     FamilyLooked,
     InstanceChanged,
@@ -60,6 +61,8 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
             after, births, actions = family.looked(closing.reckoned(job, event.in_ledger, now), event, now)
         case Rescheduled():
             after = schedules.rescheduled(job, event, now)
+        case ChildWithdrawn(job_id=job_id):
+            after = sweeps.withdrawn(job, job_id)
         case ManifestDeleted():
             after = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
         case InterruptionWarned(instance_id=instance_id):

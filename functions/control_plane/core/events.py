@@ -124,6 +124,8 @@ class FamilyLooked:
     #: As in ``Looked``: of a sweep that a schedule has put.
     withdrawn: bool = False
     in_ledger: dict[str, bool] = field(default_factory=dict)
+    #: By number, of the jobs of a sweep that this look may create (``sweeps.next_up``): whether a person has cancelled that one.
+    next_up: dict[int, bool] = field(default_factory=dict)
     #: By the name of a job to be created: the active job that has it.
     taken: dict[str, str] = field(default_factory=dict)
 
@@ -131,6 +133,13 @@ class FamilyLooked:
 @dataclass(frozen=True, slots=True)
 class ManifestDeleted:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class ChildWithdrawn:
+    """A person has cancelled one job of a sweep that has no record of its own yet."""
+
+    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ class LastStatusWritten:
     pass
 
 
-Hint = ManifestDeleted | Rescheduled | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
+Hint = ManifestDeleted | ChildWithdrawn | Rescheduled | InterruptionWarned | RebalanceRecommended | InstanceChanged | BudgetAlerted
 Answer = LaunchSucceeded | LaunchRefused | TicketWritten | StopWritten | TerminationAnswered | NoticePublished | NoticeRefused | LastStatusWritten
 Event = Hint | Answer | Looked | FamilyLooked
 

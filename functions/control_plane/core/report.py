@@ -7,7 +7,7 @@ from control_plane.core import gpus, ledger, sweeps
 from control_plane.core.records import Attempt, AttemptEnd
 from control_plane.core.state import Job, JobState
 from jobspec import keys
-from jobspec.children import child_name
+from jobspec.children import child_id, child_name
 from jobspec.stages import in_order
 from jobspec.status import AttemptStatus, ScheduleStatus, Status, SweepStatus, SweptJob, TransitionLine
 
@@ -65,9 +65,10 @@ def _sweep_status(job: Job) -> SweepStatus:
         SweptJob(
             number=number,
             name=child_name(job.name, number),
+            job_id=child_id(job.name, job.job_id, number),
             choice=choice,
             **(
-                {"job_id": child.job_id, "state": child.state, "reason": child.reason, "cost_usd": round(child.cost_usd, 4), "value": child.value}
+                {"state": child.state, "reason": child.reason, "cost_usd": round(child.cost_usd, 4), "value": child.value}
                 if (child := started.get(number)) is not None
                 else {}
             ),

@@ -5,6 +5,7 @@ Rules of this file:
   after the parent's end, and none that the parent does not know, whatever dies when.
 * The jobs are jobs like any other: the tick drives them, and their manifest is the parent's, so that its deletion cancels them all; an object
   beside it cancels one of them. The parent reads how they stand, and starts the next.
+* One that is cancelled before it is created never is: it gets a line that says so, whenever that is learnt, and the others keep their numbers.
 * Money is set aside, not watched: a job is started only while what is left of ``budget_usd`` covers its own limit, which holds it by itself.
 * The parent ends when each of its jobs has, and no instance of theirs is left: the sum that it tells is then the whole.
 """
@@ -19,7 +20,7 @@ from control_plane.core.events import FamilyLooked, Looked
 from control_plane.core.kin import Child
 from control_plane.core.records import AttemptEnd
 from control_plane.core.state import Job, JobState, NoticeKind, WaitKind, moved
-from jobspec.children import child_of, limit_usd
+from jobspec.children import child_id, child_name, child_of, limit_usd
 from jobspec.marker import Results
 from jobspec.sweep import Sweep
 
@@ -43,12 +44,12 @@ def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
         job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
     if job.cancel_asked_at is not None:
         return cancelled(job, look, now)
-    born: tuple[Job, ...] = ()
+    born, known = tuple[Job, ...](), len(job.children)
     if look.manifest_present is not None:
         job, born = _with_births(job, look, now)
+    again: list[Action] = [LookAgain()] if len(job.children) > known else []
     job = _owing(_named(job, now), now)
-    actions: list[Action] = [DriveChild(child.job_id) for child in born]
-    return job, born, [*actions, LookAgain()] if born else actions
+    return job, born, [*(DriveChild(child.job_id) for child in born), *again]
 
 
 def best(job: Job) -> Child | None:
@@ -117,11 +118,16 @@ def cancelled(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
 
 
 def _with_births(job: Job, look: FamilyLooked, now: datetime) -> tuple[Job, tuple[Job, ...]]:
-    assert job.manifest is not None
+    manifest = job.manifest
+    assert manifest is not None
     choices, born = _sweep(job).choices(), list[Job]()
-    while len(born) < MOST_BIRTHS and (limit := _next_limit_usd(job)) is not None:
-        number = len(job.children) + 1
-        made = child_of(job.manifest, number, choices[number - 1])
+    for number in unborn(job):
+        if len(born) == MOST_BIRTHS or number not in look.next_up or (limit := _next_limit_usd(job)) is None:
+            break
+        if look.next_up[number]:
+            job = _never_born(job, number)
+            continue
+        made = child_of(manifest, number, choices[number - 1])
         child = born_of(job, made, limit, now)
         line = Child(number=number, name=child.name, job_id=child.job_id, choice=made.choice, limit_usd=limit)
         if (holder := look.taken.get(child.name)) is not None:
@@ -131,6 +137,46 @@ def _with_births(job: Job, look: FamilyLooked, now: datetime) -> tuple[Job, tupl
             born.append(child)
         job = job.model_copy(update={"children": (*job.children, line)})
     return job, tuple(born)
+
+
+def next_up(job: Job, look: FamilyLooked, now: datetime) -> dict[int, str]:
+    """Ids by number of the jobs that this look may bring to be created, if a person has not cancelled them. No other is created after it."""
+    if not job.is_sweep or job.ended:
+        return {}
+    job = absorbed(job, look, now)
+    if _next_limit_usd(job) is None:
+        return {}
+    places = _sweep(job).concurrency - sum(not child.is_final for child in job.children)
+    return {number: child_id(job.name, job.job_id, number) for number in unborn(job)[: min(places, MOST_BIRTHS)]}
+
+
+def withdrawn(job: Job, job_id: str) -> Job:
+    """The parent once a person has cancelled a job of it that is not created; unchanged where that is, or is no job of it."""
+    if not job.is_sweep or job.ended or job.cancel_asked_at is not None:
+        return job
+    number = next((number for number in unborn(job) if child_id(job.name, job.job_id, number) == job_id), None)
+    return job if number is None else _never_born(job, number)
+
+
+def _never_born(job: Job, number: int) -> Job:
+    sweep = _sweep(job)
+    line = Child(
+        number=number,
+        name=child_name(job.name, number),
+        job_id=child_id(job.name, job.job_id, number),
+        choice=sweep.choices()[number - 1],
+        limit_usd=0.0,
+        state="CANCELLED",
+        reason="it was cancelled before it was started",
+        is_final=True,
+    )
+    return job.model_copy(update={"children": (*job.children, line)})
+
+
+def unborn(job: Job) -> list[int]:
+    """The numbers of the jobs without a line."""
+    known = {child.number for child in job.children}
+    return [number for number in range(1, _sweep(job).size + 1) if number not in known]
 
 
 def _next_limit_usd(job: Job) -> float | None:
@@ -147,8 +193,13 @@ def _next_limit_usd(job: Job) -> float | None:
 
 
 def _is_fruitless(job: Job) -> bool:
-    ended = [child for child in job.children if child.ended]
+    ended = _heard_out(job)
     return len(ended) >= FRUITLESS and all(child.state in _FAILED for child in ended)
+
+
+def _heard_out(job: Job) -> list[Child]:
+    """The jobs whose end says something of the manifest: what a person cancelled says nothing."""
+    return [child for child in job.children if child.ended and child.state != "CANCELLED"]
 
 
 def _named(job: Job, now: datetime) -> Job:
@@ -161,8 +212,9 @@ def _named(job: Job, now: datetime) -> Job:
     left = total - len(job.children)
     winner = best(job)
     told = f"{succeeded} of {total} jobs succeeded" + (f"; the best is {winner.name}: {sweep.metric} {winner.value:.6g}" if winner is not None else "")
+    failed = _heard_out(job)
     if left and _is_fruitless(job):
-        return end(job, JobState.FAILED, f"the first {len(over)} jobs failed, so the other {left} were not started; the last: {over[-1].reason}", now)
+        return end(job, JobState.FAILED, f"the first {len(failed)} jobs failed, so the other {left} were not started; the last: {failed[-1].reason}", now)
     if left:
         return end(job, JobState.STOPPED_BUDGET, f"sweep.budget_usd ({sweep.budget_usd:g}) leaves no more for the other {left} job(s); {told}", now)
     if succeeded:
