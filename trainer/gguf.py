@@ -37,8 +37,8 @@ def check_converter(run: RunFile) -> None:
     if run.adapter.gguf and converter() is None:
         raise TrainerFailure(
             FailureCode.TRAINER_ERROR,
-            f"adapter.gguf needs llama.cpp's {CONVERTER_NAME}, which this image does not hold: add it to the image ({CONVERTER_VARIABLE} names it, "
-            "docs/training.md says how), or leave adapter.gguf out and convert final/merged/ elsewhere.",
+            f"adapter.gguf needs llama.cpp's {CONVERTER_NAME}, which this image does not hold. Build an image with it (docs/training.md, GGUF, has the "
+            "Dockerfile), or leave adapter.gguf out and convert final/merged/ elsewhere.",
         )
 
 

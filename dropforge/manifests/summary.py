@@ -23,6 +23,8 @@ def summary(manifest: Manifest) -> str:
             f"\nA sweep of {sweep.size} jobs, {sweep.concurrency} at a time, for ${sweep.budget_usd:g} in all and ${limit_usd(manifest):g} each; "
             f"the best by {sweep.metric} ({sweep.goal})."
         )
+    if manifest.adapter.gguf:
+        more += "\nadapter.gguf: only an image that holds llama.cpp's converter makes that file; Dropforge's own does not (docs/training.md, GGUF)."
     return (
         f"{manifest.name}: {manifest.model.reference()} on {rows}, {manifest.compute.market}, {', '.join(types)}\n"
         f"At most {duration_text(limits.max_runtime)} of instance time and ${limits.budget_usd:g}; "

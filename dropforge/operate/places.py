@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dropforge.stack import Deployment
@@ -15,13 +15,18 @@ _FACT = re.compile(r"^((?:DROPFORGE|AWS)_[A-Z_]+)=(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One region of a stack. Without subnets, or an empty ``template_version``, the functions were not told of them."""
+    """One region of a stack. Without subnets, or an empty ``template_version``, the functions were not told of them.
+
+    ``forward_rule``, ``forward_role_arn``: of a peer, what tells the home region what EC2 says there; empty where its stack does not say.
+    """
 
     stack: Deployment
     region: str
     subnet_ids: tuple[str, ...]
     template_id: str
     template_version: str
+    forward_rule: str = ""
+    forward_role_arn: str = ""
 
     def client(self, service: str) -> Any:
         return self.stack.client(service, self.region)
@@ -46,6 +51,7 @@ def peer_of(stack: Deployment, region: str) -> Place:
     """As the stack of that region has it written down. Raises ClientError, and ValueError where that is not what region.yaml writes."""
     said = json.loads(stack.client("ssm", region).get_parameter(Name=site_parameter(stack.name))["Parameter"]["Value"])
     try:
-        return Place(stack, region, tuple(said["subnet_ids"]), said["template_id"], str(said["template_version"]))
+        place = Place(stack, region, tuple(said["subnet_ids"]), said["template_id"], str(said["template_version"]))
+        return replace(place, forward_rule=said.get("forward_rule", ""), forward_role_arn=said.get("forward_role_arn", ""))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{site_parameter(stack.name)} is not what region.yaml writes: {error}") from error

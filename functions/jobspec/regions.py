@@ -33,7 +33,10 @@ USUAL, NEAR, ELSEWHERE = 0.02, 0.01, max(_SENDERS.values())
 
 
 def site_parameter(project: str) -> str:
-    """The SSM parameter of a peer, in its own region, which region.yaml writes: JSON with ``template_id``, ``template_version``, ``subnet_ids``."""
+    """The SSM parameter of a peer, in its own region, which region.yaml writes: JSON with ``template_id``, ``template_version``, ``subnet_ids``.
+
+    For ``dropforge doctor`` also ``forward_rule``, the name of the rule that tells the home region what EC2 says there, and ``forward_role_arn``.
+    """
     return f"/dropforge/{project}/region"
 
 

@@ -3,21 +3,24 @@
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from dropforge.local import deploy
-from dropforge.operate import hold, stop
+from dropforge.operate import checks_regions, hold, stop
 from dropforge.operate.findings import Finding, Verdict
 from dropforge.operate.instances import look
 from dropforge.stack import Deployment
+from dropforge.translation import read
 from jobspec.regions import site_parameter
 from tests.cli.conftest import Site
 from tests.cli.shell import read_aws
 from tests.cli.test_hold_and_stop import launch, states, with_door
 
+ROOT = Path(__file__).parents[2]
 PEER = "us-west-2"
 
 
@@ -56,8 +59,9 @@ def test_another_region_is_well_in_every_line_of_its_own(two: Site) -> None:
     status, findings = two.doctor()
     assert [finding for finding in findings if finding.verdict is not Verdict.OK] == []
     assert status == 0
-    assert [finding.check for finding in there(findings)] == ["region", *["quota"] * 5, "launch", "zones", "route"]
-    assert "us-west-2a, us-west-2b, us-west-2c" in there(findings)[-2].means
+    assert [finding.check for finding in there(findings)] == ["region", *["quota"] * 5, "launch", "zones", "route", "forward"]
+    assert "us-west-2a, us-west-2b, us-west-2c" in there(findings)[-3].means
+    assert there(findings)[-1].means == f"{PEER}: what EC2 says of instances there is told to us-east-1."
 
 
 @pytest.mark.local_cloud
@@ -102,6 +106,86 @@ def test_a_region_that_was_deployed_for_another_image_is_told_what_differs(two: 
     assert (found.check, found.verdict) == ("region", Verdict.WARNING)
     assert "DROPFORGE_IMAGE" in found.means
     assert ":older' there" in found.means
+
+
+def rule_of(site: Site) -> str:
+    said = json.loads(deploy.client_of(site.state, "ssm", PEER).get_parameter(Name=site_parameter("well"))["Parameter"]["Value"])
+    return str(said["forward_rule"])
+
+
+def disabled(events: Any, rule: str) -> None:
+    events.disable_rule(Name=rule)
+
+
+def narrowed(events: Any, rule: str) -> None:
+    events.put_rule(Name=rule, EventPattern=json.dumps({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]}))
+
+
+def without_target(events: Any, rule: str) -> None:
+    events.remove_targets(Rule=rule, Ids=[target["Id"] for target in events.list_targets_by_rule(Rule=rule)["Targets"]])
+
+
+def elsewhere(events: Any, rule: str) -> None:
+    without_target(events, rule)
+    role = "arn:aws:iam::000000000000:role/any"
+    events.put_targets(Rule=rule, Targets=[{"Id": "home", "Arn": "arn:aws:events:eu-west-1:000000000000:event-bus/default", "RoleArn": role}])
+
+
+def removed(events: Any, rule: str) -> None:
+    without_target(events, rule)
+    events.delete_rule(Name=rule)
+
+
+@pytest.mark.local_cloud
+@pytest.mark.parametrize(
+    ("breaking", "means"),
+    [
+        (disabled, ["is disabled"]),
+        (narrowed, ["does not match EC2 Spot Instance Interruption Warning, EC2 Instance Rebalance Recommendation"]),
+        (without_target, ["does not send to the bus of us-east-1"]),
+        (elsewhere, ["does not send to the bus of us-east-1"]),
+        (removed, ["is gone, somebody removed it", "does not send to the bus of us-east-1"]),
+    ],
+)
+def test_a_rule_that_tells_the_home_region_nothing_is_found_and_mended_as_it_says(two: Site, breaking: Any, means: list[str]) -> None:
+    events, rule = deploy.client_of(two.state, "events", PEER), rule_of(two)
+    breaking(events, rule)
+    status, findings = two.doctor()
+    found = [finding for finding in there(findings) if finding.check == "forward"]
+    assert [
+        (finding.verdict, f"rule {rule} {part}: an instance that is taken back there" in finding.means) for finding, part in zip(found, means, strict=True)
+    ] == [(Verdict.BROKEN, True)] * len(means)
+    assert status == 1
+    for finding in found:
+        assert finding.mend.endswith(f" --region {PEER}")
+        call = read_aws(shlex.split(finding.mend))
+        assert call is not None
+        method = next(name for name, operation in events.meta.method_to_api_mapping.items() if operation == call.operation)
+        getattr(events, method)(**call.parameters)
+    assert [finding.verdict for finding in there(two.doctor()[1]) if finding.check == "forward"] == [Verdict.OK]
+
+
+@pytest.mark.local_cloud
+def test_a_region_of_before_says_nothing_of_its_rule_and_is_deployed_again(two: Site) -> None:
+    ssm, name = deploy.client_of(two.state, "ssm", PEER), site_parameter("well")
+    kept = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+    before = {key: value for key, value in json.loads(kept).items() if not key.startswith("forward")}
+    ssm.put_parameter(Name=name, Value=json.dumps(before), Type="String", Overwrite=True)
+    try:
+        found = there(two.doctor()[1])[-1]
+    finally:
+        ssm.put_parameter(Name=name, Value=kept, Type="String", Overwrite=True)
+    assert (found.check, found.verdict) == ("forward", Verdict.WARNING)
+    assert found.mend.startswith(f"aws cloudformation deploy --region {PEER} --stack-name well-region")
+
+
+def test_what_is_looked_for_is_what_the_template_forwards_and_what_the_functions_understand() -> None:
+    template = read(ROOT / "region.yaml")
+    assert template["Resources"]["Forward"]["Properties"]["EventPattern"] == checks_regions.FORWARDED
+    heard = [home["Properties"]["Events"] for home in read(ROOT / "template.yaml")["Resources"].values() if home["Type"] == "AWS::Serverless::Function"]
+    patterns = [event["Properties"].get("Pattern", {}) for events in heard for event in events.values()]
+    types = {one for pattern in patterns if "aws.ec2" in pattern.get("source", []) for one in pattern["detail-type"]}
+    assert types == set(checks_regions.FORWARDED["detail-type"])
 
 
 @pytest.mark.local_cloud

@@ -79,6 +79,12 @@ def test_validate_says_what_a_job_follows(tmp_path: Path) -> None:
     assert "Starts when first has succeeded, from its adapter." in said(result)
 
 
+def test_validate_reminds_of_the_converter_that_no_manifest_can_bring(tmp_path: Path) -> None:
+    remark = "only an image that holds llama.cpp's converter makes that file; Dropforge's own does not (docs/training.md, GGUF)"
+    assert remark in said(run("validate", file(tmp_path, SWEEP + "adapter: {merge: true, gguf: true}\n")))
+    assert remark not in said(run("validate", file(tmp_path)))
+
+
 def test_validate_names_the_job_that_is_wrong(tmp_path: Path) -> None:
     result = run("validate", file(tmp_path, SWEEP.replace("4e-4", "4")))
     assert result.exit_code == 1
