@@ -58,12 +58,12 @@ def test_it_runs_the_same_script_with_the_same_facts_and_speaks_to_the_home_regi
     assert set(said) == {line.split("=", 1)[0] for line in theirs[theirs.index("STACK_FACTS'") : theirs.index("\nSTACK_FACTS\n")].splitlines() if "=" in line}
 
 
-def test_the_parameter_is_what_the_functions_read() -> None:
+def test_the_parameter_is_what_the_functions_and_doctor_read() -> None:
     for zones, subnets in (("3", 3), ("2", 2), ("1", 1)):
         site = _stack(ZoneCount=zones).properties("Site")
         assert site["Name"] == site_parameter("dropforge")
         said = json.loads(site["Value"])
-        assert set(said) == {"template_id", "template_version", "subnet_ids"}
+        assert set(said) == {"template_id", "template_version", "subnet_ids", "forward_rule", "forward_role_arn"}
         assert len(said["subnet_ids"]) == subnets
 
 
