@@ -29,11 +29,10 @@ from control_plane.core.events import (
     TicketWritten,
 )
 from control_plane.core.letters import letter_of
-from control_plane.core.report import StackFacts
 from control_plane.core.state import Job, Notice
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted, Fleets, JobStore, Letter, NameTaken, NoTurn, Objects, Post, Refused, StaleVersion, Throttled
-from control_plane.statuses import write_status
+from control_plane.statuses import MAX_OUTRUN, Statuses
 from control_plane.tickets import ticket_of
 from jobspec import keys, tags, wire
 from jobspec.ticket import StopOrder
@@ -42,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 #: Looks in one drive: a first one, and those that an answer asks for (a fall-back market, a spent token).
 MAX_LOOKS = 5
-#: Saves that may be outrun before the event is given back to be delivered again.
-MAX_OUTRUN = 8
 
 
 class ActionsFailed(Exception):
@@ -67,17 +64,13 @@ class Driver:
     objects: Objects
     post: Post
     watcher: Watcher
+    statuses: Statuses
     clock: Clock
     counted: Counted
     project: str
     data_bucket: str
     outputs_bucket: str
     heartbeat_s: float
-    volume_gib: int
-
-    @property
-    def stack(self) -> StackFacts:
-        return StackFacts(self.project, self.data_bucket, self.outputs_bucket, self.volume_gib)
 
     def drive(self, job_id: str, hint: Hint | None = None, instances: tuple[InstanceSight, ...] | None = None) -> Job | None:
         """Bring the job as far as it goes now. None where no such job is known. Raises ActionsFailed.
@@ -205,7 +198,7 @@ class Driver:
             case Publish(notice_id=notice_id):
                 return self._publish(job, notice_id)
             case WriteStatus(last=last):
-                write_status(self.objects, job, self.stack, self.clock(), last=last)
+                self.statuses.write(job, self.clock(), last=last)
                 return LastStatusWritten() if last else None
             case DriveChild(job_id=child_id, cancel=cancel):
                 # Not ``drive``: this is its parent, which looks by itself.
@@ -226,6 +219,6 @@ class Driver:
         return NoticePublished(notice_id)
 
     def _letter(self, job: Job, notice: Notice) -> Letter:
-        subject, body = letter_of(job, notice, self.stack, self.clock())
+        subject, body = letter_of(job, notice, self.statuses.stack, self.clock())
         attributes = {"project": self.project, "job": job.name, "kind": notice.kind.value, "state": job.state.value}
         return Letter(notice.notice_id, subject, body, attributes)

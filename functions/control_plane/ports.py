@@ -186,8 +186,8 @@ class Objects(Protocol):
 
     def put(self, bucket: str, key: str, body: bytes) -> None: ...
 
-    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> bool:
-        """Put if the object is still the one with that ETag (None: if there is none); False where it is not."""
+    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> str | None:
+        """Put if the object is still the one with that ETag (None: if there is none): its new ETag, or None where it is not."""
 
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
         """The current objects below the prefix."""

@@ -748,12 +748,12 @@ def _no_limit_on_jobs(patch: Patch) -> None:
 
 @mutant("statuses are written over whatever is there")
 def _status_written_over(patch: Patch) -> None:
-    def replace_object(self: Any, bucket: str, key: str, body: bytes, etag: str | None) -> bool:
+    def replace_object(self: Any, bucket: str, key: str, body: bytes, etag: str | None) -> str:
         self.put(bucket, key, body)
-        return True
+        return "whatever"
 
     patch.set(s3.S3Objects, "replace", replace_object)
-    patch.set(statuses, "_is_newer", lambda body, status: False)
+    patch.set(statuses, "age_of", lambda body: None)
 
 
 @mutant("the census finds nothing")

@@ -44,16 +44,16 @@ class S3Objects:
     def put(self, bucket: str, key: str, body: bytes) -> None:
         self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
 
-    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> bool:
+    def replace(self, bucket: str, key: str, body: bytes, etag: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         try:
-            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256", **condition)
+            written: str = self._s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256", **condition)["ETag"]
         except ClientError as error:
             # 409: another conditional write of this key is under way. 404: the object that should match was deleted.
             if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
-                return False
+                return None
             raise
-        return True
+        return written
 
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

@@ -15,10 +15,12 @@ from control_plane.adapters.s3 import S3Objects
 from control_plane.adapters.sns import SnsPost
 from control_plane.adapters.spend import DynamoSpend
 from control_plane.adapters.webhook import SsmWebhook
+from control_plane.core.report import StackFacts
 from control_plane.driver import Driver
 from control_plane.look import Watcher
 from control_plane.ports import Clock, Counted, Each, Pause
 from control_plane.settings import Settings
+from control_plane.statuses import Statuses
 
 
 class Rooms:
@@ -83,11 +85,11 @@ class Rooms:
             objects=objects,
             post=SnsPost(self._client("sns"), facts.topic_arn),
             watcher=Watcher(self.fleets, objects, self.holds, store, store, self.ledger, facts.outputs_bucket, facts.rules),
+            statuses=Statuses(objects, StackFacts(facts.project, facts.data_bucket, facts.outputs_bucket, facts.volume_gib)),
             clock=self.now,
             counted=self._counted,
             project=facts.project,
             data_bucket=facts.data_bucket,
             outputs_bucket=facts.outputs_bucket,
             heartbeat_s=facts.heartbeat_s,
-            volume_gib=facts.volume_gib,
         )

@@ -1,6 +1,7 @@
 """DynamoDB: one table, conditional transactions, one sparse index that may lag behind."""
 
 import re
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ class DynamoDb:
         self._account = account
         self.items: dict[str, Item] = {}
         self._index: dict[str, str] = {}
+        #: The index's rows in its order: (place, pk).
+        self._line: list[tuple[str, str]] = []
         #: Rows in a page of answers; see Ec2.
         self.page_rows = 3
         self.index_lag_s: Callable[[], float] = lambda: 0.0
@@ -80,8 +83,9 @@ class DynamoDb:
         prefix = request["ExpressionAttributeValues"][":waiting"]["S"]
 
         def read() -> Item:
-            rows = sorted((place, pk) for pk, place in self._index.items() if place.startswith(prefix))
-            return {"Items": [{"pk": {"S": pk}, "place": {"S": place}, "open": {"S": "1"}} for place, pk in rows[:Limit]]}
+            first = bisect_left(self._line, (prefix, ""))
+            rows = [(place, pk) for place, pk in self._line[first : first + Limit] if place.startswith(prefix)]
+            return {"Items": [{"pk": {"S": pk}, "place": {"S": place}, "open": {"S": "1"}} for place, pk in rows]}
 
         answer: Item = self._call("query", prefix, read)
         return answer
@@ -102,7 +106,8 @@ class DynamoDb:
             last = rows[self.page_rows - 1][0]
 
     def _rows_after(self, last: str) -> dict[str, Any]:
-        return {"rows": sorted((place, pk) for pk, place in self._index.items() if place > last)[: self.page_rows + 1]}
+        first = bisect_right(self._line, last, key=lambda row: row[0])
+        return {"rows": self._line[first : first + self.page_rows + 1]}
 
     def _call(self, operation: str, subject: str, effect: Callable[[], Any]) -> Item:
         answer: Item = self._account.call(f"dynamodb.{operation}", subject, effect)
@@ -129,10 +134,11 @@ class DynamoDb:
 
     def _follow(self, pk: str) -> None:
         item = self.items.get(pk)
+        if (before := self._index.pop(pk, None)) is not None:
+            del self._line[bisect_left(self._line, (before, pk))]
         if item is not None and "open" in item:
             self._index[pk] = item["place"]["S"]
-        else:
-            self._index.pop(pk, None)
+            insort(self._line, (self._index[pk], pk))
 
 
 class _Pages:

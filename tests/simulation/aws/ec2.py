@@ -95,6 +95,8 @@ class Ec2:
     fleet_requests: list[dict[str, Any]] = field(default_factory=list)
     terminate_calls: list[str] = field(default_factory=list)
     _tokens: dict[str, list[_Remembered]] = field(default_factory=dict)
+    #: Whose instances are asked for by their job's tag, which is theirs from birth.
+    _of_job: dict[str, list[Instance]] = field(default_factory=dict)
 
     # The client.
 
@@ -110,9 +112,11 @@ class Ec2:
         wanted = {entry["Name"].removeprefix("tag:"): entry["Values"] for entry in Filters}
 
         def read() -> dict[str, Any]:
+            jobs = wanted.get(tag_keys.JOB)
+            among = self.instances.values() if jobs is None else [one for job_id in jobs for one in self._of_job.get(job_id, ())]
             seen = [
                 one
-                for one in self.instances.values()
+                for one in among
                 if not (one.hidden or one.forgotten) and one.zone.startswith(_region) and all(one.tags.get(key) in values for key, values in wanted.items())
             ]
             page = [_described(one) for one in seen[_start : _start + self.page_rows]]
@@ -195,6 +199,7 @@ class Ec2:
     def place(self, instance: Instance) -> None:
         """Put an instance there that this project did not start."""
         self.instances[instance.instance_id] = instance
+        self._of_job.setdefault(instance.tags.get(tag_keys.JOB, ""), []).append(instance)
 
     def usd_per_h(self, market: str, instance_type: str, zone: str) -> float:
         """What an hour in the pool costs now."""
@@ -297,7 +302,7 @@ class Ec2:
         one = Instance(
             instance_id, instance_type, zone, market, _tags(request), self.account.now(), self.usd_per_h(market, instance_type, zone), version, token
         )
-        self.instances[instance_id] = one
+        self.place(one)
         hidden_s = self.hidden_for_s()
         if hidden_s:
             one.hidden = True

@@ -97,7 +97,7 @@ class S3:
                 raise aws_error("NoSuchKey", "The specified key does not exist.", "PutObject")
             if (IfNoneMatch and there) or (IfMatch and version is not None and version.etag != IfMatch):
                 raise aws_error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", "PutObject")
-            return {"VersionId": self.write(Bucket, Key, Body)}
+            return {"VersionId": self.write(Bucket, Key, Body), "ETag": _etag(bytes(Body))}
 
         return self._call("put_object", Bucket, Key, put)
 
