@@ -7,6 +7,7 @@ new state.
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from control_plane.core import measures
@@ -56,6 +57,15 @@ class ClaimTooOld(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Rounded:
+    """The job after a round. ``again``: something asked for another look. ``is_told``: no status is to be written for it any more."""
+
+    job: Job
+    again: bool
+    is_told: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Driver:
     """Drives one job at a time. Holds ports and stack facts, no state of its own."""
 
@@ -86,39 +96,60 @@ class Driver:
                 logger.warning("parent not driven", extra={"job_id": job.parent.job_id}, exc_info=True)
         return job
 
+    def begin(self, job: Job) -> Job | None:
+        """Drive a job that was created a moment ago: it need not be read again. Raises ActionsFailed."""
+        return self._driven(job.job_id, job, None, None)
+
     def _driven(self, job_id: str, job: Job | None, hint: Hint | None, instances: tuple[InstanceSight, ...] | None) -> Job | None:
+        """The status is written once, at the end: after every round, and with every answer, it would be another."""
+        if job is None:
+            return None
         failures: list[str] = []
-        if job is not None and hint is not None:
-            job, _ = self._round(job, hint, failures)
-        for _ in range(MAX_LOOKS):
-            if job is None or job.settled:
-                break
-            look = self.watcher.family(job, self.clock()) if job.is_parent else self.watcher.look(job, self.clock(), instances)
-            job, again = self._round(job, look, failures)
-            instances = None
-            if not again:
-                break
+        is_told, error = True, None
+        try:
+            for done in self._rounds(job, hint, instances, failures):
+                job, is_told = done.job, done.job.settled or (is_told and done.is_told)
+        except Exception as raised:
+            # What the rounds before this one have saved is told all the same.
+            error = raised
+        if not is_told:
+            self._performed(job, WriteStatus(), failures)
+        if error is not None:
+            raise error
         if failures:
             raise ActionsFailed(job_id, job, failures)
         return job
 
-    def _round(self, job: Job, event: Event, failures: list[str]) -> tuple[Job, bool]:
-        """Decide on the event, and on every answer that its actions bring. True: something asked for another look.
+    def _rounds(self, job: Job, hint: Hint | None, instances: tuple[InstanceSight, ...] | None, failures: list[str]) -> Iterator[Rounded]:
+        if hint is not None:
+            done = self._round(job, hint, failures)
+            yield done
+            job = done.job
+        for _ in range(MAX_LOOKS):
+            if job.settled:
+                return
+            look = self.watcher.family(job, self.clock()) if job.is_parent else self.watcher.look(job, self.clock(), instances)
+            done = self._round(job, look, failures)
+            yield done
+            if not done.again:
+                return
+            job, instances = done.job, None
 
-        The status is written once, at the end: with every answer it would be another.
-        """
+    def _round(self, job: Job, event: Event, failures: list[str]) -> Rounded:
+        """Decide on the event, and on every answer that its actions bring."""
         waiting, again = deque([event]), False
-        status: list[WriteStatus] = []
+        status: WriteStatus | None = None
         while waiting:
             job, actions = self._save(job, waiting.popleft())
-            status = [action for action in actions if isinstance(action, WriteStatus)] or status
+            status = next((action for action in reversed(actions) if isinstance(action, WriteStatus)), status)
             calls = [action for action in actions if not isinstance(action, LookAgain | WriteStatus)]
             again = again or any(isinstance(action, LookAgain) for action in actions)
             waiting.extend(answer for action in calls if (answer := self._performed(job, action, failures)) is not None)
-            if not waiting:
-                waiting.extend(answer for action in status if (answer := self._performed(job, action, failures)) is not None)
-                status = []
-        return job, again
+            if not waiting and status is not None and status.last:
+                answer = self._performed(job, status, failures)
+                waiting.extend([answer] if answer is not None else [])
+                status = None
+        return Rounded(job, again, is_told=status is None)
 
     def _save(self, job: Job, event: Event) -> tuple[Job, tuple[Action, ...]]:
         """Decide and save; outrun by another driver, decide again on what it saved. Its actions are performed only after."""

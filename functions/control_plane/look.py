@@ -19,6 +19,7 @@ from control_plane.ports import Fleets, HoldStore, JobStore, Objects, PublishLed
 from jobspec import keys, wire
 from jobspec.heartbeat import Heartbeat
 from jobspec.marker import CompletionMarker, Outcome
+from jobspec.operator import Hold
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +68,18 @@ class Watcher:
             is not None
         }
         # Whether launches are held, and whose turn it is, is asked for who may want one.
-        served = job.ended or job.plan is not None or job.awaits_another or _is_served(job, instances or (), heartbeats, markers)
-        hold = None if served else _known("hold", partial(self._hold, now))
+        done = _is_done(markers)
+        served = job.ended or job.plan is not None or job.awaits_another or done or _is_served(job, instances or (), heartbeats, markers)
         turn = None if served or job.occupies else _known("turn", lambda: (self.turns.refusal(job),))
+        no_turn = turn is not None and turn[0] is not None
+        hold = None if served else _known("hold", partial(self._hold, now, self.holds.lately if no_turn else self.holds.current))
         return Looked(
             instances=instances,
             heartbeats=heartbeats,
             markers=markers,
-            manifest_present=self._manifest_present(job),
-            withdrawn=self._withdrawn(job),
+            # Of a job that is done, nothing can be cancelled any more.
+            manifest_present=None if done else self._manifest_present(job),
+            withdrawn=not done and self._withdrawn(job),
             # Without knowing whether launches are held, or whose turn it is, none is offered.
             offers=_known("offers", self.fleets.offers) if hold is not None and (turn is not None or job.occupies) else None,
             hold=hold[0] if hold is not None else None,
@@ -129,8 +133,8 @@ class Watcher:
         fleets = {id(fleet): fleet for fleet in map(self.fleets.at, zones)} or {0: self.fleets.at("")}
         return tuple(sight for fleet in fleets.values() for sight in fleet.instances(job.job_id))
 
-    def _hold(self, now: datetime) -> tuple[str | None]:
-        hold = self.holds.current()
+    def _hold(self, now: datetime, read: Callable[[], Hold | None]) -> tuple[str | None]:
+        hold = read()
         return (hold.reason if hold is not None and hold.holds_at(now) else None,)
 
     def _heartbeat_read(self, job: Job, attempt: Attempt, instance: Instance) -> tuple[Heartbeat | None]:
@@ -172,13 +176,13 @@ class Watcher:
         return MarkerSight(marker)
 
 
-def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[str, Heartbeat | None], markers: dict[str, MarkerSight | None]) -> bool:
-    """The job is done, or an instance is at work and nothing that was just read ends or warns it: no look like this one plans another.
+def _is_done(markers: dict[str, MarkerSight | None]) -> bool:
+    """A verified marker says so. Such a job costs until its instance is told to end: nothing is asked for on the way there that only others need."""
+    return any(sight is not None and sight.marker is not None and sight.marker.outcome is Outcome.COMPLETED for sight in markers.values())
 
-    A job that is done costs until its instance is told to end: nothing is asked for on the way there that only a launch needs.
-    """
-    if any(sight is not None and sight.marker is not None and sight.marker.outcome is Outcome.COMPLETED for sight in markers.values()):
-        return True
+
+def _is_served(job: Job, instances: tuple[InstanceSight, ...], heartbeats: dict[str, Heartbeat | None], markers: dict[str, MarkerSight | None]) -> bool:
+    """An instance is at work and nothing that was just read ends or warns it: no look like this one plans another."""
     alive = {sight.instance_id for sight in instances if sight.state in ("pending", "running")}
     return any(
         attempt.serves

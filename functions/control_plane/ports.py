@@ -91,6 +91,9 @@ class HoldStore(Protocol):
 
     def current(self) -> Hold | None: ...
 
+    def lately(self) -> Hold | None:
+        """The hold as it was a moment ago: for those who may start nothing anyway."""
+
     def put(self, hold: Hold) -> None:
         """Set the hold. To lift it, put one that is over."""
 

@@ -47,6 +47,7 @@ class Submission:
         if held is None:
             for name, count in measures.happened(None, job).items():
                 self.driver.counted(name, count)
+            return self.driver.begin(job) or job
         return self.driver.drive(job.job_id) or job
 
     def _deleted(self, bucket: str, key: str) -> Job | Ignored:

@@ -29,7 +29,7 @@ def _quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def holds(site: Site) -> DynamoHolds:
     """The control plane's own side of the record."""
-    return DynamoHolds(site.client("dynamodb"), site.id("JobTable"))
+    return DynamoHolds(site.client("dynamodb"), site.id("JobTable"), lambda: datetime.now(UTC))
 
 
 def lifted(site: Site) -> bool:

@@ -9,6 +9,7 @@ from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.adapters.holds import DynamoHolds
 from control_plane.adapters.publish_ledger import DynamoLedger
 from control_plane.ports import HoldStore, JobStore, PublishLedger
+from tests.contract.samples import now
 from tests.contract.sides import InMemorySide, LiveSide, MotoSide, Side
 
 LIVE_HELP = (
@@ -66,7 +67,7 @@ def side(request: pytest.FixtureRequest) -> Side:
 def store_for(side: Side) -> Callable[[int], DynamoStore]:
     """A job store whose project lets that many jobs run at a time."""
     dynamodb = side.job_table()
-    return lambda max_concurrent_jobs: DynamoStore(dynamodb, side.table, max_concurrent_jobs)
+    return lambda max_concurrent_jobs: DynamoStore(dynamodb, side.table, max_concurrent_jobs, now)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def store(store_for: Callable[[int], DynamoStore]) -> JobStore:
 
 @pytest.fixture
 def holds(side: Side) -> HoldStore:
-    return DynamoHolds(side.job_table(), side.table)
+    return DynamoHolds(side.job_table(), side.table, now)
 
 
 @pytest.fixture

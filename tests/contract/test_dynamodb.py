@@ -17,7 +17,7 @@ from control_plane.core.state import JobState
 from control_plane.ports import Held, StaleVersion
 from jobspec.heartbeat import GpuUse, Heartbeat, Phase
 from jobspec.operator import Hold
-from tests.contract.samples import NOW, attempt, changed, instance_id, job, plan, pool
+from tests.contract.samples import NOW, attempt, changed, instance_id, job, now, plan, pool
 from tests.contract.sides import TABLE, MotoSide
 
 
@@ -28,7 +28,7 @@ def dynamodb(aws: MotoSide) -> Any:
 
 @pytest.fixture
 def store(dynamodb: Any) -> DynamoStore:
-    return DynamoStore(dynamodb, TABLE, 10)
+    return DynamoStore(dynamodb, TABLE, 10, now)
 
 
 def before_the_next_transaction(dynamodb: Any, act: Callable[[], object]) -> None:
@@ -115,9 +115,11 @@ def test_every_read_by_key_is_consistent(dynamodb: Any, store: DynamoStore) -> N
     seen: list[bool | None] = []
     dynamodb.meta.events.register("before-parameter-build.dynamodb.GetItem", lambda params, **_: seen.append(params.get("ConsistentRead")))
     store.create(job())
+    store.create(job())
+    store.create(job("another"))
     store.save(changed(job(), attempts=(attempt(1),)))
     store.find(name="demo")
-    DynamoHolds(dynamodb, TABLE).current()
+    DynamoHolds(dynamodb, TABLE, now).current()
     assert len(seen) >= 6
     assert set(seen) == {True}
 
@@ -157,7 +159,7 @@ def test_items_have_the_shape_that_the_template_and_the_console_expect(dynamodb:
 
 
 def test_the_hold_lies_beside_the_jobs_and_is_no_job(dynamodb: Any, store: DynamoStore) -> None:
-    DynamoHolds(dynamodb, TABLE).put(Hold(reason="paused", since=NOW))
+    DynamoHolds(dynamodb, TABLE, now).put(Hold(reason="paused", since=NOW))
     assert raw(dynamodb, "PROJECT#hold") is not None
     assert list(store.unsettled()) == []
 

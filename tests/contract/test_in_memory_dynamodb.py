@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from control_plane.adapters.dynamodb import DynamoStore
 from control_plane.core.state import JobState
-from tests.contract.samples import attempt, changed, job
+from tests.contract.samples import attempt, changed, job, now
 from tests.contract.sides import TABLE, InMemorySide, MotoSide, Side
 
 
@@ -108,7 +108,7 @@ def test_the_index_may_lag_behind_and_the_table_may_not() -> None:
     late: list[Any] = []
     side.account.later = lambda seconds, follow: late.append(follow)
     side.account.dynamodb.index_lag_s = lambda: 5.0
-    store = DynamoStore(side.job_table(), TABLE, 1)
+    store = DynamoStore(side.job_table(), TABLE, 1, now)
     store.create(job())
     assert store.load("demo-1") == job()
     assert list(store.unsettled()) == []
@@ -118,7 +118,7 @@ def test_the_index_may_lag_behind_and_the_table_may_not() -> None:
 
 def test_a_row_that_moves_while_the_pages_are_read_may_be_missed_and_none_is_made_up() -> None:
     """A job behind the first page that comes to run moves before it: its own function has just driven it."""
-    store = DynamoStore(InMemorySide().job_table(), TABLE, 9)
+    store = DynamoStore(InMemorySide().job_table(), TABLE, 9, now)
     names = [f"n{n}" for n in range(7)]
     for name in names:
         store.create(job(name, name=name, key=f"jobs/{name}.yaml"))
@@ -133,7 +133,7 @@ def test_a_row_that_moves_while_the_pages_are_read_may_be_missed_and_none_is_mad
 def test_moto_and_the_table_in_memory_hold_the_same_items_after_the_same_writes(aws: MotoSide) -> None:
     moto, in_memory = aws.job_table(), InMemorySide()
     for dynamodb in (moto, in_memory.job_table()):
-        store = DynamoStore(dynamodb, TABLE, 2)
+        store = DynamoStore(dynamodb, TABLE, 2, now)
         store.create(job())
         running = store.save(changed(job(), state=JobState.RUNNING, attempts=(attempt(1),)))
         store.save(changed(running, state=JobState.FAILED, settled=True, attempts=(changed(attempt(1), gone_at=attempt(1).launched_at),)))

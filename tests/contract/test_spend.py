@@ -10,7 +10,7 @@ from control_plane.adapters.spend import DynamoSpend
 from control_plane.core import ledger
 from control_plane.core.state import Job, JobState
 from control_plane.ports import StaleVersion
-from tests.contract.samples import NOW, attempt, changed, job
+from tests.contract.samples import NOW, attempt, changed, job, now
 from tests.contract.sides import Side
 
 MONTH = "2026-11"
@@ -23,7 +23,7 @@ def table(side: Side) -> Any:
 
 @pytest.fixture
 def store(side: Side, table: Any) -> DynamoStore:
-    return DynamoStore(table, side.table, 10)
+    return DynamoStore(table, side.table, 10, now)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The control plane over an AWS in memory: the life of a job, from a manifest to its receipt."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -226,6 +227,23 @@ def test_a_marker_whose_files_are_not_there_is_no_success(house: House) -> None:
     house.s3.remove(OUTPUTS, prefix + "final/adapter_model.safetensors")
     house.tick()
     assert house.job.state is JobState.LAUNCHED
+
+
+def test_a_new_manifest_is_put_on_record_by_one_call_and_priced_by_one(house: House) -> None:
+    """Nothing of its id, name or key is there: that is the write's condition, and no question of its own. Its instance's price was read to place it."""
+    heard: list[tuple[str, str]] = []
+    gate = house.account.gate
+
+    def listening(operation: str, subject: str, effect: Any) -> Any:
+        heard.append((operation, subject.partition("#")[0]))
+        return gate(operation, subject, effect)
+
+    house.account.gate = listening
+    house.put()
+    assert house.attempt.usd_per_h < house.attempt.on_demand_usd_per_h
+    asked = Counter(heard)
+    assert asked["dynamodb.get_item", "JOB"] == asked["dynamodb.get_item", "NAME"] == asked["dynamodb.get_item", "KEY"] == 0
+    assert sum(count for (operation, _), count in asked.items() if operation == "ec2.describe_spot_price_history") == 1
 
 
 def test_offers_and_holds_are_not_asked_for_while_a_spot_instance_works(house: House) -> None:

@@ -98,6 +98,39 @@ def test_where_a_tick_has_time_for_few_each_job_has_its_turn_within_a_round() ->
     assert len(seen) == jobs
 
 
+def test_however_many_wait_for_a_turn_whose_turn_it_is_is_asked_once_in_a_moment() -> None:
+    house = house_of(30, running=2)
+    beat(house)
+    house.account.gate = heard = Heard()
+    house.tick()
+    shared = {subject: count for (operation, subject), count in heard.calls.items() if subject.startswith("PROJECT#") and operation == "dynamodb.get_item"}
+    assert shared == {"PROJECT#turns": 1, "PROJECT#hold": 1}
+    house.finish(job=house.named("n00"))
+    for _ in range(2):
+        beat(house)
+        house.tick()
+    assert house.named("n02").attempts, "and who is next starts in the tick that gives the turn back"
+
+
+def test_a_job_that_only_trains_is_read_written_and_told_by_six_calls_in_a_tick() -> None:
+    house = house_of(2, running=2)
+    for _ in range(2):
+        beat(house)
+        house.account.gate = heard = Heard()
+        house.tick()
+    of_one = [
+        (operation, subject.split("/")[0].split("#")[0]) for operation, subject in heard.calls if house.named("n01").job_id in subject or "n01" in subject
+    ]
+    assert sorted(of_one) == [
+        ("dynamodb.get_item", "JOB"),
+        ("dynamodb.transact_write_items", "JOB"),
+        ("s3.get_object", "runs"),
+        ("s3.get_object", "runs"),
+        ("s3.head_object", "jobs"),
+        ("s3.put_object", "status"),
+    ]
+
+
 def test_the_sweep_asks_again_only_for_jobs_that_were_not_driven() -> None:
     house = house_of(4, running=4)
     beat(house)

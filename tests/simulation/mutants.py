@@ -743,7 +743,7 @@ def _some_plan(job: Job) -> Any:
 @mutant("the limit on jobs is not looked at")
 def _no_limit_on_jobs(patch: Patch) -> None:
     old = dynamodb.DynamoStore.__init__
-    patch.set(dynamodb.DynamoStore, "__init__", lambda self, client, table, most: old(self, client, table, 1000))
+    patch.set(dynamodb.DynamoStore, "__init__", lambda self, client, table, most, now: old(self, client, table, 1000, now))
 
 
 @mutant("statuses are written over whatever is there")

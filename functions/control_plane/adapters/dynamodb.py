@@ -5,18 +5,20 @@ a tick's work does not grow with history, and it holds them in the order of ``co
 as ``unsettled`` and the line may be; the number of turns is not: it is kept by the transaction.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from control_plane.adapters import items
 from control_plane.adapters.errors import InstanceTaken
 from control_plane.adapters.items import Item
+from control_plane.adapters.recent import Recent
 from control_plane.adapters.spend import DynamoSpend
 from control_plane.core.state import Job
 from control_plane.core.turns import WAITING, turn_of
-from control_plane.ports import Held, NameTaken, NoTurn, StaleVersion
+from control_plane.ports import Clock, Held, NameTaken, NoTurn, StaleVersion
 
 OPEN_INDEX = "open"
 #: Rounds of a create that others outrun; each round someone made progress.
@@ -25,16 +27,24 @@ _MAX_ROUNDS = 5
 _MOST_NOTED = 100
 
 
+class Line(NamedTuple):
+    """How many turns are free, and the places of so many that wait, the first first."""
+
+    free: int
+    places: list[str]
+
+
 class DynamoStore:
     """A JobStore, and the project's Turns, over a boto3 DynamoDB client and a table's name."""
 
-    def __init__(self, dynamodb: Any, table_name: str, max_concurrent_jobs: int) -> None:
+    def __init__(self, dynamodb: Any, table_name: str, max_concurrent_jobs: int, now: Clock) -> None:
         self._dynamodb = dynamodb
         self._table = table_name
         self._max_jobs = max_concurrent_jobs
         self._spend = DynamoSpend(dynamodb, table_name)
         #: What was last read or written of some jobs: a version is written once, so this is true of it for ever.
         self._last: dict[str, Job] = {}
+        self._line = Recent(self._read_line, now)
 
     def load(self, job_id: str) -> Job | None:
         item = items.read(self._dynamodb, self._table, items.job_pk(job_id))
@@ -42,12 +52,18 @@ class DynamoStore:
 
     def create(self, job: Job) -> Job | Held | None:
         """Raises StaleVersion where other creators kept winning: deliver the event again."""
+        pointers = {} if job.refused_beside else {"name": items.name_pk(job.name), "key": items.key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
+        new = self._put(items.item_of(job), "attribute_not_exists(pk)")
+        # Most manifests are new, and so are their names: then this one write is all. Where it fails, what is there is looked at.
+        writes = [new, *(self._take(pk, job.job_id, None) for pk in pointers.values())]
         for _ in range(_MAX_ROUNDS):
+            if self._outrun_at(writes) is None:
+                self._noted(job)
+                return None
             existing = self.load(job.job_id)
             if existing is not None:
                 return existing
-            pointers = {} if job.refused_beside else {"name": items.name_pk(job.name), "key": items.key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
-            writes = [self._put(items.item_of(job), "attribute_not_exists(pk)")]
+            writes = [new]
             for what, pk in pointers.items():
                 old_id = self._pointed(pk)
                 holder = self.load(old_id) if old_id else None
@@ -57,8 +73,6 @@ class DynamoStore:
                 if holder is not None and not holder.ended:
                     return Held(holder, what)
                 writes.append(self._take(pk, job.job_id, old_id))
-            if self._outrun_at(writes) is None:
-                return None
         raise StaleVersion(f"job {job.job_id}: others took its name or key {_MAX_ROUNDS} times in a row while it was created")
 
     def save(self, job: Job, births: tuple[Job, ...] = ()) -> Job:
@@ -74,6 +88,8 @@ class DynamoStore:
         shared = [*turn, *(self._spend.settling(job, job.updated_at) if job.settled else ())]
         outrun = self._outrun_at([put, *shared, *pointers, *(write for birth in births for write in self._birth(birth))])
         if outrun is None:
+            if turn:
+                self._line.forget()
             return self._noted(saved)
         if len(shared) < outrun <= len(shared) + len(pointers):
             raise InstanceTaken(job.job_id, [new[outrun - 1 - len(shared)]])
@@ -106,11 +122,25 @@ class DynamoStore:
                 yield item["pk"]["S"].removeprefix("JOB#")
 
     def refusal(self, job: Job) -> str | None:
-        """See ports.Turns. The line is read from the index: who came a moment ago may be overlooked, who waits long is not."""
+        """See ports.Turns. The line is read from the index: who came a moment ago may be overlooked, who waits long is not.
+
+        A moment-old reading may say no, for thousands may wait, and the next tick asks again. Only a fresh one says yes.
+        """
+        kept = self._line.kept()
+        return (self._refusal(job, kept) if kept is not None else None) or self._refusal(job, self._line.anew())
+
+    def _refusal(self, job: Job, line: Line) -> str | None:
+        if line.free <= 0:
+            return self._all_taken()
+        # Places sort as the jobs are to be taken, so the first of the line say it for all.
+        ahead = bisect_left(line.places, turn_of(job))
+        return "others wait longer or with priority" if ahead >= line.free else None
+
+    def _read_line(self) -> Line:
         _, holders = self._holders()
         free = self._max_jobs - len(holders)
         if free <= 0:
-            return self._all_taken()
+            return Line(free, [])
         answer = self._dynamodb.query(
             TableName=self._table,
             IndexName=OPEN_INDEX,
@@ -119,8 +149,7 @@ class DynamoStore:
             ExpressionAttributeValues={":yes": {"S": "1"}, ":waiting": {"S": WAITING}},
             Limit=free,
         )
-        ahead = [item for item in answer["Items"] if item["place"]["S"] < turn_of(job)]
-        return "others wait longer or with priority" if len(ahead) >= free else None
+        return Line(free, [item["place"]["S"] for item in answer["Items"]])
 
     def _before(self, job: Job) -> Job:
         """The stored job that ``job`` is to follow. Raises StaleVersion where another does already."""

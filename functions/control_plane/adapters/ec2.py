@@ -136,6 +136,9 @@ class Ec2Fleet:
         bound = _on_demand_usd_per_h(pool)
         if market is Market.ON_DEMAND:
             return bound
+        # It was placed by this price a moment ago. What is billed is read within the hour.
+        if (kept := self._prices.kept(pool.instance_type, pool.zone)) is not None:
+            return kept
         try:
             newest = max(self.price_changes(pool.instance_type, pool.zone, self._now()), key=lambda change: change.at, default=None)
         except (ClientError, BotoCoreError, KeyError, ValueError):

@@ -41,6 +41,12 @@ class SpotPrices:
                 self._known, self._next_at = None, now + AGAIN_AFTER
         return self._known
 
+    def kept(self, instance_type: str, zone: str) -> float | None:
+        """What the pool cost when all were read last, if that was lately: nobody is asked."""
+        if self._known is None or self._next_at is None or self._now() >= self._next_at:
+            return None
+        return self._known.get((instance_type, zone))
+
     def _read(self, now: datetime) -> dict[tuple[str, str], float]:
         """DescribeSpotPriceHistory with a ``StartTime`` of now: the price in force of every pool, in one page as a rule."""
         pages = self._ec2.get_paginator("describe_spot_price_history").paginate(

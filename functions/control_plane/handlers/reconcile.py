@@ -31,7 +31,7 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
         has_time=has_time,
         pause=rooms.pause,
     )
-    found, failures = census(Submission(rooms.driver, rooms.settings.read_buckets), rooms.settings.data_bucket, has_time, tick_began=began)
+    found, failures = census(Submission(rooms.driver, rooms.settings.read_buckets), rooms.settings.data_bucket, rooms.each, has_time, tick_began=began)
     counts = {**result.counts, "ManifestsFound": found}
     if result.failures or failures:
         raise TickFailed([*result.failures, *failures], counts)

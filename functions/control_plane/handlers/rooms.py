@@ -52,7 +52,7 @@ class Rooms:
 
     @cached_property
     def holds(self) -> DynamoHolds:
-        return DynamoHolds(self._client("dynamodb"), self.settings.table_name)
+        return DynamoHolds(self._client("dynamodb"), self.settings.table_name, self.now)
 
     @cached_property
     def ledger(self) -> DynamoLedger:
@@ -78,7 +78,7 @@ class Rooms:
     def driver(self) -> Driver:
         facts = self.settings
         objects = S3Objects(self._client("s3"))
-        store = DynamoStore(self._client("dynamodb"), facts.table_name, facts.max_concurrent_jobs)
+        store = DynamoStore(self._client("dynamodb"), facts.table_name, facts.max_concurrent_jobs, self.now)
         return Driver(
             store=store,
             fleets=self.fleets,
