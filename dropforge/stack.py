@@ -25,6 +25,12 @@ class Stack:
     s3: Any
     read_buckets: tuple[str, ...] = ()
 
+    @property
+    def region(self) -> str:
+        """The home region, which its buckets are in."""
+        name: str = self.s3.meta.region_name
+        return name
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -33,7 +33,7 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
     body, key = manifest.read_bytes(), order.key_for(manifest.name)
     parsed = order.checked(body, key, str(manifest))
     stack = find_stack(stack_name)
-    say(as_json, summary(parsed))
+    say(as_json, summary(parsed, stack.region))
     for line in expected(parsed, stack, datetime.now(UTC)):
         say(as_json, line)
     where = f"s3://{stack.data_bucket}/{key}"
@@ -105,7 +105,7 @@ def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
     key, body = order.manifest_of(stack, found)
     parsed = order.checked(body, key, found.manifest)
     order.refuse_past_deadline(parsed, order.now())
-    say(as_json, summary(parsed))
+    say(as_json, summary(parsed, stack.region))
     what, where = f"version {found.manifest_version} of {found.manifest}", f"s3://{stack.data_bucket}/{key}"
     if found.parent is not None:
         say(as_json, f"It is a job of its own from here on: {found.parent} knows nothing of it.")

@@ -1,14 +1,17 @@
 """What a manifest would run, and the most it may cost, in two lines."""
 
+from jobspec import on_demand
 from jobspec.children import limit_usd
-from jobspec.instances import GPU_INSTANCES
+from jobspec.instances import PRICES_REGION
 from jobspec.manifest import Manifest
 from jobspec.units import duration_text
 
 
-def summary(manifest: Manifest) -> str:
+def summary(manifest: Manifest, home: str = PRICES_REGION) -> str:
+    """``home``: the stack's region, where one is known."""
     types = manifest.compute.candidate_types()
-    cheapest = GPU_INSTANCES[types[0]].on_demand_usd_per_h
+    regions = manifest.compute.regions or (home,)
+    cheapest = on_demand.least_usd_per_h(types[0], regions)
     limits = manifest.limits
     rows = " + ".join(source.called() for source in manifest.data.train_sources())
     more = ""
@@ -28,5 +31,5 @@ def summary(manifest: Manifest) -> str:
     return (
         f"{manifest.name}: {manifest.model.reference()} on {rows}, {manifest.compute.market}, {', '.join(types)}\n"
         f"At most {duration_text(limits.max_runtime)} of instance time and ${limits.budget_usd:g}; "
-        f"on-demand would be ${cheapest:.2f} an hour ({types[0]}), spot is usually well under half of that." + more
+        f"on-demand would be ${cheapest:.2f} an hour ({types[0]}, {' or '.join(regions)}), spot is usually well under half of that." + more
     )

@@ -29,7 +29,11 @@ def plan_view(plan: JobPlan, manifest: Manifest, unknown: tuple[str, ...], now: 
         parts.append(Text("It would be refused:", style="bold red"))
         parts.append(Text(render_problems(problems).rstrip()))
     parts.append(
-        Text(f"Counts are exact; memory is a formula (docs/planning.md); times and dollars are guesses, prices of {PRICES_REGION}, {PRICES_AS_OF}.", "dim")
+        Text(
+            f"Counts are exact; memory is a formula (docs/planning.md); times and dollars are guesses: on-demand prices of {' or '.join(plan.regions)}, "
+            f"typical spot of {PRICES_REGION}, {PRICES_AS_OF}.",
+            "dim",
+        )
     )
     return Group(*parts)
 
@@ -136,6 +140,7 @@ def plan_json(plan: JobPlan, manifest: Manifest, unknown: tuple[str, ...], now: 
         "checkpoint_bytes": plan.checkpoint_bytes,
         "preferred": preferred(plan, manifest).instance.name,
         "limits": {"fits_below": FITS, "refused_above": TOO_LARGE, "notice_s": NOTICE_S, "prices_as_of": PRICES_AS_OF, "prices_region": PRICES_REGION},
+        "on_demand_regions": list(plan.regions),
         "types": [_type_json(one) for one in plan.types],
     }
 

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dropforge.refusals import explained
 from dropforge.stack import Stack
 from jobspec import keys
+from jobspec.instances import PRICES_REGION
 from jobspec.manifest import Manifest
 from jobspec.problems import render_problems
 from planning.estimate import JobPlan, plan_of
@@ -29,21 +30,23 @@ MAX_LOCAL_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``unknown``: in sentences, what could not be told and what would help."""
+    """``unknown``: in sentences, what could not be told and what would help. ``home``: the stack's region, where it was looked into."""
 
     shape: Shape | None
     rows: Rows | None
     unknown: tuple[str, ...]
+    home: str = PRICES_REGION
 
 
 def facts_of(manifest: Manifest, find: Callable[[], Stack], model: Path | None = None, data: Path | None = None) -> Facts:
     """What can be known. ``find`` is called when a look at S3 is needed. Raises click.ClickException for what the manifest names and is not there."""
-    look = s3_look(cache(find))
+    found = cache(find)
+    look = s3_look(found)
     shape, no_shape = _told(lambda: shape_in(_config_in(model)) if model is not None else model_shape(manifest, look))
     rows, no_rows = _told(lambda: rows_in(manifest, _whole(data), data.name) if data is not None else data_rows(manifest, look))
     unknown = [f"The model: {no_shape}. Give its configuration: --model PATH/config.json"] if shape is None else []
     unknown += [f"The data: {no_rows}. Give a copy: --data FILE"] if rows is None else []
-    return Facts(shape, rows, tuple(unknown))
+    return Facts(shape, rows, tuple(unknown), found().region if found.cache_info().currsize else PRICES_REGION)
 
 
 def plan_from(manifest: Manifest, facts: Facts, types: tuple[str, ...] | None = None) -> JobPlan | None:
@@ -51,7 +54,7 @@ def plan_from(manifest: Manifest, facts: Facts, types: tuple[str, ...] | None = 
     if facts.shape is None:
         return None
     try:
-        return plan_of(manifest, facts.shape, facts.rows, types)
+        return plan_of(manifest, facts.shape, facts.rows, types, facts.home)
     except CannotTell as error:
         raise click.ClickException(f"adapter.target_modules: {error}.") from None
 

@@ -44,10 +44,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Feasibility:
-    """Looks at one manifest at a time. ``own``: the project's buckets; the first is the one that plain keys lie in. ``others``: ReadBuckets."""
+    """Looks at one manifest at a time. ``own``: the project's buckets; the first is the one that plain keys lie in. ``others``: ReadBuckets.
+    ``home``: the stack's region."""
 
     objects: Readable
     own: tuple[str, ...]
+    home: str
     others: tuple[str, ...] = ()
 
     def judge(self, manifest: Manifest, now: datetime) -> Verdict:
@@ -73,7 +75,7 @@ class Feasibility:
         absent += _told("held-out data", lambda: list(absent_eval(manifest, self._look)), absent) or []
         if absent:
             return Verdict(tuple(absent))
-        plan = _told("plan", lambda: plan_of(manifest, shape, rows), absent) if shape is not None else None
+        plan = _told("plan", lambda: plan_of(manifest, shape, rows, home=self.home), absent) if shape is not None else None
         if plan is None:
             return Verdict()
         if found := refusals(plan, manifest, now):

@@ -77,13 +77,15 @@ class Submission:
         answer = read_manifest(found.body, key=ref.key)
         if isinstance(answer, Refusal):
             return accept.rejected(answer.name or keys.name_from_key(ref.key), ref, answer.problems, now)
-        problems = accept.late_problems(answer, self.driver.fleets.offers(), self.driver.fleets.names, now)
+        offers = self.driver.fleets.offers()
+        problems = accept.late_problems(answer, offers, self.driver.fleets.names, now)
         if problems:
             return accept.rejected(answer.name, ref, problems, now)
         # Imported here: only a new manifest needs it, and a function's start is waited for.
         from control_plane.feasibility import Feasibility
 
-        verdict = Feasibility(self.driver.objects, (self.driver.data_bucket, self.driver.outputs_bucket), self.read_buckets).judge(answer, now)
+        own = (self.driver.data_bucket, self.driver.outputs_bucket)
+        verdict = Feasibility(self.driver.objects, own, offers.region, self.read_buckets).judge(answer, now)
         return accept.rejected(answer.name, ref, verdict.problems, now) if verdict.problems else accept.accepted(answer, ref, now, verdict.remark)
 
     def _refused_beside(self, job: Job, held: Held) -> Job:

@@ -10,6 +10,7 @@ region at the dearest of all. An estimate must rather be too high.
 """
 
 import math
+from collections.abc import Iterable
 
 from jobspec.instances import GPU_INSTANCES, PRICES_REGION
 
@@ -73,6 +74,11 @@ def usd_per_h(instance_type: str, region: str) -> float:
     share = shares.get(_family(instance_type)) or max(shares.values(), default=_DEAREST)
     # To a thousandth of what is kept first: a product's last binary digit must not round it up.
     return math.ceil(round(GPU_INSTANCES[instance_type].on_demand_usd_per_h * share * 1000, 3)) / 1000
+
+
+def least_usd_per_h(instance_type: str, regions: Iterable[str]) -> float:
+    """Of the regions that a job may run in."""
+    return min(usd_per_h(instance_type, region) for region in regions)
 
 
 def dearest_usd_per_h(region: str) -> float:

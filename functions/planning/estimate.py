@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from jobspec.instances import GPU_INSTANCES, GpuInstance
+from jobspec import on_demand
+from jobspec.instances import GPU_INSTANCES, PRICES_REGION, GpuInstance
 from jobspec.manifest import Manifest
 from planning.hardware import dtype_on, gpu_of, upload_bytes_per_s
 from planning.memory import CHECKPOINT_BYTES, Memory, memory_of, trained_parameters
@@ -36,6 +37,8 @@ class TypePlan:
     tokens_per_s: Guess | None
     hours: Guess | None
     save_s: float
+    #: Of the regions that the job may run in, the cheapest one's.
+    on_demand_usd_per_h: float
     nodes: int = 1
     #: GPUs that train together.
     ranks: int = 1
@@ -69,7 +72,7 @@ class TypePlan:
 
     @property
     def usd_on_demand(self) -> Guess | None:
-        return self.usd(self.instance.on_demand_usd_per_h)
+        return self.usd(self.on_demand_usd_per_h)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,14 @@ class JobPlan:
     trained: int
     checkpoint_bytes: int
     types: tuple[TypePlan, ...]
+    #: Whose on-demand prices these are: the manifest's regions, or the stack's own.
+    regions: tuple[str, ...]
 
 
-def plan_of(manifest: Manifest, shape: Shape, rows: Rows | None, types: tuple[str, ...] | None = None) -> JobPlan:
-    """The plan on the types that the manifest allows, or on ``types``. Raises CannotTell for a target module that the model does not have."""
+def plan_of(manifest: Manifest, shape: Shape, rows: Rows | None, types: tuple[str, ...] | None = None, home: str = PRICES_REGION) -> JobPlan:
+    """The plan on the types that the manifest allows, or on ``types``; ``home`` is the stack's region. Raises CannotTell for a target module
+    that the model does not have."""
+    regions = manifest.compute.regions or (home,)
     work = Workload.of(manifest)
     told = rows is not None or work.max_steps is not None
     trained = trained_parameters(shape, work)
@@ -99,7 +106,8 @@ def plan_of(manifest: Manifest, shape: Shape, rows: Rows | None, types: tuple[st
         tokens=tokens_of(work, rows) if told else None,
         trained=trained,
         checkpoint_bytes=trained * CHECKPOINT_BYTES,
-        types=tuple(_on(GPU_INSTANCES[name], shape, work, rows, told) for name in types or manifest.compute.candidate_types()),
+        types=tuple(_on(GPU_INSTANCES[name], shape, work, rows, told, regions) for name in types or manifest.compute.candidate_types()),
+        regions=regions,
     )
 
 
@@ -108,7 +116,7 @@ def load_on(instance: GpuInstance, shape: Shape, work: Workload) -> float:
     return _fitted(instance, shape, work)[1].total / gpu_of(instance).memory_bytes
 
 
-def _on(instance: GpuInstance, shape: Shape, work: Workload, rows: Rows | None, told: bool) -> TypePlan:
+def _on(instance: GpuInstance, shape: Shape, work: Workload, rows: Rows | None, told: bool, regions: tuple[str, ...]) -> TypePlan:
     work = work.on(instance.gpus)
     fitted, memory = _fitted(instance, shape, work)
     divides = bool(work.micro_batches)
@@ -124,6 +132,7 @@ def _on(instance: GpuInstance, shape: Shape, work: Workload, rows: Rows | None, 
         roomier_micro_batch=_roomiest(instance, shape, work),
         tokens_per_s=_rate(tokens, seconds),
         hours=Guess(seconds.least / 3600, (seconds.typical + START_S) / 3600, (seconds.most + 2 * START_S) / 3600) if seconds is not None else None,
+        on_demand_usd_per_h=on_demand.least_usd_per_h(instance.name, regions),
         save_s=size / DISK_BYTES_PER_S + size / HASH_BYTES_PER_S + size / upload_bytes_per_s(instance),
         nodes=work.nodes,
         ranks=work.ranks,

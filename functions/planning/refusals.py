@@ -141,7 +141,7 @@ def _money(plan: JobPlan, manifest: Manifest) -> Iterator[ProblemLine]:
 def _least_usd(one: TypePlan, manifest: Manifest) -> float:
     assert one.hours is not None
     share = 1.0 if manifest.compute.market == "on-demand" else LEAST_SPOT_SHARE
-    return one.hours.least * one.instance.on_demand_usd_per_h * share * one.nodes
+    return one.hours.least * one.on_demand_usd_per_h * share * one.nodes
 
 
 def _quickest(plan: JobPlan) -> TypePlan | None:

@@ -21,7 +21,7 @@ def preferred(plan: JobPlan, manifest: Manifest) -> TypePlan:
     on_demand = manifest.compute.market == "on-demand"
 
     def worth(one: TypePlan) -> tuple[bool, float]:
-        price = one.instance.on_demand_usd_per_h if on_demand else one.instance.spot_usd_per_h
+        price = one.on_demand_usd_per_h if on_demand else one.instance.spot_usd_per_h
         return one.verdict == "no", price * (one.hours.typical if one.hours is not None else 1)
 
     return min(plan.types, key=worth)

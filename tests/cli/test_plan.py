@@ -72,6 +72,16 @@ def test_a_plan_reads_the_model_and_the_rows_where_the_manifest_says_they_are(bu
     assert "1 rows, 1 steps of 16" in result.output
 
 
+def test_a_plan_is_priced_on_demand_in_the_stacks_own_region(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    at_home = told(run("plan", written(tmp_path), "--json"))
+    monkeypatch.setattr(stacks.Stack, "region", "sa-east-1")
+    abroad = told(run("plan", written(tmp_path), "--json"))
+    assert (at_home["on_demand_regions"], abroad["on_demand_regions"]) == (["us-east-1"], ["sa-east-1"])
+    assert abroad["types"][0]["usd_on_demand"]["typical"] == pytest.approx(1.7 * at_home["types"][0]["usd_on_demand"]["typical"], rel=0.01)
+    assert "on-demand prices of sa-east-1, typical spot of us-east-1" in " ".join(run("plan", written(tmp_path)).output.split())
+    assert "on-demand would be $0.89 an hour (g4dn.xlarge, sa-east-1)" in run("submit", written(tmp_path), "--dry-run").output
+
+
 def test_a_plan_of_a_well_known_model_needs_no_account_and_says_what_it_lacks(no_account: None, tmp_path: Path) -> None:
     result = run("plan", written(tmp_path, model=LLAMA_OF_THE_HUB, compute={"instance_types": ["g5.xlarge"]}), "--json")
     assert result.exit_code == 0, result.output

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from control_plane.core.state import Job, JobState
 from tests.driver.faults import refused as refused_by_aws
 from tests.driver.house import DATA, SHARED, House
+from tests.simulation.aws import account
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",
@@ -218,3 +220,22 @@ def test_a_look_that_fails_holds_no_job_up(house: House) -> None:
     house.faults.once("s3.get_object", refused_by_aws("AccessDenied"), about="models/m/config.json")
     assert taken(house) == "the manifest is valid"
     assert house.faults.all_met
+
+
+def test_what_to_expect_is_told_at_the_prices_of_the_stacks_own_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(home: str) -> float:
+        monkeypatch.setattr(account, "HOME", home)
+        house = House()
+        house.ec2.subnets = {"subnet-a": f"{home}a", "subnet-b": f"{home}b"}
+        hold_model(house, LLAMA_8B)
+        hold_rows(house, 2000)
+        return dollars(taken(house, adapter={"type": "qlora"}))
+
+    assert asked("sa-east-1") == pytest.approx(1.7 * asked("us-east-1"), rel=0.01)
+
+
+def dollars(told: str) -> float:
+    """On demand, of an expectation in words."""
+    found = re.search(r"\$([0-9.]+) on demand", told)
+    assert found is not None, told
+    return float(found[1])

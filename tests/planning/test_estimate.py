@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobspec import on_demand
 from jobspec.instances import GPU_INSTANCES
 from jobspec.manifest import Manifest
 from planning.estimate import FITS, load_on, plan_of
@@ -207,3 +208,27 @@ def test_a_global_batch_that_the_gpus_cannot_share_evenly_is_refused_with_the_ne
     assert "over the 4 GPUs of g6e.12xlarge" in told.message
     assert told.allowed.startswith("4 or 8")
     assert not refusals(plan_of(manifest(training={"global_batch_size": 8}), shape_of_hub("Qwen/Qwen2.5-0.5B"), LONG), wanted, NOW)
+
+
+def test_on_demand_is_planned_at_the_price_of_the_cheapest_region_that_the_job_may_run_in() -> None:
+    def usd(home: str, *regions: str) -> float:
+        wanted = manifest(compute={"instance_types": ["g5.xlarge"], "market": "on-demand"} | ({"regions": list(regions)} if regions else {}))
+        (one,) = plan_of(wanted, shape_of_hub("Qwen/Qwen2.5-0.5B"), LONG, home=home).types
+        assert one.hours is not None
+        assert one.usd_on_demand is not None
+        return one.usd_on_demand.typical / one.hours.typical
+
+    assert usd("us-east-1") == pytest.approx(1.006)
+    assert usd("eu-central-1") == pytest.approx(1.258)
+    assert usd("eu-central-1", "eu-central-1", "us-west-2") == pytest.approx(1.006)
+
+
+def test_a_budget_that_pays_in_one_region_is_refused_in_a_dearer_one() -> None:
+    wanted = manifest(compute={"instance_types": ["g5.xlarge"], "market": "on-demand"})
+    shape = shape_of_hub("Qwen/Qwen2.5-0.5B")
+    (one,) = plan_of(wanted, shape, LONG).types
+    assert one.hours is not None
+    between = one.hours.least * (on_demand.usd_per_h("g5.xlarge", "us-east-1") + on_demand.usd_per_h("g5.xlarge", "sa-east-1")) / 2
+    wanted = wanted.model_copy(update={"limits": wanted.limits.model_copy(update={"budget_usd": between})})
+    problems = {home: [line.path for line in refusals(plan_of(wanted, shape, LONG, home=home), wanted, NOW)] for home in ("us-east-1", "sa-east-1")}
+    assert ("limits.budget_usd" in problems["us-east-1"], "limits.budget_usd" in problems["sa-east-1"]) == (False, True), problems
