@@ -1,11 +1,14 @@
 """Events reach real handlers, in an environment like Lambda's, and failures go where they go on AWS."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
 from dropforge.local import printed
+from dropforge.local.plugin.lambdas import AT_ONCE
 
 from .conftest import MINUTE_S, LocalCloud, alive, eventually
 
@@ -58,6 +61,15 @@ def test_a_failing_event_is_tried_again_and_then_goes_to_the_dead_letters(local_
         entry for entry in printed.entries(local_cloud.home, "record", follow=False) if "about to fail on jobs/please-fail.yaml" in "".join(entry["lines"])
     ]
     assert [entry["error"] for entry in logged] == [True, True]
+
+
+def test_a_burst_of_events_waits_its_turn_and_none_is_lost(local_cloud: LocalCloud) -> None:
+    names = {f"jobs/burst-{number:02}.yaml" for number in range(24)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(partial(drop, local_cloud), names))
+    eventually(lambda: names <= {kept["event"]["detail"]["object"]["key"] for kept in local_cloud.kept("Object Created")})
+    ran = [(entry["at"] - entry["duration_ms"] / 1000, entry["at"]) for entry in printed.entries(local_cloud.home, "record", follow=False)]
+    assert max(sum(began <= moment < ended for began, ended in ran) for moment, _ in ran) <= AT_ONCE
 
 
 def test_a_timeout_ends_the_function_and_what_it_started(local_cloud: LocalCloud) -> None:

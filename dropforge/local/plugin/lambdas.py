@@ -3,8 +3,9 @@
 ministack already speaks the Runtime API for custom runtimes; this makes it the way of every Python function. A function
 sees its own variables, its own role's credentials and Lambda's reserved variables, and nothing of the emulator's. A
 timeout ends its whole process group. Events from EventBridge are asynchronous invocations: two retries, then the
-function's dead-letter queue or failure destination. Packages that `sam build` put into the bundle are for Lambda's machine (Linux on
-arm64): they are set aside, and those of ``.venv-lambda``, pinned to the same versions, are used.
+function's dead-letter queue or failure destination. At most AT_ONCE run side by side, the others wait their turn.
+Packages that `sam build` put into the bundle are for Lambda's machine (Linux on arm64): they are set aside, and those of
+``.venv-lambda``, pinned to the same versions, are used.
 """
 
 import contextlib
@@ -20,6 +21,10 @@ from typing import Any
 from dropforge.local.plugin import seams
 from dropforge.local.plugin.settings import Settings
 
+#: Each function is a process of some 50 MB that wants a core while it starts. On AWS each has a processor of its own; here a burst of 300 manifests
+#: was 250 processes on two cores, each slower by all the others, and a laptop out of memory.
+AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+
 _BOOTSTRAP = """#!/bin/sh
 # setsid: a timeout ends everything that the handler started.
 exec setsid {python} -m awslambdaric "$_HANDLER"
@@ -29,6 +34,7 @@ exec setsid {python} -m awslambdaric "$_HANDLER"
 def install(settings: Settings) -> None:
     seams.lambda_svc._execute_function_warm = seams.lambda_svc._execute_function_provided_warm
     seams.lambda_runtime._worker_class_for = lambda config: seams.lambda_runtime.ProvidedWorker
+    seams.wrap("services.lambda_svc", "_execute_function", _in_turn)
     seams.wrap("services.lambda_svc", "_provided_runtime_code_dir", lambda original: lambda code_zip: _with_bootstrap(original(code_zip), settings))
     seams.wrap("services.lambda_svc", "_provided_worker_env", lambda original: _with_own_environment(original, settings))
     seams.wrap("services.lambda_svc", "_emit_lambda_logs", lambda original: _also_to_files(original, settings.home / "logs"))
@@ -37,6 +43,23 @@ def install(settings: Settings) -> None:
     seams.wrap("services.eventbridge", "_dispatch_to_lambda", lambda original: _invoke_asynchronously)
     worker = seams.lambda_runtime.ProvidedWorker
     worker._await_init = _naming_init_errors(worker._await_init)
+
+
+def _in_turn(original: Any) -> Any:
+    """No more than AT_ONCE invocations at a time. None of them waits for another: no function here invokes one synchronously."""
+    places, inside = threading.BoundedSemaphore(AT_ONCE), threading.local()
+
+    def execute(func: dict[str, Any], event: Any) -> Any:
+        if getattr(inside, "waited", False):  # the emulator calls itself, to go on in the function's own region
+            return original(func, event)
+        with places:
+            inside.waited = True
+            try:
+                return original(func, event)
+            finally:
+                inside.waited = False
+
+    return execute
 
 
 def end_all() -> None:

@@ -48,6 +48,7 @@ _NAMES = {
     "services.iam": ("_lookup_instance_profile", "_roles"),
     "services.lambda_svc": (
         "_emit_lambda_logs",
+        "_execute_function",
         "_execute_function_provided_warm",
         "_execute_function_warm",
         "_execution_record_for_config",
