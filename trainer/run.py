@@ -18,10 +18,11 @@ from trainer.failures import TrainerFailure, failure_of
 from trainer.finish import RESULTS_NAME
 from trainer.gguf import check_converter
 from trainer.identity import identity_of
-from trainer.launch import RanksLost, check_ranks, micro_batches_of, train_together
+from trainer.launch import RanksLost, train_together
 from trainer.prepare import prepare, read_all
 from trainer.progress import Now, ProgressLog
 from trainer.room import Clock, Room
+from trainer.sharding import check_ranks, micro_batches_of
 from trainer.stages import Stages
 from trainer.stop import StopRequested, StopSignal
 

@@ -20,13 +20,13 @@ from trainer.evaluation import Evaluator
 from trainer.failures import TrainerFailure
 from trainer.finish import write_final
 from trainer.gathered import is_sharded
-from trainer.launch import check_sharding
 from trainer.measure import answer, measure
 from trainer.model import parameter_counts, resolve_dtype
 from trainer.pacing import Pace
 from trainer.prepare import Prepared
 from trainer.room import Room
 from trainer.saving import Landed, Saver
+from trainer.sharding import check_sharding
 from trainer.stop import StopRequested
 from trainer.train import CHECKPOINT_BYTES_PER_PARAMETER, Setup, build_trainer, in_order
 from trainer.watch import StoppedEarly, Watch

@@ -27,7 +27,7 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
     """Check a manifest and put it into the stack's bucket: the same as `aws s3 cp FILE s3://BUCKET/jobs/`."""
     from dropforge.jobs import order
     from dropforge.manifests.summary import summary
-    from dropforge.plan.sources import expected
+    from dropforge.plan.expected import expected
     from dropforge.stack import find_stack
 
     body, key = manifest.read_bytes(), order.key_for(manifest.name)

@@ -1,8 +1,7 @@
 """Where a plan's facts come from: files of this machine where they are given, else S3, else nothing, and then it says so."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +14,10 @@ from dropforge.stack import Stack
 from jobspec import keys
 from jobspec.instances import PRICES_REGION
 from jobspec.manifest import Manifest
-from jobspec.problems import render_problems
 from planning.estimate import JobPlan, plan_of
-from planning.refusals import refusals, warnings
 from planning.rows import Rows
 from planning.shape import CannotTell, Shape
-from planning.subject import MAX_CONFIG_BYTES, Absent, Look, Seen, data_rows, model_shape, out_of_reach, rows_in, shape_in
-from planning.words import expectation
+from planning.subject import MAX_CONFIG_BYTES, Absent, Look, Seen, data_rows, model_shape, rows_in, shape_in
 
 T = TypeVar("T")
 #: Of a local file everything is read: a person waits a second, and rows are then counted, not guessed.
@@ -57,34 +53,6 @@ def plan_from(manifest: Manifest, facts: Facts, types: tuple[str, ...] | None = 
         return plan_of(manifest, facts.shape, facts.rows, types, facts.home)
     except CannotTell as error:
         raise click.ClickException(f"adapter.target_modules: {error}.") from None
-
-
-def expected(manifest: Manifest, stack: Stack, now: datetime) -> Iterator[str]:
-    """What a manifest about to be sent would need, in lines. Raises click.ClickException where the stack would refuse it."""
-    if outside := tuple(out_of_reach(manifest, (stack.data_bucket, stack.outputs_bucket), stack.read_buckets)):
-        raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(outside)}")
-    facts = facts_of(manifest, lambda: stack)
-    if manifest.sweep is not None:
-        yield from _expected_of_sweep(manifest, facts, now)
-        return
-    plan = plan_from(manifest, facts)
-    if plan is None:
-        yield from facts.unknown
-        return
-    if problems := refusals(plan, manifest, now):
-        raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(problems)}\nThe whole of it: dropforge plan FILE")
-    yield expectation(plan, manifest)
-    yield from warnings(plan, manifest, now)
-
-
-def _expected_of_sweep(manifest: Manifest, facts: Facts, now: datetime) -> Iterator[str]:
-    from dropforge.plan import sweeps
-
-    jobs = sweeps.planned_jobs(manifest, facts, now)
-    if problems := sweeps.wrong(jobs):
-        raise click.ClickException(f"Not sent, for it would be refused:\n\n{render_problems(problems)}\nThe whole of it: dropforge plan FILE")
-    yield sweeps.expectation(manifest, jobs)
-    yield from (*sweeps.warnings(manifest, jobs), *facts.unknown)
 
 
 def s3_look(stack: Callable[[], Stack]) -> Look:

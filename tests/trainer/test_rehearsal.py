@@ -140,7 +140,7 @@ def test_a_stop_while_rehearsing_is_honoured(rehearsed: None, tiny_model: Path, 
     ],
 )
 def test_each_smaller_micro_batch_divides_the_global_batch(training: dict[str, Any], method: str, sizes: list[int]) -> None:
-    from trainer.launch import micro_batches_of
+    from trainer.sharding import micro_batches_of
 
     run = RunFile.model_validate({"job_id": "job-1", "model_reference": "x", "method": method, "training": training})
     assert list(micro_batches_of(run)) == sizes
