@@ -18,6 +18,7 @@ from dropforge.jobs import cancelling, order
 from dropforge.jobs.fetch import fetch, model_of
 from dropforge.jobs.find import the_status
 from dropforge.jobs.follow import Follower, Line
+from dropforge.manifests.checked import checked
 from dropforge.refusals import explained
 from dropforge.stack import find_stack
 from jobspec import keys
@@ -81,7 +82,7 @@ def submit(manifest: str | Path | Mapping[str, Any], *, stack: str = "dropforge"
             key = order.key_for(f"{keys.name_from_key(str(manifest.get('name', '')) + '.json')}.json")
         else:
             body, key = Path(manifest).read_bytes(), order.key_for(Path(manifest).name)
-        parsed = order.checked(body, key, "the mapping" if isinstance(manifest, Mapping) else str(manifest))
+        parsed = checked(body, key, "the mapping" if isinstance(manifest, Mapping) else str(manifest))
         order.put(find_stack(stack), key, body)
     return SubmittedJob(parsed.name, stack)
 

@@ -26,12 +26,13 @@ CANCELLED_WITHIN_S = 30.0
 def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: bool) -> None:
     """Check a manifest and put it into the stack's bucket: the same as `aws s3 cp FILE s3://BUCKET/jobs/`."""
     from dropforge.jobs import order
+    from dropforge.manifests.checked import checked
     from dropforge.manifests.summary import summary
     from dropforge.plan.expected import expected
     from dropforge.stack import find_stack
 
     body, key = manifest.read_bytes(), order.key_for(manifest.name)
-    parsed = order.checked(body, key, str(manifest))
+    parsed = checked(body, key, str(manifest))
     stack = find_stack(stack_name)
     say(as_json, summary(parsed, stack.region))
     for line in expected(parsed, stack, datetime.now(UTC)):
@@ -95,6 +96,7 @@ def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
     """
     from dropforge.jobs import order
     from dropforge.jobs.find import ENDS, the_status
+    from dropforge.manifests.checked import checked
     from dropforge.manifests.summary import summary
     from dropforge.stack import find_stack
 
@@ -103,7 +105,7 @@ def retry(job: str, stack_name: str, as_json: bool, dry_run: bool) -> None:
     if found.state not in ENDS:
         raise click.ClickException(f"{found.name} is not over: {found.state} ({found.reason}). First: dropforge cancel {found.name}")
     key, body = order.manifest_of(stack, found)
-    parsed = order.checked(body, key, found.manifest)
+    parsed = checked(body, key, found.manifest)
     order.refuse_past_deadline(parsed, order.now())
     say(as_json, summary(parsed, stack.region))
     what, where = f"version {found.manifest_version} of {found.manifest}", f"s3://{stack.data_bucket}/{key}"

@@ -7,22 +7,13 @@ import click
 from botocore.exceptions import ClientError
 
 from dropforge.jobs.find import place_of
+from dropforge.manifests.checked import checked
 from dropforge.stack import Stack
 from jobspec import keys
 from jobspec.children import alone
 from jobspec.manifest import Manifest
-from jobspec.problems import render_problems
-from jobspec.reading import Refusal, read_manifest
 from jobspec.status import Status
 from jobspec.tree import read_tree
-
-
-def checked(body: bytes, key: str, shown_as: str) -> Manifest:
-    """The manifest in ``body``. Raises ClickException with every problem, where it stands and what is allowed."""
-    answer = read_manifest(body, key=key)
-    if isinstance(answer, Refusal):
-        raise click.ClickException(f"{shown_as} is not a valid manifest:\n\n{render_problems(answer.problems)}")
-    return answer
 
 
 def key_for(file_name: str) -> str:

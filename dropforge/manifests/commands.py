@@ -16,9 +16,9 @@ from dropforge.output import print_json, say
 @json_option
 def validate(manifest: Path, as_json: bool) -> None:
     """Check a manifest without sending it anywhere. Exit 1 and every problem, with its line, if it is not valid."""
+    from dropforge.manifests.checked import not_valid
     from dropforge.manifests.summary import summary
     from jobspec import keys
-    from jobspec.problems import render_problems
     from jobspec.reading import Refusal, read_manifest
 
     answer = read_manifest(manifest.read_bytes(), key=f"{keys.MANIFEST_PREFIX}{manifest.name}")
@@ -30,7 +30,7 @@ def validate(manifest: Path, as_json: bool) -> None:
             raise click.exceptions.Exit(1)
         return
     if isinstance(answer, Refusal):
-        raise click.ClickException(f"{manifest} is not a valid manifest:\n\n{render_problems(answer.problems)}")
+        raise not_valid(answer, str(manifest))
     click.echo(summary(answer))
     click.echo("The manifest is valid.")
 

@@ -29,7 +29,7 @@ def plan(manifest: Path, stack_name: str, as_json: bool, model: Path | None, dat
 
     Exit 1 if it would be refused. Needs no torch.
     """
-    from dropforge.jobs.order import checked
+    from dropforge.manifests.checked import checked
     from dropforge.plan.show import plan_json, plan_view
     from dropforge.plan.sources import facts_of, plan_from
     from dropforge.stack import find_stack
