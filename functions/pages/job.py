@@ -1,6 +1,7 @@
 """The page of one job: ``job_page(story, now)``."""
 
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ _MOODS = {"SUCCEEDED": "good", "RUNNING": "busy", "REJECTED": "bad", "FAILED": "
 _TEMPLATES = Path(__file__).parent
 
 
+@cache
 def environment() -> Environment:
-    """Every value is escaped, and a name that does not exist is an error and no blank."""
+    """Every value is escaped, and a name that does not exist is an error and no blank. One for all pages: it keeps the templates that it has compiled."""
     made = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["duration"] = duration_text
     made.filters["utc"] = lambda moment: f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else ""
