@@ -42,11 +42,12 @@ docs: ## The documents as a site, in build/site: open build/site/index.html
 	@.venv-docs/bin/mkdocs build --strict --quiet
 	@echo "  build/site/index.html; with its search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site"
 
-generate: ## Remake the generated files: schemas, reference pages, diagrams, instance types, template's user data
+generate: ## Remake the generated files: schemas, reference pages, rooms, diagrams, instance types, template's user data
 	@$(BIN)/python -m tools.schema
 	@$(BIN)/python -m tools.state_machine
 	@$(BIN)/python -m tools.cli_reference
 	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.rooms
 	@$(BIN)/python -m tools.diagrams --check || $(BIN)/python -m tools.diagrams
 	@$(BIN)/python -m tools.instance_types
 	@$(BIN)/python -m tools.embed_bootstrap

@@ -1,13 +1,16 @@
-"""What each room promises (pyproject.toml, import-linter) is kept, and a breach of each promise is seen."""
+"""What each room promises (pyproject.toml, import-linter) is kept, a breach of each promise is seen, and the page draws the rooms as they are."""
 
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
+
+from tools import rooms
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
@@ -80,3 +83,19 @@ def test_a_breach_is_seen(house: Path, contract: str, file: str, line: str) -> N
         assert "Contracts: 0 kept, 1 broken." in linted(house, contract)
     finally:
         path.unlink() if before is None else path.write_text(before)
+
+
+def test_the_page_shows_the_rooms_as_they_are() -> None:
+    page = rooms.TARGET.read_text()
+    assert rooms.page(page) == page, "run: make generate"
+    assert "control_plane.handlers --> control_plane.adapters" in page
+
+
+def test_an_arrow_that_follows_from_others_is_left_out() -> None:
+    house = {"door": frozenset({"driver", "core"}), "driver": frozenset({"core"}), "core": frozenset[str]()}
+    assert rooms.arrows(house) == [("door", "driver"), ("driver", "core")]
+
+
+def test_two_rooms_that_need_each_other_cannot_be_drawn() -> None:
+    with pytest.raises(CycleError):
+        rooms.arrows({"agent": frozenset({"trainer"}), "trainer": frozenset({"agent"})})

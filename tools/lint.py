@@ -22,6 +22,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("state machine", [PYTHON, "-m", "tools.state_machine", "--check"]),
     ("command line", [PYTHON, "-m", "tools.cli_reference", "--check"]),
     ("reference pages", [PYTHON, "-m", "tools.reference", "--check"]),
+    ("rooms", [PYTHON, "-m", "tools.rooms", "--check"]),
     ("diagrams", [PYTHON, "-m", "tools.diagrams", "--check"]),
     ("instance types", [PYTHON, "-m", "tools.instance_types", "--check"]),
     ("user data", [PYTHON, "-m", "tools.embed_bootstrap", "--check"]),

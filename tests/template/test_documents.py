@@ -20,10 +20,17 @@ def test_the_variables_and_outputs_of_the_github_page_are_those_of_workflows_and
 
 
 def test_the_picture_of_the_whole_names_every_function_and_only_what_is_there() -> None:
-    (picture,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
+    picture = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)[0]
     drawn = re.sub(r'"[^"]*"', "", picture)
     named = set(re.findall(r"\b(?:[A-Z][a-z]+)+\b", re.sub(r"\[.*?\]|\(\[.*?\]\)", "", drawn)))
     stack = Stack()
     assert named - stack.template["Resources"].keys() == set()
     assert set(stack.of_type("AWS::Lambda::Function")) - named == set()
     assert all((ROOT / path).exists() for path in re.findall(r"\b(?:agent|trainer)/[\w.]*", picture))
+
+
+def test_where_a_change_goes_names_what_is_there() -> None:
+    (table,) = re.findall(r"^## Where a change goes\n(.*?)^## ", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`([\w/]+(?:/|\.\w+))`", table)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
