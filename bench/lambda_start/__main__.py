@@ -1,7 +1,7 @@
 """How soon a function answers, beside the least that could: ``python -m bench.lambda_start [--starts 7] [--handlers submit ...]``.
 
-Each handler of template.yaml, from a bundle without bytecode as ``sam build`` makes it, in a fresh process of .venv-lambda through the
-real runtime client. Beside it in turn: the same with bytecode in the bundle, and the floor, a handler that imports boto3, makes its
+Each handler of template.yaml, from a bundle as ``sam build`` makes it, in a fresh process of .venv-lambda through the real runtime client.
+Beside it in turn: the same as it is deployed, after ``tools/bundle.py``; and the floor, a handler that imports boto3, makes its
 clients as it starts and makes the very calls that the other made. AWS answers from a tape, at once. Prints medians with their range,
 ratios, peak memory and the slowest imports. Refuses to report on a run with an error or with a call that was not taped.
 """
@@ -30,6 +30,7 @@ from bench.lambda_start.tape import Tape
 
 #: What a memory setting of 256 MB leaves a function.
 MEMORY_GOAL_MIB, COLD_GOAL, WARM_GOAL, BUNDLE_GOAL_MB = 256, 1.3, 1.5, 15
+VARIANTS = ("floor", "as built", "as deployed")
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| +([\w.]+)")
 
 
@@ -52,9 +53,6 @@ class Row:
         return [second for one in self.runs[variant] for second in one.warm_s]
 
 
-VARIANTS = ("floor", "as built", "with bytecode")
-
-
 def told(seconds: Iterable[float]) -> str:
     """Median and range in milliseconds."""
     found = sorted(1000 * value for value in seconds)
@@ -63,7 +61,7 @@ def told(seconds: Iterable[float]) -> str:
 
 def ratio(row: Row, variant: str, of: str) -> float:
     """Median against the floor's, of ``cold``, ``cpu`` or ``warm``."""
-    return statistics.median(getattr(row, of)(variant)) / statistics.median(getattr(row, of)("floor"))
+    return float(statistics.median(getattr(row, of)(variant)) / statistics.median(getattr(row, of)("floor")))
 
 
 def imports(layout: Layout, handler: str, settings: dict[str, str], most: int = 10) -> list[str]:
@@ -91,7 +89,7 @@ def measured(row: Row, folder: Path, layouts: dict[str, Layout], story: Story, e
             row.runs[variant].append(run(layouts[variant], "floor.handler" if variant == "floor" else handler, event, settings, tape, warm=warm, log=log))
 
 
-def report(rows: list[Row], bundle_bytes: int, compiled_bytes: int) -> None:
+def report(rows: list[Row], built_bytes: int, deployed_bytes: int) -> None:
     table = Table("handler", "calls", "variant", "cold ms", "x", "cold cpu ms", "x", "warm ms", "x", "peak MiB", title="start to first answer")
     for row in rows:
         for variant in VARIANTS:
@@ -99,7 +97,7 @@ def report(rows: list[Row], bundle_bytes: int, compiled_bytes: int) -> None:
             figures = [text for of in ("cold", "cpu", "warm") for text in (told(getattr(row, of)(variant)), f"{ratio(row, variant, of):.2f}")]
             table.add_row(row.name if variant == "floor" else "", str(row.calls) if variant == "floor" else "", variant, *figures, f"{peak:.0f}")
     Console(width=150).print(table)
-    print(f"bundle, unpacked: {bundle_bytes / 1e6:.1f} MB as built, {compiled_bytes / 1e6:.1f} MB with bytecode (goal {BUNDLE_GOAL_MB})")
+    print(f"bundle, unpacked: {built_bytes / 1e6:.1f} MB as built, {deployed_bytes / 1e6:.1f} MB as deployed (goal {BUNDLE_GOAL_MB})")
     for variant in VARIANTS[1:]:
         for of, goal in (("cold", COLD_GOAL), ("cpu", COLD_GOAL), ("warm", WARM_GOAL)):
             worst = max(rows, key=lambda row: ratio(row, variant, of))
@@ -121,10 +119,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary, mock_aws():
         folder = Path(temporary)
         built = lay_out(folder)
-        compiled = Layout(built.python, folder / "compiled" / "task", built.runtime)
-        shutil.copytree(built.task, compiled.task)
-        subprocess.run([built.python, ROOT / "tools/bytecode.py", compiled.task.parent], check=True)
-        layouts = {"floor": built, "as built": built, "with bytecode": compiled}
+        deployed = Layout(built.python, folder / "deployed" / "task", built.runtime)
+        shutil.copytree(built.task, deployed.task)
+        subprocess.run([built.python, ROOT / "tools/bundle.py", deployed.task.parent, "--botocore", built.runtime / "botocore"], check=True)
+        layouts = {"floor": built, "as built": built, "as deployed": deployed}
         version = subprocess.run([built.python, "-VV"], capture_output=True, text=True, check=True).stdout.strip()
         print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {version}; {options.starts} starts of each, in turn")
         story, tape, rows = Story(), Tape(), []
@@ -141,7 +139,7 @@ def main() -> int:
             else:
                 tape.begin(taping=True)
                 run(built, f"control_plane.handlers.{name}.handler", event, story.environment, tape, warm=0, log=folder / f"{name}.log")
-        report(rows, built.bundle_bytes, compiled.bundle_bytes)
+        report(rows, built.bundle_bytes, deployed.bundle_bytes)
         tape.close()
     return 0
 

@@ -49,6 +49,6 @@ def test_ratios_are_of_medians_against_the_floor() -> None:
     row.runs = {
         "floor": [Run(1.0, 0.5, (0.01,), 50), Run(2.0, 0.5, (0.03,), 50), Run(9.0, 0.5, (0.02,), 50)],
         "as built": [Run(3.0, 1.0, (0.04,), 60)],
-        "with bytecode": [],
+        "as deployed": [],
     }
     assert (ratio(row, "as built", "cold"), ratio(row, "as built", "cpu"), ratio(row, "as built", "warm")) == (1.5, 2.0, 2.0)
