@@ -6,8 +6,8 @@ the function uses, side by side in one run, beside two floors: the waiting alone
 call a job. Prints calls a job by name, seconds, processor seconds, peak memory. Refuses to report a tick with failures, or one that
 drove other jobs than there are.
 
-botocore's own work is left out, for the clients are played; ``--botocore`` measures that by itself, in processor seconds a call
-with the network cut away, and the table adds it.
+botocore's own work is left out, for the clients are played: ``bench.botocore_cost`` measures it by itself, in processor seconds a call, and the
+table adds it. The tick's Lambda has one processor, and Python uses no more: what has to fit a minute there is the greater of the two, waiting and work.
 """
 
 import argparse
@@ -25,12 +25,10 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import boto3
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 from rich.console import Console
 from rich.table import Table
 
+from bench.botocore_cost import botocore_s
 from control_plane.adapters.clients import AT_ONCE
 from control_plane.handlers import reconcile
 from tests.driver.house import House
@@ -45,6 +43,8 @@ LATENCY_S = {"dynamodb": 0.005, "s3": 0.02, "ec2": 0.1}
 USUAL_LATENCY_S = 0.02
 #: A page of each service: DynamoDB's is 1 MB, some 10,000 rows of keys; EC2's what the adapter asks for.
 PAGE_ROWS = {"dynamodb": 8000, "ec2": 200, "s3": 1000}
+#: The most that MaxConcurrentJobs may be (template.yaml).
+MOST_AT_ONCE = 500
 CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 10_000_000)
 
 
@@ -126,55 +126,10 @@ def spread(threads: int) -> Any:
     return each
 
 
-def botocore_s(rounds: int = 300) -> dict[str, float]:
-    """Processor seconds of one call inside botocore - signing, serialising, parsing - with an answer ready where the network begins."""
-    keys: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-    dynamodb, s3 = boto3.client("dynamodb", **keys), boto3.client("s3", **keys)
-    document = '"' + "x" * 4000 + '"'
-    answers = {
-        "dynamodb.GetItem": (b'{"Item": {"pk": {"S": "JOB#x"}, "body": {"S": %s}}}' % document.encode(), {"content-type": "application/x-amz-json-1.0"}),
-        "s3.GetObject": (b"x" * 700, {"content-length": "700", "etag": '"x"', "x-amz-version-id": "v"}),
-        "s3.HeadObject": (b"", {"content-length": "700", "etag": '"x"', "x-amz-version-id": "v"}),
-    }
-
-    def answer(operation: str) -> Any:
-        body, headers = answers[operation]
-
-        class Raw:
-            def __init__(self) -> None:
-                self.left = body
-
-            def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-                yield body
-
-            def read(self, *_: Any, **__: Any) -> bytes:
-                taken, self.left = self.left, b""
-                return taken
-
-        return lambda request, **_: AWSResponse(request.url, 200, HTTPHeaders.from_dict(headers), Raw())
-
-    for operation in answers:
-        client = dynamodb if operation.startswith("dynamodb") else s3
-        client.meta.events.register(f"before-send.{operation}", answer(operation))
-    calls: dict[str, Callable[[], Any]] = {
-        "dynamodb.get_item": lambda: dynamodb.get_item(TableName="t", Key={"pk": {"S": "JOB#x"}}, ConsistentRead=True),
-        "s3.get_object": lambda: s3.get_object(Bucket="b", Key="k", Range="bytes=0-99")["Body"].read(),
-        "s3.head_object": lambda: s3.head_object(Bucket="b", Key="k"),
-    }
-    found = {}
-    for name, call in calls.items():
-        call()
-        began = time.process_time()
-        for _ in range(rounds):
-            call()
-        found[name] = (time.process_time() - began) / rounds
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ticks")
     parser.add_argument("--jobs", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--waiting", action="store_true", help="one job in ten runs, the others wait for their turn")
+    parser.add_argument("--waiting", action="store_true", help="one job in ten runs, at most 500 as template.yaml has it; the others wait for their turn")
     options = parser.parse_args()
     per_call_s = botocore_s()
     usual_s = statistics.mean(per_call_s.values())
@@ -184,7 +139,7 @@ def main() -> int:
         "jobs", "threads", "calls a job", "wall s", "own cpu s", "with botocore's", "floor: waiting", "floor: one read a job", "calls", title="one tick"
     )
     for jobs in options.jobs:
-        house = house_of(jobs, max(1, jobs // 10) if options.waiting else jobs)
+        house = house_of(jobs, min(MOST_AT_ONCE, max(1, jobs // 10)) if options.waiting else jobs)
         for threads in (1, AT_ONCE):
             if threads == 1 and jobs > 1000:
                 continue

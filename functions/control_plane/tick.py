@@ -91,7 +91,7 @@ def tick(
     if pause is not None and throttled:
         later = _launched_on(driver, bus, throttled, pause, lambda: has_time() and (driver.clock() - began).total_seconds() < LAUNCHES_FOR_S, result)
         seen = [later.get(job.job_id, job) for job in seen]
-    result.counts |= measures.by_state(seen)
+    result.counts |= measures.by_state(seen) | measures.launch_wait(seen, driver.clock())
     if seen:
         _watch_the_month(driver, bus, spend, seen, monthly_cap_usd, result)
     _sweep(driver, each, seen_in, {job.job_id: job for job in seen}, stray_grace_s, result)

@@ -1,17 +1,23 @@
 """What dashboard and alarms are told: counts of what happened, once each, and how things stand, also where a tick fails."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from control_plane.core import measures
 from control_plane.core.events import InstanceSight, Rules
+from control_plane.core.state import JobState
 from control_plane.handlers import reconcile
 from jobspec import tags
 from jobspec.heartbeat import Phase
 from jobspec.instances import GPU_INSTANCES
 from jobspec.marker import FailureCode
+from jobspec.operator import Hold
 from tests.core.worlds import FIRST, START, at, gpu
-from tests.driver.faults import lost
+from tests.driver.faults import lost, refused
 from tests.driver.house import CONTEXT, House
+from tests.simulation.aws import aws_error
 
 
 def test_an_interrupted_job_counts_two_attempts_one_interruption_and_one_end(house: House) -> None:
@@ -112,3 +118,75 @@ def test_an_instance_on_no_record_costs_what_on_demand_costs() -> None:
     told = measures.of_instances([sight(), sight(state="terminated"), sight(instance_type="x1.large")], {"gone": None}, Rules(), at(60))
     assert (told["SpendUsdPerHour"], told["LiveInstances"]) == (GPU_INSTANCES["g5.xlarge"].on_demand_usd_per_h, 2)
     assert measures.of_instances([sight(zone="eu-central-1a")], {"gone": None}, Rules(), at(60))["SpendUsdPerHour"] == 1.258
+
+
+def _waited_s(house: House, minutes: int) -> list[float]:
+    """What each minute's tick tells of how long launches have waited."""
+    return [house.tick().get("LaunchWaitSeconds", 0.0) for _ in range(minutes)]
+
+
+def test_an_hour_of_throttles_is_told_as_an_hour_and_the_launch_ends_it(house: House) -> None:
+    house.faults.down(refused("RequestLimitExceeded"), "ec2.create_fleet")
+    house.put()
+    told = _waited_s(house, 62)
+    assert told == [60.0 * minute for minute in range(1, 63)]
+    house.faults.mend()
+    assert _waited_s(house, 2) == [0.0, 0.0]
+
+
+def test_capacity_that_is_short_at_every_try_is_told_from_the_first_refusal_on(house: House) -> None:
+    house.close_spot("g5.xlarge", "g6.xlarge")
+    house.put(limits={"max_wait": "4h"})
+    told = _waited_s(house, 90)
+    assert told == [60.0 * minute for minute in range(1, 91)]
+    assert len(house.ec2.fleet_requests) > 2
+
+
+def test_a_replacement_that_is_throttled_is_told_and_one_beside_an_instance_that_works_is_not(house: House) -> None:
+    house.put()
+    house.beat()
+    house.tick()
+    house.faults.down(refused("RequestLimitExceeded"), "ec2.create_fleet")
+    assert _waited_s(house, 2) == [0.0, 0.0]
+    house.reclaim(house.attempt)
+    assert _waited_s(house, 3) == [0.0, 60.0, 120.0]
+
+
+def test_who_waits_for_a_turn_a_hold_or_a_quota_asks_ec2_for_nothing(house: House) -> None:
+    house = House(max_concurrent_jobs=1)
+    house.ec2.closed = [("spot", "g6.xlarge", "MaxSpotInstanceCountExceeded")]
+    house.put("jobs/small.yaml", name="small", compute={"instance_types": ["g6.xlarge"]})
+    assert house.named("small").state is JobState.WAITING
+    house.put("jobs/one.yaml", name="one", compute={"instance_types": ["g5.xlarge"]})
+    house.put("jobs/two.yaml", name="two", compute={"instance_types": ["g5.xlarge"]})
+    house.rooms.holds.put(Hold(reason="paused", since=house.now))
+    house.put("jobs/three.yaml", name="three", compute={"instance_types": ["g5.xlarge"]})
+    assert len(house.live()) == 1
+    for _ in range(70):
+        house.beat(job=house.named("one"))
+        assert "LaunchWaitSeconds" not in house.tick()
+
+
+def test_a_burst_that_the_bucket_throttles_waits_no_hour(house: House) -> None:
+    """Forty jobs at once, a bucket of four with three a minute: each waits for its turn, and then for minutes at most."""
+    house = House(max_concurrent_jobs=12)
+    tokens = [4.0]
+
+    def bucket(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        if operation == "ec2.create_fleet":
+            if tokens[0] < 1:
+                raise aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet")
+            tokens[0] -= 1
+        return effect()
+
+    house.account.gate = bucket
+    for number in range(40):
+        house.put(f"jobs/n{number:02}.yaml", name=f"n{number:02}")
+    longest = 0.0
+    while any(not job.ended for job in house.jobs):
+        tokens[0] = min(4.0, tokens[0] + 3)
+        longest = max(longest, house.tick().get("LaunchWaitSeconds", 0.0))
+        for job in house.jobs:
+            if job.attempts and not job.ended:
+                house.finish(job=job)
+    assert 0 < longest < 900

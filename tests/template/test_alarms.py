@@ -48,6 +48,9 @@ def sent_metrics() -> set[str]:
             case "stop":
                 house.tick(900)
         house.tick()
+    house.close_spot("g5.xlarge", "g6.xlarge")
+    house.put("jobs/scarce.yaml", name="scarce")
+    sent |= house.tick().keys()
     sent |= curfew.handle({}, CONTEXT, house.rooms)["metrics"].keys()
     event = json.loads((ROOT / "events/published-notice-sns.json").read_text())
     sent |= publish_ledger.handle(event, CONTEXT, house.rooms)["metrics"].keys()
@@ -95,7 +98,7 @@ def test_silence_alarms_only_where_it_is_the_failure() -> None:
         ("StaleHeartbeatsAlarm", (NAMESPACE, "StaleHeartbeats", [{"Name": "service", "Value": "dropforge"}])),
         ("SpendRateAlarm", (NAMESPACE, "SpendUsdPerHour", [{"Name": "service", "Value": "dropforge"}])),
         ("IdleGpusAlarm", (NAMESPACE, "IdleGpus", [{"Name": "service", "Value": "dropforge"}])),
-        ("NoticesDoubledAlarm", (NAMESPACE, "NoticesDoubled", [{"Name": "service", "Value": "dropforge"}])),
+        ("LaunchWaitAlarm", (NAMESPACE, "LaunchWaitSeconds", [{"Name": "service", "Value": "dropforge"}])),
     ],
 )
 def test_every_failure_has_its_alarm(alarm: str, metric: tuple[str, str, list[dict[str, str]]]) -> None:
@@ -126,6 +129,11 @@ def test_no_alarm_is_over_metric_math_which_no_emulator_evaluates_and_which_cost
     assert all("Metrics" not in alarm for alarm in Stack().of_type("AWS::CloudWatch::Alarm").values())
 
 
+def test_the_launch_alarm_rings_after_an_hour_of_asking_in_vain() -> None:
+    alarm = Stack().properties("LaunchWaitAlarm")
+    assert (alarm["Threshold"], alarm["Statistic"], alarm["ComparisonOperator"]) == (3600, "Maximum", "GreaterThanThreshold")
+
+
 def test_the_spend_alarm_is_the_parameters() -> None:
     assert Stack(parameters={"SpendAlarmUsdPerHour": "7"}).properties("SpendRateAlarm")["Threshold"] == "7"
 
@@ -136,13 +144,15 @@ def test_the_dashboard_shows_jobs_attempts_interruptions_dollars_and_gpus() -> N
     states = set(measures.by_state([]))
     ends = set(measures.ENDS.values())
     assert (
-        states | ends | {"LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "SpendUsdThisMonth", "GpuPercent", "IdleGpus", "Errors"}
+        states
+        | ends
+        | {"LiveInstances", "AttemptsStarted", "Interruptions", "SpendUsdPerHour", "SpendUsdThisMonth", "GpuPercent", "IdleGpus", "NoticesDoubled", "Errors"}
         <= shown
     )
     assert stack.properties("Dashboard")["DashboardName"] == "dropforge-eu-west-1"
 
 
-def test_with_few_what_is_left_still_rings_for_money_instances_silence_and_dead_letters() -> None:
+def test_with_few_what_is_left_still_rings_for_money_instances_silence_launches_and_dead_letters() -> None:
     stack = Stack(parameters={"Watch": "few"})
     watching = {
         name: resource
@@ -150,7 +160,7 @@ def test_with_few_what_is_left_still_rings_for_money_instances_silence_and_dead_
         if resource["Type"].startswith("AWS::CloudWatch") and ("Condition" not in resource or stack.holds({"Condition": resource["Condition"]}))
     }
     assert set(watching) == {
-        *("DeadLettersAlarm", "NoticesDoubledAlarm", "TickMissingAlarm", "CurfewMissingAlarm"),
+        *("DeadLettersAlarm", "LaunchWaitAlarm", "TickMissingAlarm", "CurfewMissingAlarm"),
         *("OverdueInstancesAlarm", "StaleHeartbeatsAlarm", "SpendRateAlarm", "IdleGpusAlarm"),
     }
     left = json.dumps({name: resource for name, resource in stack.template["Resources"].items() if resource.get("Condition") != "WatchesAll"})

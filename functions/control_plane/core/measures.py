@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from control_plane.core import gpus
+from control_plane.core import gpus, launching
 from control_plane.core.events import InstanceSight, Rules
 from control_plane.core.records import Attempt, AttemptEnd, Instance
-from control_plane.core.state import Job, JobState
+from control_plane.core.state import Job, JobState, WaitKind
 from jobspec import on_demand, tags
 from jobspec.instances import GPU_INSTANCES
 from jobspec.regions import region_of
@@ -56,6 +56,24 @@ def by_state(jobs: Iterable[Job]) -> dict[str, int]:
         "JobsRunning": counts["RUNNING"],
         "JobsEnding": counts["ENDING"],
     }
+
+
+def launch_wait(jobs: Iterable[Job], now: datetime) -> dict[str, float]:
+    """LaunchWaitSeconds: the longest that a job has asked EC2 for an instance in vain, throttled or without capacity at each try; left out where none does.
+
+    Who waits for a turn, for another job or for a person (a hold, a quota, of which there is a mail) asks for none.
+    """
+    waits = [(now - since).total_seconds() for job in jobs if (since := _asks_since(job)) is not None]
+    return {"LaunchWaitSeconds": max(waits)} if waits else {}
+
+
+def _asks_since(job: Job) -> datetime | None:
+    if job.ended or job.ending is not None or launching.works(job):
+        return None
+    if job.wait is not None and job.wait.kind in (WaitKind.CAPACITY, WaitKind.THROTTLE, WaitKind.UNKNOWN):
+        return job.wait.since
+    # A throttled launch is no refusal: its plan stays on record, and is called again.
+    return job.plan.planned_at if job.plan is not None else None
 
 
 def of_instances(instances: Iterable[InstanceSight], jobs: Mapping[str, Job | None], rules: Rules, now: datetime) -> dict[str, float]:

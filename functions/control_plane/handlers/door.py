@@ -32,7 +32,12 @@ copy_config_to_registered_loggers(source_logger=logger, include={"control_plane"
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"))
 _counting = Lock()
 #: CloudWatch knows no unit of money.
-_UNITS = {"GpuPercent": MetricUnit.Percent, "SpendUsdPerHour": MetricUnit.NoUnit, "SpendUsdThisMonth": MetricUnit.NoUnit}
+_UNITS = {
+    "GpuPercent": MetricUnit.Percent,
+    "LaunchWaitSeconds": MetricUnit.Seconds,
+    "SpendUsdPerHour": MetricUnit.NoUnit,
+    "SpendUsdThisMonth": MetricUnit.NoUnit,
+}
 
 
 def _now() -> datetime:
