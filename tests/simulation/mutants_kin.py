@@ -6,7 +6,7 @@ from typing import Any
 
 from control_plane import look as look_room
 from control_plane.adapters import dynamodb, items
-from control_plane.core import accept, chain, schedules, sweeps, turns
+from control_plane.core import accept, chain, families, schedules, sweeps, turns
 from control_plane.core.events import Before
 from control_plane.core.state import ENDS, Job, JobState
 from jobspec import keys
@@ -109,17 +109,17 @@ def _ends_before_its_jobs(patch: Patch) -> None:
 
 @mutant("a cancelled sweep starts its next jobs before it looks whether it is cancelled")
 def _starts_before_it_looks(patch: Patch) -> None:
-    old = sweeps.looked
+    old = families.looked
 
     def looked(job: Job, look: Any, now: Any) -> Any:
         found = sweeps.absorbed(job, look, now)
-        if found.ended or found.cancel_asked_at is None:
+        if found.is_schedule or found.ended or found.cancel_asked_at is None:
             return old(job, look, now)
         found, born = sweeps._with_births(found, look, now)
         after, _, actions = sweeps.cancelled(found, look, now)
         return after, born, actions
 
-    patch.set(sweeps, "looked", looked)
+    patch.set(families, "looked", looked)
 
 
 @mutant("a sweep's jobs are not told of its cancellation, and a manifest put again hides it from them")
@@ -205,7 +205,12 @@ def _sweep_in_line(patch: Patch) -> None:
 
 @mutant("a deleted schedule forgets the job that is at work")
 def _forgets_its_job(patch: Patch) -> None:
-    patch.set(schedules, "cancelled", lambda job, look, now: (schedules.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []))
+    old = sweeps.cancelled
+
+    def cancelled(job: Job, look: Any, now: Any) -> Any:
+        return (sweeps.end(job, JobState.CANCELLED, "the manifest was deleted", now), (), []) if job.is_schedule else old(job, look, now)
+
+    patch.set(sweeps, "cancelled", cancelled)
 
 
 @mutant("a schedule puts a job beside one that is at work")
@@ -215,8 +220,8 @@ def _overlaps(patch: Patch) -> None:
 
 @mutant("a schedule puts its job some minutes before the time")
 def _too_early(patch: Patch) -> None:
-    old = schedules.looked
-    patch.set(schedules, "looked", lambda job, look, now: old(job, look, now + timedelta(minutes=4)))
+    old = schedules.gone_on
+    patch.set(schedules, "gone_on", lambda job, look, now: old(job, look, now + timedelta(minutes=4)))
 
 
 def _final_where(child: Any, holds: Any) -> Any:

@@ -15,7 +15,7 @@ Rules of this file:
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from control_plane.core import attempts, chain, closing, gpus, launching, ledger, placement, replacing, schedules, sweeps, terminating
+from control_plane.core import attempts, chain, closing, families, gpus, launching, ledger, placement, replacing, schedules, sweeps, terminating
 from control_plane.core.actions import Action, CallLaunch, Decision, LookAgain, Terminate, WriteStatus, WriteTicket
 from control_plane.core.closing import end, owe
 from control_plane.core.events import (
@@ -57,8 +57,7 @@ def decide(job: Job, event: Event, now: datetime) -> Decision:
         case Looked():
             after, actions = _look(job, event, now)
         case FamilyLooked():
-            family = schedules if job.is_schedule else sweeps
-            after, births, actions = family.looked(closing.reckoned(job, event.in_ledger, now), event, now)
+            after, births, actions = families.looked(closing.reckoned(job, event.in_ledger, now), event, now)
         case Rescheduled():
             after = schedules.rescheduled(job, event, now)
         case ChildWithdrawn(job_id=job_id):

@@ -15,22 +15,15 @@ from control_plane.core.closing import end
 from control_plane.core.events import FamilyLooked, Rescheduled
 from control_plane.core.kin import Child
 from control_plane.core.state import Job, JobState, moved
-from control_plane.core.sweeps import LookedAt, absorbed, cancelled
+from control_plane.core.sweeps import LookedAt
 from jobspec.schedule import LEAST_APART, Schedule, dated_name
 
 #: Jobs that the record keeps the lines of; the jobs themselves have records of their own.
 MOST_KEPT = 30
 
 
-def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
-    """The schedule after a look, the job to create with it, and what to do once that is saved."""
-    job = absorbed(job, look, now)
-    if job.ended:
-        return job, (), []
-    if look.manifest_present is False:
-        job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
-    if job.cancel_asked_at is not None:
-        return cancelled(job, look, now)
+def gone_on(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
+    """A schedule that is neither over nor cancelled: the job of a time that has passed, or its end."""
     if look.manifest_present is None:
         return job, (), []
     schedule, since = _schedule(job), job.dealt_with or job.accepted_at

@@ -35,15 +35,8 @@ _FAILED = ("FAILED", "REJECTED")
 LookedAt = tuple[Job, tuple[Job, ...], list[Action]]
 
 
-def looked(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
-    """The parent after a look, the jobs to create with it, and what to do once that is saved."""
-    job = absorbed(job, look, now)
-    if job.ended:
-        return job, (), []
-    if look.manifest_present is False or look.withdrawn:
-        job = job.model_copy(update={"cancel_asked_at": job.cancel_asked_at or now})
-    if job.cancel_asked_at is not None:
-        return cancelled(job, look, now)
+def gone_on(job: Job, look: FamilyLooked, now: datetime) -> LookedAt:
+    """A sweep that is neither over nor cancelled: its next jobs, or its end."""
     born, known = tuple[Job, ...](), len(job.children)
     if look.manifest_present is not None:
         job, born = _with_births(job, look, now)
