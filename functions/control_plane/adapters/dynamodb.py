@@ -7,6 +7,7 @@ as ``unsettled`` and the line may be; the number of turns is not: it is kept by 
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -44,6 +45,7 @@ class DynamoStore:
         self._spend = DynamoSpend(dynamodb, table_name)
         #: What was last read or written of some jobs: a version is written once, so this is true of it for ever.
         self._last: dict[str, Job] = {}
+        self._noting = Lock()
         self._line = Recent(self._read_line, now)
 
     def load(self, job_id: str) -> Job | None:
@@ -161,9 +163,12 @@ class DynamoStore:
         return last
 
     def _noted(self, job: Job) -> Job:
-        if len(self._last) >= _MOST_NOTED:
-            self._last.clear()
-        self._last[job.job_id] = job
+        """The oldest goes first: a tick's threads still need what they have just read."""
+        with self._noting:
+            self._last.pop(job.job_id, None)
+            self._last[job.job_id] = job
+            if len(self._last) > _MOST_NOTED:
+                del self._last[next(iter(self._last))]
         return job
 
     def _all_taken(self) -> str:
