@@ -112,14 +112,7 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
     named = _STEP_FOLDER.fullmatch(folder.name)
     if named and int(named[1]) != manifest.step:
         raise DamagedCheckpoint(f"the folder's name and its manifest (step {manifest.step}) disagree")
-    needed = {*(REQUIRED_FULL if carried.adapter == "full" else REQUIRED)}
-    if (ranks := manifest.identity.world_size) > 1:
-        needed = needed - {random_state_name(0, 1)} | {random_state_name(rank, ranks) for rank in range(ranks)}
-    if carried.dtype == "float16":
-        needed.add(SCALER_NAME)
-    if carried.evaluations.best_kept:
-        needed.add(BEST_NAME)
-    if unlisted := sorted(needed - {file.path for file in manifest.files}):
+    if unlisted := sorted(_needed(carried, manifest.identity.world_size) - {file.path for file in manifest.files}):
         raise DamagedCheckpoint(f"{', '.join(unlisted)} is not listed in {CHECKPOINT_MANIFEST_NAME}")
     for file in manifest.files:
         _verify_size(folder / file.path, file)
@@ -127,6 +120,18 @@ def verify(folder: Path, stop: StopSignal | None = None) -> CheckpointManifest:
         if found != file.sha256:
             raise DamagedCheckpoint(f"{file.path} is not what was written (sha256 differs)")
     return manifest
+
+
+def _needed(carried: Carried, ranks: int) -> set[str]:
+    """Names of the files that a run like this one cannot be resumed without."""
+    needed = {*(REQUIRED_FULL if carried.adapter == "full" else REQUIRED)}
+    if ranks > 1:
+        needed = needed - {random_state_name(0, 1)} | {random_state_name(rank, ranks) for rank in range(ranks)}
+    if carried.dtype == "float16":
+        needed.add(SCALER_NAME)
+    if carried.evaluations.best_kept:
+        needed.add(BEST_NAME)
+    return needed
 
 
 def random_state_name(rank: int, ranks: int) -> str:

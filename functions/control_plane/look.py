@@ -13,7 +13,7 @@ from typing import TypeVar
 from control_plane.core import placement, sweeps
 from control_plane.core.events import Before, FamilyLooked, InstanceSight, Looked, MarkerSight, Rules
 from control_plane.core.ledger import price_is_due
-from control_plane.core.records import Attempt, Instance
+from control_plane.core.records import Attempt, Instance, PriceChange
 from control_plane.core.state import Job, JobState
 from control_plane.ports import Fleets, HoldStore, JobStore, Objects, PublishLedger, Turns
 from jobspec import keys, wire
@@ -43,30 +43,8 @@ class Watcher:
         """A whole look. ``instances``: what one call for all jobs has already shown of this one's."""
         if instances is None and (job.attempts or job.plan is not None):
             instances = _known("instances", lambda: self._instances(job))
-        still_open = job.open_attempts()
-        heartbeats: dict[str, Heartbeat | None] = {}
-        markers: dict[str, MarkerSight | None] = {}
-        # In tuples, for "there is none" and "could not be read" are two answers.
-        for attempt in still_open:
-            for instance in attempt.instances:
-                beat = _known("heartbeat", partial(self._heartbeat_read, job, attempt, instance))
-                if beat is not None:
-                    heartbeats[instance.instance_id] = beat[0]
-        for attempt in still_open:
-            read = _known("marker", partial(self._marker_read, job, attempt))
-            if read is not None:
-                markers[attempt.instance_id] = read[0]
-        prices = {
-            attempt.instance_id: changes
-            for attempt in job.attempts
-            if price_is_due(attempt, now)
-            and (
-                changes := _known(
-                    "prices", partial(self.fleets.at(attempt.zone).price_changes, attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)
-                )
-            )
-            is not None
-        }
+        heartbeats, markers = self._heartbeats(job), self._markers(job)
+        prices = self._prices(job, now)
         # Whether launches are held, and whose turn it is, is asked for who may want one.
         done = _is_done(markers)
         served = job.ended or job.plan is not None or job.awaits_another or done or _is_served(job, instances or (), heartbeats, markers)
@@ -89,6 +67,28 @@ class Watcher:
             before=_known("the job before", partial(self._before, job)) if job.awaits_another and not job.ended else None,
             rules=self.rules,
         )
+
+    # Two answers, "there is none" and "could not be read": so what is read comes in a tuple, and what could not be is left out.
+
+    def _heartbeats(self, job: Job) -> dict[str, Heartbeat | None]:
+        """Of every instance of the open attempts, by its id."""
+        each = [(attempt, instance) for attempt in job.open_attempts() for instance in attempt.instances]
+        reads = {instance.instance_id: _known("heartbeat", partial(self._heartbeat_read, job, attempt, instance)) for attempt, instance in each}
+        return {instance_id: read[0] for instance_id, read in reads.items() if read is not None}
+
+    def _markers(self, job: Job) -> dict[str, MarkerSight | None]:
+        """Of the open attempts, by the id of the instance that may write one."""
+        reads = {attempt.instance_id: _known("marker", partial(self._marker_read, job, attempt)) for attempt in job.open_attempts()}
+        return {instance_id: read[0] for instance_id, read in reads.items() if read is not None}
+
+    def _prices(self, job: Job, now: datetime) -> dict[str, tuple[PriceChange, ...]]:
+        """The changes of spot prices since they were last read, of the attempts where they are due."""
+        due = [attempt for attempt in job.attempts if price_is_due(attempt, now)]
+        reads = {attempt.instance_id: _known("prices", partial(self._price_changes, attempt)) for attempt in due}
+        return {instance_id: read for instance_id, read in reads.items() if read is not None}
+
+    def _price_changes(self, attempt: Attempt) -> tuple[PriceChange, ...]:
+        return self.fleets.at(attempt.zone).price_changes(attempt.instance_type, attempt.zone, attempt.priced_at or attempt.launched_at)
 
     def family(self, job: Job, now: datetime) -> FamilyLooked:
         """A whole look at a parent's jobs, and at what a person has said of those that may be created by it."""

@@ -33,11 +33,14 @@ class Submission:
         found = self.driver.objects.get(bucket, key, max_bytes=MAX_MANIFEST_BYTES + 1)
         if found is None:
             return self._deleted(bucket, key)
-        job = self._job_for(ManifestRef(bucket=bucket, key=key, version_id=found.version_id), found, self.driver.clock())
+        return self._taken_up(self._job_for(ManifestRef(bucket=bucket, key=key, version_id=found.version_id), found, self.driver.clock()))
+
+    def _taken_up(self, job: Job) -> Job:
+        """Create and drive the job; or drive the one that this version of the manifest made, or changed, before."""
         held = self.driver.store.create(job)
         if isinstance(held, Job):
             return self.driver.drive(held.job_id) or held
-        if isinstance(held, Held) and job.is_schedule and held.by.is_schedule and (held.by.name, held.by.manifest_ref.key) == (job.name, key):
+        if isinstance(held, Held) and _is_of_schedule(job, held.by):
             # A schedule is changed by its manifest.
             assert job.manifest is not None
             return self.driver.drive(held.by.job_id, Rescheduled(job.manifest, job.manifest_ref)) or held.by
@@ -96,3 +99,8 @@ class Submission:
             allowed="another name, or this one after that job's end; deleting its manifest cancels it",
         )
         return accept.rejected(job.name, job.manifest_ref, (*job.problems, problem), self.driver.clock(), beside=held.by.job_id)
+
+
+def _is_of_schedule(job: Job, active: Job) -> bool:
+    """The manifest is a new version of the active schedule's own."""
+    return job.is_schedule and active.is_schedule and (active.name, active.manifest_ref.key) == (job.name, job.manifest_ref.key)

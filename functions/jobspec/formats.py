@@ -118,7 +118,7 @@ def _spoken_problem(row: Row, wanted: Format) -> str | None:
             return f"{key!r} is {kind(row[key])}, the row's other parts are {'messages' if spoken else 'texts'}; allowed: all of one kind"
         # A blank prompt before a completion is plain text to learn; a preference needs something to answer to.
         problem = _messages_problem(row[key], key) if spoken else _text_problem(row[key], key, blank_allowed=(key, wanted) == ("prompt", "prompt-completion"))
-        problem = problem or (_order_problem(row, key, wanted) if spoken else None)
+        problem = problem or (_order_problem(row, key) if spoken else None)
         if problem:
             return problem
     return _pair_problem(row) if wanted == "preference" else None
@@ -146,7 +146,7 @@ def with_prompt(row: Row) -> Row:
     return {**row, "prompt": chosen[:alike], "chosen": chosen[alike:], "rejected": rejected[alike:]}
 
 
-def _order_problem(row: Row, key: str, wanted: Format) -> str | None:
+def _order_problem(row: Row, key: str) -> str | None:
     """A prompt begins with the user; an answer ends with the assistant's text."""
     if key == "prompt":
         return _begin_problem(row[key], key)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobspec.instances import GPU_INSTANCES, GpuInstance
+from jobspec.instances import GpuInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,3 @@ def peak_flops(instance: GpuInstance, dtype: str) -> float:
     """FLOP/s of one GPU."""
     gpu = gpu_of(instance)
     return (gpu.tflops_32 if dtype == "float32" else gpu.tflops_16) * 1e12
-
-
-def larger_than(memory_bytes: float) -> list[str]:
-    """Offered types with a GPU of at least so much memory, cheapest on-demand price first."""
-    fit = [instance for instance in GPU_INSTANCES.values() if gpu_of(instance).memory_bytes >= memory_bytes]
-    return [instance.name for instance in sorted(fit, key=lambda one: one.on_demand_usd_per_h)]

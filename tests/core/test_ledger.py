@@ -143,7 +143,7 @@ def test_work_done_twice_is_told_and_on_demand_is_not_charged_for_it() -> None:
 
 def test_the_first_step_is_work_and_no_part_of_a_second_start() -> None:
     second = attempt(2, launched_s=4000, gone_s=8000, heartbeat=beat(100, at_s=8000, stages_s={"pull": 600, "first_step": 200}))
-    assert ledger.second_start_s(job(second), second) == 600
+    assert ledger.second_start_s(second) == 600
 
 
 def test_a_hand_over_that_lost_nothing_tells_nothing_lost() -> None:

@@ -230,8 +230,8 @@ def _unreadable_is_absent(patch: Patch) -> None:
 def _concluded_before_the_marker_is_read(patch: Patch) -> None:
     old = attempts.concluded
 
-    def concluded(job: Job, look: Any, now: Any) -> Job:
-        return old(job, replace(look, markers={a.instance_id: None for a in job.attempts}), now)
+    def concluded(job: Job, look: Any) -> Job:
+        return old(job, replace(look, markers={a.instance_id: None for a in job.attempts}))
 
     patch.set(decide.attempts, "concluded", concluded)
     patch.set(decide, "_read_markers", _only_while_alive(decide._read_markers))

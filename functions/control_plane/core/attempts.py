@@ -145,7 +145,7 @@ def _is_lost(instance: Instance) -> bool:
     return not has_finished and (instance.warned_at is not None or instance.terminate_at is not None or instance.gone_at is not None)
 
 
-def concluded(job: Job, look: Looked, now: datetime) -> Job:
+def concluded(job: Job, look: Looked) -> Job:
     """Concludes the attempts whose instances are gone, once this look has searched for their marker and found none."""
     for attempt in job.attempts:
         if attempt.over_at is None or attempt.instance_id not in look.markers:

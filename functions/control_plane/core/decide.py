@@ -38,6 +38,7 @@ from control_plane.core.events import (
     TerminationAnswered,
     TicketWritten,
 )
+from control_plane.core.records import Attempt, Instance
 from control_plane.core.state import Ending, Job, JobState, NoticeKind, moved
 from jobspec.marker import RETRYABLE, Outcome
 
@@ -106,7 +107,7 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
     job, adopted = launching.adopted(job, look, now)
     if not job.ended:
         job = _read_markers(job, look, now)
-    job = attempts.concluded(attempts.broken(job, now), look, now)
+    job = attempts.concluded(attempts.broken(job, now), look)
     if not job.ended:
         job = _ended_by_order(job, look, now)
     if not job.ended:
@@ -127,21 +128,20 @@ def _look(job: Job, look: Looked, now: datetime) -> tuple[Job, list[Action]]:
 
 def _owed(job: Job, look: Looked, now: datetime) -> list[Action]:
     """Every call that the saved facts ask for; each is safe to repeat."""
-    actions: list[Action] = []
-    if job.plan is not None and not job.ended:
-        actions.append(CallLaunch(job.plan))
-    for attempt in job.attempts:
-        for instance in attempt.instances:
-            if instance.gone_at is not None:
-                continue
-            why = terminating.why_terminate(job, attempt, instance, look, now)
-            if why:
-                actions.append(Terminate(instance.instance_id, why, attempt.zone))
-            elif attempt.is_open and instance.ticket_at is None:
-                actions += [WriteTicket(instance.instance_id)] if attempts.may_begin(attempt) else []
-            elif attempt.is_open and instance.stop_written_at is None and (order := terminating.stop_order(job, attempt, instance, look.rules)):
-                actions.append(order)
-    return actions
+    launch: list[Action] = [CallLaunch(job.plan)] if job.plan is not None and not job.ended else []
+    alive = [(attempt, instance) for attempt in job.attempts for instance in attempt.instances if instance.gone_at is None]
+    return launch + [call for attempt, instance in alive if (call := _owed_to(job, attempt, instance, look, now)) is not None]
+
+
+def _owed_to(job: Job, attempt: Attempt, instance: Instance, look: Looked, now: datetime) -> Action | None:
+    """What one live instance is owed next: its end, its ticket, or an order to save."""
+    if why := terminating.why_terminate(job, attempt, instance, look, now):
+        return Terminate(instance.instance_id, why, attempt.zone)
+    if not attempt.is_open:
+        return None
+    if instance.ticket_at is None:
+        return WriteTicket(instance.instance_id) if attempts.may_begin(attempt) else None
+    return terminating.stop_order(job, attempt, instance, look.rules) if instance.stop_written_at is None else None
 
 
 # --- the steps of a look --------------------------------------------------------------------------------------------

@@ -87,32 +87,38 @@ def refused(job: Job, event: LaunchRefused, now: datetime) -> tuple[Job, list[Ac
         # Every pool of the plan is noted, so that the next look asks the other regions.
         job = wait(all_pools_failed(job, event.plan, now), WaitKind.CAPACITY, f"nothing in {event.plan.region}, another region next: {event.message}", now, 0)
         return owe(job, NoticeKind.QUOTA, now) if event.kind is RefusalKind.QUOTA else job, [LookAgain()]
-    match event.kind:
-        case RefusalKind.CONFIGURATION if event.plan.egress is not None:
-            # Another region's stack is at fault: no reason to give up a job that may yet run at home.
-            job = wait(all_pools_failed(job, event.plan, now), WaitKind.CAPACITY, f"{event.plan.region} refused the launch: {event.message}", now)
-        case RefusalKind.CONFIGURATION:
-            return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now), []
-        case RefusalKind.QUOTA:
-            job = wait(job, WaitKind.QUOTA, event.message, now, QUOTA_WAIT_S)
-            job = owe(job, NoticeKind.QUOTA, now)
-        case RefusalKind.CAPACITY:
-            job = wait(job, WaitKind.CAPACITY, event.message, now)
-            job = owe(job, NoticeKind.WAITING, now)
-        case RefusalKind.THROTTLE:
-            job = wait(job, WaitKind.THROTTLE, event.message, now, THROTTLE_WAIT_S)
-        case RefusalKind.TOKEN_SPENT:
-            job = wait(job, WaitKind.UNKNOWN, event.message, now, 0)
-        case RefusalKind.UNKNOWN:
-            job = wait(job, WaitKind.UNKNOWN, event.message, now)
-            if job.wait is not None and job.wait.times >= MAX_UNKNOWN_REFUSALS:
-                return end(job, JobState.FAILED, f"EC2 refused {job.wait.times} launches in a row: {event.message}", now), []
-        case _:
-            assert_never(event.kind)
+    job = _after_refusal(job, event, now)
+    if job.ended:
+        return job, []
     if event.kind in (RefusalKind.CAPACITY, RefusalKind.QUOTA) and _may_fall_back(job, event):
         job = wait(job, WaitKind.CAPACITY, f"no spot in any pool, on-demand next: {event.message}", now, 0)
     assert job.wait is not None
     return job, [LookAgain()] if job.wait.until <= now or (event.plan.market is Market.SPOT and placement.may_press(job)) else []
+
+
+def _after_refusal(job: Job, event: LaunchRefused, now: datetime) -> Job:
+    """The job as that class of refusal leaves it: it waits, or is given up."""
+    match event.kind:
+        case RefusalKind.CONFIGURATION if event.plan.egress is not None:
+            # Another region's stack is at fault: no reason to give up a job that may yet run at home.
+            return wait(all_pools_failed(job, event.plan, now), WaitKind.CAPACITY, f"{event.plan.region} refused the launch: {event.message}", now)
+        case RefusalKind.CONFIGURATION:
+            return end(job, JobState.FAILED, f"EC2 refused the launch: {event.message}. Check the stack with its owner, then put the manifest again.", now)
+        case RefusalKind.QUOTA:
+            return owe(wait(job, WaitKind.QUOTA, event.message, now, QUOTA_WAIT_S), NoticeKind.QUOTA, now)
+        case RefusalKind.CAPACITY:
+            return owe(wait(job, WaitKind.CAPACITY, event.message, now), NoticeKind.WAITING, now)
+        case RefusalKind.THROTTLE:
+            return wait(job, WaitKind.THROTTLE, event.message, now, THROTTLE_WAIT_S)
+        case RefusalKind.TOKEN_SPENT:
+            return wait(job, WaitKind.UNKNOWN, event.message, now, 0)
+        case RefusalKind.UNKNOWN:
+            job = wait(job, WaitKind.UNKNOWN, event.message, now)
+            if job.wait is not None and job.wait.times >= MAX_UNKNOWN_REFUSALS:
+                return end(job, JobState.FAILED, f"EC2 refused {job.wait.times} launches in a row: {event.message}", now)
+            return job
+        case _:
+            assert_never(event.kind)
 
 
 def _may_fall_back(job: Job, event: LaunchRefused) -> bool:

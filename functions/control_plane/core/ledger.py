@@ -166,7 +166,7 @@ def projected_usd(job: Job, now: datetime) -> float:
 # --- the receipt ----------------------------------------------------------------------------------------------------
 
 
-def second_start_s(job: Job, attempt: Attempt) -> float:
+def second_start_s(attempt: Attempt) -> float:
     """Seconds that a later attempt spent before its first step: an uninterrupted run would not have needed them."""
     if attempt.heartbeat is None or attempt.number == 1:
         return 0.0
@@ -196,7 +196,7 @@ def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
     cost = job_cost_usd(job, now)
     lost = {attempt.number: lost_s(job, attempt) for attempt in job.attempts}
     on_demand = sum(
-        max(0.0, runtime_s(attempt, now) - second_start_s(job, attempt) - lost[attempt.number]) / 3600 * attempt.on_demand_usd_per_h * len(attempt.instances)
+        max(0.0, runtime_s(attempt, now) - second_start_s(attempt) - lost[attempt.number]) / 3600 * attempt.on_demand_usd_per_h * len(attempt.instances)
         for attempt in job.attempts
     )
     volume_s = sum(_lived_s(attempt, instance, now) for attempt in job.attempts for instance in attempt.instances)
