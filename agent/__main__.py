@@ -7,12 +7,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.attempt import AgentExit, Attempt, World
+from agent.attempt import Attempt
 from agent.imds import Imds, ImdsUnreachable
 from agent.parameters import Parameters
 from agent.parameters import connect as connect_parameters
 from agent.settings import Folders, from_environment
 from agent.store import S3_ERRORS, Denied, Store, connect
+from agent.world import AgentExit, World
 from jobspec.keys import ticket_key, writer_of
 from jobspec.ticket import Ticket
 from jobspec.wire import UnreadableDocument, load

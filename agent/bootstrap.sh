@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The instance's first and last process: power-off timer, image, agent and trainer containers, power-off.
+# The instance's first and last process: power-off timer, images, agent and trainer containers, power-off.
 #
 # Rules of this file. Constant: nothing of a job is pasted into it, and what it reads of one is held to a pattern first. It runs in
 # bash 3.2 as well: the local cloud runs it unchanged on laptops, with DROPFORGE_ROOT set and stand-ins first on PATH.
@@ -11,7 +11,10 @@
 #   incoming/ downloads of the agent that are not whole yet
 #   logs/     what this script and the containers print; only this script writes it (a trainer could plant a link in run/)
 #   gpus.csv  what nvidia-smi last said; only this script writes it
-#   stages    seconds before and after the pull
+#   stages    seconds before and after what the agent waited for: its own image is in the first, the training image in neither
+#   one-image there where the agent runs from the training image
+#
+# Comment lines do not reach the machine: EC2's 16 KB of user data are for code (tools/embed_bootstrap.py).
 set -uo pipefail
 
 ROOT="${DROPFORGE_ROOT:-}"
@@ -41,6 +44,7 @@ EXIT_FINISHED=0
 EXIT_HANDED_OVER=3
 EXIT_NO_TICKET=4
 EXIT_DENIED=5
+EXIT_OTHER_BUILD=6
 EXIT_DOCKER=125       # docker's own: the container never ran
 BESIDE=''             # processes of this script beside the main one
 
@@ -170,19 +174,48 @@ watch_gpus() {
 
 try_pull() {
   if [[ "$1" == *.dkr.ecr.* ]]; then
-    aws ecr get-login-password | docker login --username AWS --password-stdin "$1" >/dev/null
+    aws ecr get-login-password | docker login --username AWS --password-stdin "${1%%/*}" >/dev/null
   fi
-  docker pull "$DROPFORGE_IMAGE"
+  docker pull "$1"
 }
 
 pull_image() {
   local try
   for ((try = 1; try <= PULL_TRIES; try++)); do
-    if try_pull "${DROPFORGE_IMAGE%%/*}" 2>&1 | logged; then return 0; fi
+    if try_pull "$DROPFORGE_IMAGE" 2>&1 | logged; then return 0; fi
     say "pull failed ($try of $PULL_TRIES)"
     sleep $((try * 2))
   done
   return 1
+}
+
+# The agent's own small image first: it stages while the training image is pulled (adr/0021). Where there is none the agent
+# is of the training image. Nothing is derived from a digest: whoever gives one trusts no tag.
+pull_agent() {
+  local began="$SECONDS"
+  AGENT_IMAGE=''
+  if [[ "$DROPFORGE_IMAGE" != *@* ]]; then AGENT_IMAGE="$DROPFORGE_IMAGE-agent"; fi
+  tell_image pulling
+  if [ -n "$AGENT_IMAGE" ] && try_pull "$AGENT_IMAGE" 2>&1 | logged; then
+    began="$SECONDS"
+  else
+    say "no image of the agent alone (${AGENT_IMAGE:-the image is given by digest}): it starts once the training image is there"
+    : >"$STATE/one-image"
+    pull_image || power_off "the image $DROPFORGE_IMAGE could not be pulled"
+  fi
+  echo "$began $SECONDS" >"$STATE/stages"
+}
+
+# To the agent: pulling, failed, or what the training image was built of (Dockerfile.gpu).
+tell_image() { printf '%s\n' "$1" >"$CONTROL/image.new" && mv -f "$CONTROL/image.new" "$CONTROL/image"; }
+
+bring_training_image() {
+  if [ ! -e "$STATE/one-image" ] && ! pull_image; then
+    say "the image $DROPFORGE_IMAGE could not be pulled"
+    tell_image failed
+  else
+    tell_image "$(docker run --rm --read-only --network=none --entrypoint=cat "$DROPFORGE_IMAGE" /opt/dropforge/build 2>/dev/null || echo unknown)"
+  fi
 }
 
 # Options of every container; $1 is agent or trainer, $2 its user. Sets OPTIONS.
@@ -196,7 +229,8 @@ container_options() {
 }
 
 run_agent() {
-  local name
+  local name image="$AGENT_IMAGE"
+  if [ -e "$STATE/one-image" ]; then image="$DROPFORGE_IMAGE"; fi
   container_options agent "$CONTAINER_USER"
   OPTIONS+=(--network=host "--tmpfs=/tmp:rw,nosuid,nodev,size=1g" "--workdir=$STATE")
   OPTIONS+=("--mount=type=bind,src=$STATE,dst=$STATE" "--mount=type=bind,src=$LOGS,dst=$LOGS,readonly")
@@ -205,7 +239,7 @@ run_agent() {
     OPTIONS+=("--env=$name")
   done
   docker rm -f dropforge-agent >/dev/null 2>&1
-  docker run "${OPTIONS[@]}" "$DROPFORGE_IMAGE" agent "$STATE" >>"$LOGS/agent.log" 2>&1
+  docker run "${OPTIONS[@]}" "$image" agent "$STATE" >>"$LOGS/agent.log" 2>&1
 }
 
 # A gang's trainers reach each other and nothing else (adr/0013). Where this fails none starts.
@@ -281,6 +315,7 @@ serve_trainer_request() {
 }
 
 serve_trainer() {
+  bring_training_image
   while :; do
     if [ -e "$CONTROL/trainer.start" ]; then serve_trainer_request; fi
     sleep "$POLL_S"
@@ -298,6 +333,10 @@ supervise_agent() {
     if ((SECONDS - began >= AGENT_LIVED_S)); then deaths=0; fi
     deaths=$((deaths + 1))
     say "the agent died with exit status $status ($deaths of $MAX_AGENT_STARTS)"
+    if ((status == EXIT_OTHER_BUILD)); then
+      say "it is of another build than the training image (its log names both); from now on it is that image's own"
+      : >"$STATE/one-image"
+    fi
     if ((deaths >= MAX_AGENT_STARTS)); then return "$status"; fi
     if ((status == EXIT_DOCKER)) && [ ! -e "$STATE/no-awslogs" ]; then
       say "docker did not start it; from now on the containers log to files only"
@@ -309,7 +348,7 @@ supervise_agent() {
 }
 
 main() {
-  local server status began
+  local server status
   mkdir -p "$ROOT/run/dropforge" "$LOGS"
   printf '%s\n' "$$" >"$ROOT/run/dropforge/bootstrap.pid"
   arm_power_off
@@ -324,9 +363,7 @@ main() {
     watch_gpus >/dev/null 2>&1 &
     BESIDE="$BESIDE $!"
   fi
-  began="$SECONDS"
-  pull_image || power_off "the image $DROPFORGE_IMAGE could not be pulled"
-  echo "$began $SECONDS" >"$STATE/stages"
+  pull_agent
   serve_trainer &
   server=$!
   supervise_agent

@@ -19,6 +19,9 @@ class Pace:
     #: The ticket is written right after the launch; an instance without one is a stray and must not work.
     ticket_wait_s: float = 600.0
     handover_s: float = 2.0
+    #: The longest wait for the training image once all else is staged. As long as the control plane waits for a first heartbeat (``Rules.boot_s``):
+    #: a pull that hangs costs what it did when nobody was there to tell of it.
+    image_wait_s: float = 1200.0
     logs_s: float = 60.0
     #: bootstrap.sh asks the driver every 5 s.
     gpus_s: float = 2.5
@@ -82,7 +85,7 @@ class Folders:
 
     @property
     def stages(self) -> Path:
-        """Seconds of bootstrap.sh before and after the pull; written right after it."""
+        """Seconds of bootstrap.sh before and after it waited for the training image, if it did; written right before the agent starts."""
         return self.root / "stages"
 
     @property

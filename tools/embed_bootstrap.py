@@ -1,7 +1,7 @@
 """Puts ``agent/bootstrap.sh`` into the launch template's user data: ``python -m tools.embed_bootstrap``; ``--check`` only looks.
 
-Only what lies between the two markers in ``template.yaml`` and ``region.yaml`` is written. EC2 takes 16 KiB of user data before base64; the
-stack's facts above the markers need some of it, so the script has a limit of its own.
+Only what lies between the two markers in ``template.yaml`` and ``region.yaml`` is written: the script without its comment lines, for EC2 takes
+16 KiB of user data before base64. The stack's facts above the markers need some of it, so the script has a limit of its own.
 """
 
 import argparse
@@ -23,7 +23,10 @@ class NotEmbeddable(ValueError):
 
 def embed(template: str, script: str) -> str:
     """``template`` with ``script`` between its markers, indented as the markers are. Raises NotEmbeddable."""
-    _refuse_what_yaml_would_change(script)
+    _refuse_what_would_change(script)
+    script = without_comments(script)
+    if len(script.encode()) > SCRIPT_LIMIT_BYTES:
+        raise NotEmbeddable(f"the script has {len(script.encode())} bytes without comments, the limit is {SCRIPT_LIMIT_BYTES}: move work into the image")
     lines = template.splitlines()
     begin, end = _marker(lines, BEGIN), _marker(lines, END)
     if begin > end:
@@ -40,14 +43,20 @@ def _marker(lines: list[str], marker: str) -> int:
     return found[0]
 
 
-def _refuse_what_yaml_would_change(script: str) -> None:
-    size = len(script.encode())
-    if size > SCRIPT_LIMIT_BYTES:
-        raise NotEmbeddable(f"the script has {size} bytes, the limit is {SCRIPT_LIMIT_BYTES}: move work into the image")
+def without_comments(script: str) -> str:
+    """``script`` without its lines that are comments only; the first says which shell it is for, and stays."""
+    first, *lines = script.splitlines(keepends=True)
+    return first + "".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def _refuse_what_would_change(script: str) -> None:
+    """What YAML, or the loss of the comment lines, would make another script of it."""
     if not script.endswith("\n") or "\t" in script or "\r" in script or not script.isascii():
         raise NotEmbeddable("the script must be ASCII, end in a newline, and hold no tab and no carriage return")
     if BEGIN in script or END in script:
         raise NotEmbeddable("the script holds one of the template's own markers")
+    if "<<" in script:
+        raise NotEmbeddable("the script holds a here-document (<<), whose lines might be taken for comments: use printf")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +76,7 @@ def _embed_into(template: Path, script: Path, *, check: bool) -> int:
         sys.stderr.write(f"embed_bootstrap: {error}\n")
         return 1
     if check and after != before:
-        sys.stderr.write(f"{template} does not hold {script} as it is: run `python -m tools.embed_bootstrap`\n")
+        sys.stderr.write(f"{template} does not hold {script}: run `python -m tools.embed_bootstrap`\n")
         return 1
     if after != before:
         template.write_text(after)

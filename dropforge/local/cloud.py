@@ -32,8 +32,8 @@ ACCOUNT_ID = "123456789012"
 LAMBDA_RUNTIME = "python3.13"
 #: Whoever reads the mail folder.
 MAILBOX = "you@example.com"
-#: How many threads a trainer may take is the user's choice.
-PASSED_ON = ("OMP_NUM_THREADS",)
+#: The user's choice: how many threads a trainer may take, and how many seconds the pull of the training image is played to take.
+PASSED_ON = ("OMP_NUM_THREADS", "DROPFORGE_PULL_S")
 HEALTHY_WITHIN_S = 30
 ENDED_WITHIN_S = 25
 

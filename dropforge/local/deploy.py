@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.2
 #: CloudFormation quotes whole templates in its messages; what is wrong comes last.
 MESSAGE_CHARACTERS = 600
 #: The least of an image manifest.
-EMPTY_IMAGE = json.dumps({"schemaVersion": 2, "layers": []})
+EMPTY_IMAGES = {tag: json.dumps({"schemaVersion": 2, "layers": [], "annotations": {"tag": tag}}) for tag in ("latest", "latest-agent")}
 #: A package is the same bytes for the same sources, so that an unchanged function is not updated.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -88,7 +88,8 @@ def push_image(cloud: CloudState, outputs: dict[str, str]) -> None:
     repository = outputs.get("RepositoryUri", "").partition("/")[2]
     ecr = client_of(cloud, "ecr")
     if repository and not ecr.list_images(repositoryName=repository)["imageIds"]:
-        ecr.put_image(repositoryName=repository, imageTag="latest", imageManifest=EMPTY_IMAGE)
+        for tag, manifest in EMPTY_IMAGES.items():
+            ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest)
 
 
 def declared_parameters(template: Path) -> set[str]:

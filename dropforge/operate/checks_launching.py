@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -34,23 +35,46 @@ def image(stack: Deployment) -> Iterator[Finding]:
     repository = found["repository"]
     image_id = {"imageTag": found["tag"]} if found["tag"] else {"imageDigest": found["digest"]}
     try:
-        details = stack.client("ecr").describe_images(registryId=found["account"], repositoryName=repository, imageIds=[image_id])["imageDetails"]
+        detail = _in_registry(stack, found, image_id)
     except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code == "RepositoryNotFoundException":
-            create = f"aws ecr create-repository --repository-name {repository}"
-            yield broken("image", f"There is no repository {repository}: every instance would end without work.", create)
-            return
-        if code != "ImageNotFoundException":
+        if error.response["Error"]["Code"] != "RepositoryNotFoundException":
             raise
-        details = []
-    if not details:
+        create = f"aws ecr create-repository --repository-name {repository}"
+        yield broken("image", f"There is no repository {repository}: every instance would end without work.", create)
+        return
+    if detail is None:
         push = f"docker build --file Dockerfile.gpu --tag {uri} . && docker push {uri}"
         yield broken("image", f"{uri} is not in its repository: every instance would end without work. Build and push it (docs/deployment.md).", push)
         return
-    detail = details[0]
-    size_gib, pushed = detail.get("imageSizeInBytes", 0) / 2**30, f", pushed {detail['imagePushedAt']:%Y-%m-%d}" if "imagePushedAt" in detail else ""
-    yield ok("image", f"{uri} is there ({detail['imageDigest'][:19]}..., {size_gib:.1f} GiB{pushed}).")
+    yield ok("image", f"{uri} is there ({_told(detail)}).")
+    yield _agent_image(stack, uri, found)
+
+
+def _in_registry(stack: Deployment, found: re.Match[str], image_id: dict[str, str]) -> dict[str, Any] | None:
+    """What the registry says of an image, or None where it has no such one. Raises ClientError, also for a repository that is not there."""
+    try:
+        details = stack.client("ecr").describe_images(registryId=found["account"], repositoryName=found["repository"], imageIds=[image_id])["imageDetails"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ImageNotFoundException":
+            raise
+        return None
+    return details[0] if details else None
+
+
+def _told(detail: dict[str, Any]) -> str:
+    pushed = f", pushed {detail['imagePushedAt']:%Y-%m-%d}" if "imagePushedAt" in detail else ""
+    return f"{detail['imageDigest'][:19]}..., {detail.get('imageSizeInBytes', 0) / 2**30:.1f} GiB{pushed}"
+
+
+def _agent_image(stack: Deployment, uri: str, found: re.Match[str]) -> Finding:
+    """The image of the agent alone, which an instance pulls first (docs/adr/0021)."""
+    slower = "each start stages model and data after the image instead of beside it, so that it is slower by as long as they take"
+    if found["digest"]:
+        return ok("image", f"None is looked for where the image is given by digest: {slower}.")
+    if (detail := _in_registry(stack, found, {"imageTag": f"{found['tag']}-agent"})) is None:
+        push = f"docker build --file Dockerfile.gpu --target agent --tag {uri}-agent . && docker push {uri}-agent"
+        return warning("image", f"{uri}-agent is not in its repository: {slower}. Build and push it from the same source (docs/deployment.md).", push)
+    return ok("image", f"{uri}-agent is there ({_told(detail)}).")
 
 
 def quotas(place: Place) -> Iterator[Finding]:

@@ -35,10 +35,20 @@ class FailureCode(StrEnum):
     UPLOAD_FAILED = "upload_failed"
     NO_HEARTBEAT = "no_heartbeat"
     AGENT_ERROR = "agent_error"
+    IMAGE_NOT_PULLED = "image_not_pulled"
     GPU_IDLE = "gpu_idle"  # the control plane's own: no agent says it
 
 
-RETRYABLE = frozenset({FailureCode.TRAINER_KILLED, FailureCode.DISK_FULL, FailureCode.UPLOAD_FAILED, FailureCode.NO_HEARTBEAT, FailureCode.AGENT_ERROR})
+RETRYABLE = frozenset(
+    {
+        FailureCode.TRAINER_KILLED,
+        FailureCode.DISK_FULL,
+        FailureCode.UPLOAD_FAILED,
+        FailureCode.NO_HEARTBEAT,
+        FailureCode.AGENT_ERROR,
+        FailureCode.IMAGE_NOT_PULLED,
+    }
+)
 
 
 class Failure(Document):

@@ -2,6 +2,10 @@
 
 They stand in the order of time, none overlaps another. The agent measures all but ``launch``, which is what is left: EC2's own
 time from the order to the instance's kernel, and what no clock of ours saw.
+
+``pull`` is what the start waited for the training image alone: it comes while data and model are staged, so only what is left of the pull
+then counts. The agent's own small image is in ``bootstrap``. Where the agent comes with the training image (docs/adr/0021), ``pull`` is
+the whole of it, before ``agent``.
 """
 
 from collections.abc import Mapping
@@ -16,10 +20,10 @@ STAGES = {
     "launch": "launch",
     "boot": "boot",
     "bootstrap": "set-up",
-    "pull": "image",
     "agent": "ticket",
     "stage_data": "data",
     "stage_model": "model",
+    "pull": "image",
     "handover": "hand-over",
     "stage_prepared": "prepared rows",
     "stage_checkpoint": "checkpoint",

@@ -43,9 +43,10 @@ class AttemptStatus(Document):
     ended_by: Literal["ec2", "dropforge", "instance", "unknown"] | None = None
     #: From the order of the instance to the end of its first step; None before that.
     start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    #: Where that time went, in the order of time: `launch`, `boot`, `bootstrap` (timer, firewall), `pull` (the image), `agent` (its start, the ticket),
-    #: `stage_data`, `stage_model`, `handover`, `stage_prepared`, `stage_checkpoint`, `trainer` (its container), `prepare` (rows), `import`, `load`,
-    #: `measure` (the model before training), `first_step`. Together they are `start_s`.
+    #: Where that time went, in the order of time: `launch`, `boot`, `bootstrap` (timer, firewall, the agent's image), `agent` (its start, the
+    #: ticket), `stage_data`, `stage_model`, `pull` (what was then still waited for the training image), `handover`, `stage_prepared`,
+    #: `stage_checkpoint`, `trainer` (its container), `prepare` (rows), `import`, `load`, `measure` (the model before training), `first_step`.
+    #: Together they are `start_s`.
     stages_s: StageSeconds = Field(default_factory=dict)
     first_step: Step | None = None
     last_step: Step | None = None

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.__main__ import run
-from agent.attempt import AgentExit, World
 from agent.imds import Imds
 from agent.parameters import Parameters, connect
 from agent.settings import Folders, Pace, Settings
 from agent.staging import free_bytes
 from agent.store import Store
+from agent.world import AgentExit, World
 from jobspec.checkpoint import CheckpointManifest
 from jobspec.heartbeat import Heartbeat
 from jobspec.keys import checkpoints_prefix, heartbeat_key, marker_key, stop_key, ticket_key, writer_of

@@ -1,6 +1,6 @@
-"""The image's pins: what ``requirements/image.in`` names and all it needs, at the versions of this environment.
+"""The pins of both images: what ``requirements/image.in`` (or ``agent.in``) names and all it needs, at the versions of this environment.
 
-``python tests/agent/image_pins.py > requirements/image.txt``. So the image holds the versions that the tests ran with.
+``python tests/agent/image_pins.py image > requirements/image.txt``, and the same with ``agent``. So the images hold the versions that the tests ran with.
 What only a GPU build of torch needs (``nvidia-*``, ``triton``) is pinned by torch's own wheel and not listed.
 """
 
@@ -13,7 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
-HEAD = "# Pins of the image; made from image.in, see there. No hashes: torch's wheels differ by machine, and CI attests the image itself.\n"
+HEADS = {
+    "image": "# Pins of the image; made from image.in, see there. No hashes: torch's wheels differ by machine, and CI attests the image itself.\n",
+    "agent": "# Pins of the agent's own image; made from agent.in, see there. No hashes: as in image.txt, of which these are a part.\n",
+}
 #: `pip freeze` leaves it out too: any version does, and every environment has its own.
 UNPINNED = {"setuptools"}
 _NAME = re.compile(r"^([A-Za-z0-9._-]+)")
@@ -45,10 +48,10 @@ def closure(names: list[str]) -> dict[str, str]:
     return pins
 
 
-def pins_text() -> str:
-    pins = closure(named(REQUIREMENTS / "image.in"))
-    return HEAD + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()) if name not in UNPINNED)
+def pins_text(which: str) -> str:
+    pins = closure(named(REQUIREMENTS / f"{which}.in"))
+    return HEADS[which] + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()) if name not in UNPINNED)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(pins_text())
+    sys.stdout.write(pins_text(sys.argv[1]))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.attempt import AgentExit
+from agent.world import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.keys import marker_key, ticket_key
 from jobspec.marker import FailureCode, Outcome

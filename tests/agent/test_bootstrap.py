@@ -14,6 +14,7 @@ import pytest
 from agent.settings import Folders
 from tests.agent.cloud import FIRST, REPOSITORY, now
 from tests.imds import FakeImds
+from tools.embed_bootstrap import without_comments
 
 BOOTSTRAP = REPOSITORY / "agent" / "bootstrap.sh"
 SHIMS = REPOSITORY / "dropforge" / "local" / "shims"
@@ -42,6 +43,20 @@ esac
 )
 
 
+#: The registry's password. While the agent's own image is there, the training image's comes only once the agent was started: so what is
+#: asked side by side on a machine has one order here.
+AWS = (
+    RECORDER.replace(
+        "echo ",
+        """if [ "$1" = ecr ] && grep -q -- "-agent$" "$RECORD"; then
+  for _ in $(seq 200); do if grep -q " agent " "$RECORD"; then break; fi; sleep 0.05; done
+fi
+echo """,
+    )
+    + "echo password\n"
+)
+
+
 class Recorders:
     """A PATH of recorders before the machine's own tools; ``run()`` gives what its main process asked, with ROOT for the root."""
 
@@ -50,7 +65,7 @@ class Recorders:
         self.bin.mkdir()
         for name in ("shutdown", "iptables", "nvidia-smi"):
             self.add(name, RECORDER)
-        self.add("aws", RECORDER + "echo password\n")
+        self.add("aws", AWS)
         self.add("docker", DOCKER)
         (self.root / "etc" / "dropforge").mkdir(parents=True)
         self.facts = {
@@ -58,7 +73,7 @@ class Recorders:
             "DROPFORGE_DATA_BUCKET": "data-bucket",
             "DROPFORGE_OUTPUTS_BUCKET": "outputs-bucket",
             "DROPFORGE_ROLE_ID": "AROATESTROLE",
-            "DROPFORGE_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge@sha256:0123",
+            "DROPFORGE_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge:v1",
             "DROPFORGE_LOG_GROUP": "/dropforge/instances",
             "AWS_REGION": "us-east-1",
         }
@@ -87,6 +102,9 @@ class Recorders:
         """Also what processes beside the main one asked, at moments of their own."""
         return self.record.read_text().replace(str(self.root), "ROOT").splitlines()
 
+    def log(self) -> str:
+        return (self.root / "var/lib/dropforge/logs/bootstrap.log").read_text()
+
     def trainer_answer(self) -> str:
         return (self.root / "var/lib/dropforge/control/trainer.exit").read_text()
 
@@ -111,12 +129,119 @@ def test_the_commands_are_the_golden_ones(recorders: Recorders) -> None:
     assert recorders.trainer_answer() == "1 75\n"
 
 
-def test_the_agent_is_told_the_seconds_before_and_after_the_pull(recorders: Recorders) -> None:
-    recorders.add("docker", DOCKER.replace('case "$*" in', 'case "$*" in\n  pull*) sleep 1.1 ;;'))
+def _containers(lines: list[str]) -> list[tuple[str, str]]:
+    """Image and role of each container that was started, in order."""
+    return [found.groups() for line in lines if (found := re.search(r" (\S*dkr\S*) (agent|trainer) ", line))]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("image", ["v1", "latest"])
+def test_the_agents_own_image_comes_first_and_the_trainer_waits_for_the_other(recorders: Recorders, image: str) -> None:
+    """The pull of the training image does not end before the agent has been seen to work."""
+    recorders.facts["DROPFORGE_IMAGE"] = uri = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge:{image}"
+    held = f'case "$*" in\n  "pull {uri}") for _ in $(seq 200); do if [ -e "$CONTROL/trainer.start" ]; then break; fi; sleep 0.05; done ;;'
+    recorders.add("docker", DOCKER.replace('case "$*" in', held))
     with FakeImds(FIRST, _tags(59.5)) as imds:
-        recorders.run(imds.endpoint)
+        lines = recorders.run(imds.endpoint)
+    assert [line for line in lines if line.startswith("docker pull")] == [f"docker pull {uri}-agent", f"docker pull {uri}"]
+    assert _containers(lines) == [(f"{uri}-agent", "agent"), (uri, "trainer")]
+    before_s, after_s = map(int, Folders(recorders.root / "var/lib/dropforge").stages.read_text().split())
+    assert before_s == after_s, "the agent waited for no training image"
+
+
+DIGEST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge@sha256:0123"
+TAG = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge:v1"
+
+
+@pytest.mark.parametrize(("uri", "pulls"), [(DIGEST, [DIGEST]), (TAG, [f"{TAG}-agent", TAG])])
+def test_where_there_is_no_image_of_the_agent_alone_it_comes_with_the_training_image_and_the_log_says_so(
+    recorders: Recorders, uri: str, pulls: list[str]
+) -> None:
+    recorders.facts["DROPFORGE_IMAGE"] = uri
+    recorders.add("aws", RECORDER + "echo password\n")
+    recorders.add("docker", DOCKER.replace('case "$*" in', 'case "$*" in\n  "pull "*-agent) exit 1 ;;\n  "pull "*) sleep 1.1 ;;'))
+    with FakeImds(FIRST, _tags(59.5)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert [line for line in lines if line.startswith("docker pull")] == [f"docker pull {one}" for one in pulls]
+    assert _containers(lines) == [(uri, "agent"), (uri, "trainer")]
+    assert "no image of the agent alone" in recorders.log()
     before_s, after_s = map(int, Folders(recorders.root / "var/lib/dropforge").stages.read_text().split())
     assert 0 <= before_s < after_s
+
+
+#: Plays an agent that waits for the word on the training image, keeps it, and ends with $AGENT_EXIT.
+WAITS = """
+case "$*" in
+  *" agent "*)
+    for _ in $(seq 200); do
+      read -r word <"$CONTROL/image"
+      if [ "$word" != pulling ]; then break; fi
+      sleep 0.05
+    done
+    echo "$word" >>"$CONTROL/words"
+    exit "$AGENT_EXIT" ;;
+"""
+
+
+def test_an_agent_is_told_of_a_training_image_that_cannot_be_pulled_and_ends_the_machine_itself(recorders: Recorders) -> None:
+    recorders.add("docker", RECORDER + WAITS + f'  "pull {TAG}") exit 1 ;;\nesac\n')
+    recorders.add("sleep", '#!/bin/sh\ncase "$1" in 0.*) exec /bin/sleep "$1" ;; esac\nexit 0\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert (recorders.root / "var/lib/dropforge/control/words").read_text() == "failed\n"
+    assert sum(line == f"docker pull {TAG}" for line in lines) == 5
+    assert _containers(lines) == [(f"{TAG}-agent", "agent")]
+    assert lines[-1] == "shutdown -P now"
+    assert f"the image {TAG} could not be pulled" in recorders.log()
+
+
+@pytest.mark.parametrize(("says", "told"), [("echo 0a1b2c", "0a1b2c"), ("exit 1", "unknown")])
+def test_an_agent_is_told_what_the_training_image_was_built_of(recorders: Recorders, says: str, told: str) -> None:
+    recorders.add("docker", RECORDER + WAITS + f'  *"--entrypoint=cat {TAG} /opt/dropforge/build") {says} ;;\nesac\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        recorders.run(imds.endpoint)
+    assert (recorders.root / "var/lib/dropforge/control/words").read_text() == f"{told}\n"
+
+
+def test_an_agent_of_another_build_is_replaced_by_the_training_images_own(recorders: Recorders) -> None:
+    refusing = DOCKER.replace('case "$*" in', f'case "$*" in\n  *" {TAG}-agent agent "*) exit 6 ;;')
+    recorders.add("docker", refusing)
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert _containers(lines) == [(f"{TAG}-agent", "agent"), (TAG, "agent"), (TAG, "trainer")]
+    assert "it is of another build than the training image" in recorders.log()
+    assert recorders.trainer_answer() == "1 75\n"
+
+
+#: A pull that goes on until the machine is off; the agent hands over once it has begun.
+HANGS = """
+case "$*" in
+  "pull $IMAGE")
+    touch "$CONTROL/hangs"
+    until grep -q "shutdown -P now" "$RECORD"; do /bin/sleep 0.05; done ;;
+  *" agent "*)
+    until [ -e "$CONTROL/hangs" ]; do /bin/sleep 0.05; done
+    exit 3 ;;
+esac
+"""
+
+
+def test_an_agent_that_hands_over_during_the_pull_ends_without_waiting_for_it(recorders: Recorders) -> None:
+    recorders.add("docker", RECORDER + HANGS.replace("$IMAGE", TAG))
+    recorders.add("sleep", '#!/bin/sh\ncase "$1" in 360) exit 0 ;; esac\nexec /bin/sleep "$1"\n')
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert lines[-2:] == ["shutdown -P +5", "shutdown -P now"]
+    assert not any(" trainer " in line for line in lines)
+
+
+def test_a_pull_that_is_killed_is_tried_again(recorders: Recorders) -> None:
+    killed = f'case "$*" in\n  "pull {TAG}") if [ ! -e "$CONTROL/once" ]; then touch "$CONTROL/once"; kill -9 $$; fi ;;'
+    recorders.add("docker", DOCKER.replace('case "$*" in', killed))
+    with FakeImds(FIRST, _tags(60)) as imds:
+        lines = recorders.run(imds.endpoint)
+    assert sum(line == f"docker pull {TAG}" for line in lines) == 2
+    assert "pull failed (1 of 5)" in recorders.log()
+    assert recorders.trainer_answer() == "1 75\n"
 
 
 def test_the_power_off_timer_comes_before_everything_else(recorders: Recorders) -> None:
@@ -241,7 +366,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_machine(recorders: Recorders) -
     recorders.add("sleep", "#!/bin/sh\nexit 0\n")
     with FakeImds(FIRST, _tags(60)) as imds:
         lines = recorders.run(imds.endpoint)
-    assert sum(line.startswith("docker pull") for line in lines) == 5
+    assert [line for line in lines if line.startswith("docker pull")] == [f"docker pull {TAG}-agent", *[f"docker pull {TAG}"] * 5]
     assert not any(line.startswith("docker run") for line in lines)
     assert lines[-1] == "shutdown -P now"
 
@@ -277,8 +402,8 @@ def test_the_bootstraps_own_log_is_sent_where_no_image_comes_and_says_why(record
     with FakeImds(FIRST, _tags(60)) as imds:
         assert recorders.run(imds.endpoint)[-1] == "shutdown -P now"
     messages = sent(recorders)
-    assert messages.count('Error: "no\\such" image') == 5
-    assert messages.count("-") == 5, "an event may not be empty"
+    assert messages.count('Error: "no\\such" image') == 6  # the agent's image once, the training image five times
+    assert messages.count("-") == 6, "an event may not be empty"
     assert "unauthorized: " in messages
     assert messages[0].endswith("dropforge: power-off in 65 minutes at the latest")
     assert messages[-1].endswith(f"power-off: the image {recorders.facts['DROPFORGE_IMAGE']} could not be pulled")
@@ -293,8 +418,7 @@ def test_each_line_of_the_log_is_sent_once_while_the_machine_lives_and_the_last_
     with FakeImds(FIRST, _tags(60)) as imds:
         recorders.run(imds.endpoint, script=script)
     messages = sent(recorders)
-    log = (recorders.root / "var/lib/dropforge/logs/bootstrap.log").read_text().splitlines()
-    assert sorted(set(messages)) == sorted(log)
+    assert sorted(set(messages)) == sorted(recorders.log().splitlines())
     assert any("trainer starts (request 1)" in message for message in messages)
     assert messages[-1].endswith("power-off: the agent ended with exit status 0")
     assert len(list(recorders.root.parent.glob("batch-*"))) > 1, "it does not wait for the end"
@@ -355,7 +479,7 @@ def test_the_scripts_pass_shellcheck() -> None:
 
 def test_the_bootstrap_fits_into_user_data_with_room_for_its_head() -> None:
     # EC2: 16 KB of raw user data.
-    assert BOOTSTRAP.stat().st_size < 14_000
+    assert len(without_comments(BOOTSTRAP.read_text())) < 14_000
 
 
 GANG = DOCKER.replace("echo 1 >", 'printf "%b" "$GANG" >"$CONTROL/gang"; echo 1 >')

@@ -24,7 +24,8 @@ from tests.tiny_model import make_tiny_model
 from tests.trainer.rig import lines, make_run, results
 
 BASE = os.environ.get("IMAGE_TEST_BASE", "debian:12-slim")
-TAG = "dropforge-image-test"
+TAG = "dropforge-image-test:built"
+AGENT_TAG = f"{TAG}-agent"
 USER = 10001
 NOT_TESTED = "NOT TESTED: that Dockerfile.gpu builds, and that the image trains as user 10001, read-only and without a network"
 #: What Debian 12 has; the wheels are for it.
@@ -68,13 +69,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         links = f"http://127.0.0.1:{server.server_address[1]}/"
         arguments = {"BASE_IMAGE": BASE, "PIP_FIND_LINKS": links, "PIP_NO_INDEX": "1"}
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        built = docker("build", "--network=host", "--file", str(context / "Dockerfile.gpu"), "--tag", TAG, *given, str(context), limit_s=_BUILD_LIMIT_S)
+        always = ("build", "--network=host", "--file", str(context / "Dockerfile.gpu"), *given)
+        built = [
+            docker(*always, "--tag", tag, *target, str(context), limit_s=_BUILD_LIMIT_S) for tag, target in ((AGENT_TAG, ("--target", "agent")), (TAG, ()))
+        ]
         server.shutdown()
-    assert built.returncode == 0, (built.stdout + built.stderr)[-4000:]
-    size_gib = int(docker("image", "inspect", "--format", "{{.Size}}", TAG).stdout) / 2**30
-    print(f"built on {BASE}: {size_gib:.2f} GiB")
+    assert [one.returncode for one in built] == [0, 0], "".join(one.stdout + one.stderr for one in built)[-4000:]
+    for tag in (AGENT_TAG, TAG):
+        print(f"{tag} on {BASE}: {int(docker('image', 'inspect', '--format', '{{.Size}}', tag).stdout) / 2**20:.0f} MiB")
     yield TAG
-    docker("image", "rm", "--force", TAG)
+    docker("image", "rm", "--force", TAG, AGENT_TAG)
 
 
 def _copy_what_is_let_in(context: Path) -> None:
@@ -93,6 +97,8 @@ def _copy_what_is_let_in(context: Path) -> None:
 def in_bootstrap(script: str, root: Path, image: str) -> subprocess.CompletedProcess[str]:
     """Runs the script with the functions of agent/bootstrap.sh, all but its last line, which is ``main``."""
     bootstrap = (REPOSITORY / "agent/bootstrap.sh").read_text().rstrip().removesuffix("main")
+    (root / "var/lib/dropforge").mkdir(parents=True, exist_ok=True)
+    (root / "var/lib/dropforge/one-image").touch()  # built here, and in no registry
     environment = {**os.environ, "DROPFORGE_ROOT": str(root), "DROPFORGE_IMAGE": image, "AWS_DEFAULT_REGION": "eu-west-1"}
     return subprocess.run(["bash", "-c", bootstrap + script], capture_output=True, text=True, env=environment, timeout=600, check=False)
 
@@ -132,9 +138,19 @@ def test_a_container_runs_as_nobody_reads_only_and_reaches_nothing(image: str, t
     assert said in ran.stderr
 
 
-def test_the_agent_starts(image: str, tmp_path: Path) -> None:
-    ran = inside(image, tmp_path, "import agent.__main__, agent.attempt, agent.staging, agent.uploader")
+@pytest.mark.parametrize("tag", [TAG, AGENT_TAG])
+def test_the_agent_starts(image: str, tag: str, tmp_path: Path) -> None:
+    ran = inside(tag, tmp_path, "import agent.__main__, agent.attempt, agent.staging, agent.uploader, huggingface_hub")
     assert ran.returncode == 0, ran.stderr
+
+
+def test_both_images_begin_alike_and_say_that_they_are_of_one_build(image: str, tmp_path: Path) -> None:
+    layers = [json.loads(docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", tag).stdout) for tag in (AGENT_TAG, TAG)]
+    assert layers[0][:-1] == layers[1][: len(layers[0]) - 1], "what an instance has pulled with the one it does not pull again"
+    told = [in_bootstrap("make_folders; bring_training_image; cat $CONTROL/image", tmp_path / tag.rpartition(":")[2], tag) for tag in (AGENT_TAG, TAG)]
+    own = inside(AGENT_TAG, tmp_path, "import agent.image; print(agent.image.own_build())").stdout.split()[-1]
+    assert len(own) == 64
+    assert [ran.stdout.split()[-1] for ran in told] == [own, own]
 
 
 def test_the_tiny_training_runs_whole_under_the_options_of_the_bootstrap(image: str, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent.__main__ import OneLine
-from agent.attempt import NOT_PUBLISHED, AgentExit
+from agent.attempt import NOT_PUBLISHED
 from agent.resume import Resumer
 from agent.settings import Folders
 from agent.store import Denied, Store
+from agent.world import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.keys import checkpoint_prefix, ticket_key
 from jobspec.marker import FailureCode, Outcome

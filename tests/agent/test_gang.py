@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent.attempt import AgentExit
 from agent.orders import gpus_of
+from agent.world import AgentExit
 from jobspec.heartbeat import Phase
 from jobspec.marker import FailureCode, Outcome
 from jobspec.ticket import Gang

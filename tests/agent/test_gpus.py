@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.attempt import AgentExit
 from agent.gpus import GpuWatch
+from agent.world import AgentExit
 from jobspec.heartbeat import GpuUse, Phase
 from tests.agent.cloud import JOB, SECOND, Cloud, until, writer
 from tests.agent.conftest import Launch

@@ -212,6 +212,76 @@ def test_what_the_machines_driver_says_comes_into_the_heartbeat(cloud: Cloud, bo
     assert (use.percent, use.memory_mib, use.memory_total_mib) == (3, 900, 24564), machine.logs()
 
 
+#: Before the stand-in for docker: says that the training image's pull has begun, and holds it until it is let go.
+HOLDS_THE_PULL = """#!/bin/bash
+if [[ "$*" == "pull "* && "$*" != *-agent ]]; then
+  echo "$$" >>"$DROPFORGE_ROOT/pulls"
+  until [ -e "$DROPFORGE_ROOT/there" ]; do sleep 0.1; done
+fi
+exec SHIMS/docker "$@"
+"""
+
+
+@pytest.fixture
+def pulling(cloud: Cloud, boot: Boot, source: Path) -> Machine:
+    """An instance that has staged all but the training image, which is being pulled."""
+    (source / "docker").write_text(HOLDS_THE_PULL.replace("SHIMS", str(SHIMS)))
+    (source / "docker").chmod(0o755)
+    cloud.ticket()
+    machine = boot()
+    until(lambda: (machine.root / "pulls").exists() and cloud.keys("runs/") and "still being pulled" in cloud.heartbeat().message)
+    return machine
+
+
+def completed(cloud: Cloud, machine: Machine) -> bool:
+    (machine.root / "there").touch()
+    machine.wait_for_end()
+    marker = cloud.marker()
+    assert marker is not None, machine.logs()
+    return marker.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize("victims", [("agent",), ("pull",), ("agent", "pull")], ids="+".join)
+def test_a_job_survives_kill_9_during_the_pull_of(cloud: Cloud, pulling: Machine, victims: tuple[str, ...]) -> None:
+    beats = cloud.heartbeat().seq
+    if "pull" in victims:
+        os.kill(int((pulling.root / "pulls").read_text()), signal.SIGKILL)
+        until(lambda: len((pulling.root / "pulls").read_text().split()) == 2)
+    if "agent" in victims:
+        pulling.kill("agent")
+        until(lambda: "the agent died" in pulling.logs())
+        until(lambda: cloud.heartbeat().seq > beats + 2 and "still being pulled" in cloud.heartbeat().message)
+    assert completed(cloud, pulling), pulling.logs()
+    assert pulling.logs().count("trainer starts") == 1
+
+
+def test_a_spot_notice_during_the_pull_is_handed_over_at_once(cloud: Cloud, pulling: Machine) -> None:
+    pulling.imds.interrupt(60)
+    until(lambda: cloud.heartbeat().phase is Phase.HANDED_OVER)
+    until(lambda: "power-off in 5 minutes" in pulling.logs())
+    assert not (pulling.root / "there").exists()
+    assert "trainer starts" not in pulling.logs()
+
+
+def test_a_stop_order_during_the_pull_ends_the_machine_without_a_trainer(cloud: Cloud, pulling: Machine) -> None:
+    cloud.order_stop("cancelled")
+    pulling.wait_for_end()
+    marker = cloud.marker()
+    assert marker is not None
+    assert marker.outcome is Outcome.STOPPED
+    assert "trainer starts" not in pulling.logs()
+
+
+def test_an_agent_of_another_build_gives_way_to_the_training_images(cloud: Cloud, pulling: Machine, source: Path) -> None:
+    """The training image is told to be of another build than the agent that runs; the one that comes after is of that image."""
+    (source / "build").write_text("0a1b2c\n")
+    agent = pulling.container("agent")
+    assert completed(cloud, pulling), pulling.logs()
+    assert not agent.is_running()
+    assert "this agent is of build unknown, the training image of build 0a1b2c" in pulling.logs()
+    assert "from now on it is that image's own" in pulling.logs()
+
+
 def test_an_instance_whose_stack_facts_lack_the_image_powers_off_at_once(cloud: Cloud, boot: Boot) -> None:
     cloud.ticket()
     machine = boot(DROPFORGE_IMAGE="")

@@ -11,11 +11,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent import __main__ as entry
-from agent.attempt import AgentExit
 from agent.imds import Imds, ImdsUnreachable
 from agent.progress import ProgressReader
 from agent.settings import from_environment
 from agent.store import Store
+from agent.world import AgentExit
 from jobspec.heartbeat import Notice
 from jobspec.marker import FailureCode, Outcome
 from jobspec.runfile import Progress, ProgressKind

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from agent import hub, model_files, staging
-from agent.attempt import AgentExit, run_file
+from agent.orders import run_file
 from agent.rows import BadRows, check_first_row
 from agent.staging import Stager
 from agent.store import Store
+from agent.world import AgentExit
 from jobspec.data import Data
 from jobspec.marker import Failure, FailureCode
 from tests.agent.cloud import FIRST, OUTPUTS, SAFETENSORS, Cloud, now

@@ -13,10 +13,10 @@ import boto3
 import pytest
 from pydantic import ValidationError
 
-from agent.attempt import AgentExit
 from agent.mlflow import MlflowRun
 from agent.tracking import Job, Point, TrackingFailed
 from agent.wandb_run import WandbRun
+from agent.world import AgentExit
 from jobspec.manifest import Manifest
 from jobspec.marker import Outcome
 from jobspec.tracking import ReportTo

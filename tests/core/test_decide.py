@@ -418,7 +418,15 @@ def test_an_instance_that_answers_after_the_end_is_ended() -> None:
 @pytest.mark.parametrize(
     "code",
     sorted(
-        set(FailureCode) - {FailureCode.TRAINER_KILLED, FailureCode.DISK_FULL, FailureCode.UPLOAD_FAILED, FailureCode.NO_HEARTBEAT, FailureCode.AGENT_ERROR}
+        set(FailureCode)
+        - {
+            FailureCode.TRAINER_KILLED,
+            FailureCode.DISK_FULL,
+            FailureCode.UPLOAD_FAILED,
+            FailureCode.NO_HEARTBEAT,
+            FailureCode.AGENT_ERROR,
+            FailureCode.IMAGE_NOT_PULLED,
+        }
     ),
 )
 def test_a_failure_that_another_instance_would_repeat_ends_the_job(code: FailureCode) -> None:

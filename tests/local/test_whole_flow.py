@@ -43,6 +43,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clo
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: run `make setup`")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("DROPFORGE_PULL_S", "3")
     home = tmp_path / "cloud"
     state = clouds.up(clouds.Plan(home, notice_s=20, minute_s=10, parameters={"HeartbeatSeconds": "1"}))
     try:
@@ -85,6 +86,10 @@ def test_one_job_through_an_interruption_to_its_e_mail(stack: tuple[CloudState, 
     assert status is not None
     assert (status.state, len(status.attempts)) == ("SUCCEEDED", 2), status.reason
     assert status.attempts[1].first_step == status.attempts[0].last_step, "no step lost, none trained twice"
+    for attempt in status.attempts:
+        assert "pull" in attempt.stages_s
+    logs = [(home / "instances" / machine.instance_id / "var/lib/dropforge/logs/bootstrap.log").read_text() for machine in market.instances()]
+    assert all(log.index(":latest-agent: the local cloud") < log.index(":latest: the local cloud") < log.index("trainer starts") for log in logs)
     until(lambda: all(machine.state == "terminated" for machine in market.instances()), "the end of every instance")
     until(lambda: any("finished" in path.read_text() for path in (home / "mail").glob("*.txt")), "the e-mail")
     assert len(list((home / "mail").glob("*.txt"))) == 1, "one e-mail for the end"

@@ -62,7 +62,7 @@ def test_each_attempt_has_its_bar_and_what_was_done_again_is_marked() -> None:
 def test_the_page_says_where_the_minutes_of_a_start_went() -> None:
     text = Reader(job_page(STORIES["interrupted-twice"](), NOW)).text
     assert text.count("start took") == 1, "the other attempts told nothing of it"
-    assert "Attempt 3: start took 5m40s: launch 23s, boot 41s, set-up 3s, image 2m40s, ticket 6s, model 50s" in text
+    assert "Attempt 3: start took 5m40s: launch 23s, boot 41s, set-up 3s, ticket 6s, model 50s, image 2m40s" in text
 
 
 def test_a_strangers_text_is_shown_and_never_markup() -> None:

@@ -1,6 +1,8 @@
 """The recipe of the baked machine image: what the stack's own template says of image, disk and parent, and no password left on the disk."""
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +41,28 @@ def test_the_image_is_pulled_and_looked_for_and_the_registrys_password_goes() ->
     assert f"image='{uri}'" in script
     assert script.index("docker pull") < script.index("docker logout") < script.index("rm -f ~root/.docker/config.json")
     assert validate["steps"][0]["inputs"]["commands"] == [f"docker image inspect '{uri}'", "test ! -e ~root/.docker/config.json"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "there", "pulled"),
+    [(":v1", True, [":v1", ":v1-agent"]), (":v1", False, [":v1", ":v1-agent"]), ("@sha256:" + 64 * "a", True, ["@sha256:" + 64 * "a"])],
+)
+def test_the_agents_own_image_is_baked_where_there_is_one_and_missed_where_not(uri: str, there: bool, pulled: list[str], tmp_path: Path) -> None:
+    repository = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/dropforge"
+    (script,) = _component(repository + uri)["phases"][0]["steps"][0]["inputs"]["commands"]
+    docker = """docker() {
+  echo "$*" >>"$RECORD"
+  if [ "$1" = login ]; then cat >/dev/null; fi
+  case "$*" in pull*-agent) return "$CODE" ;; esac
+}
+aws() { echo word; }
+"""
+    environment = {"RECORD": str(tmp_path / "record"), "CODE": "0" if there else "1", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run(["bash", "-c", docker + script.replace("~root", str(tmp_path))], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    asked = (tmp_path / "record").read_text().splitlines()
+    assert [line for line in asked if line.startswith("pull")] == [f"pull {repository}{one}" for one in pulled]
+    assert asked[-1].startswith("logout"), "the registry's password goes in any case"
 
 
 @pytest.mark.parametrize(

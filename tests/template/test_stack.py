@@ -180,7 +180,7 @@ def test_a_tag_is_one_image_for_ever_but_for_latest_and_every_push_is_scanned() 
     stack = Stack()
     repository = stack.properties("Repository")
     assert repository["ImageTagMutability"] == "IMMUTABLE_WITH_EXCLUSION"
-    assert [f["ImageTagMutabilityExclusionFilterValue"] for f in repository["ImageTagMutabilityExclusionFilters"]] == ["latest"]
+    assert [f["ImageTagMutabilityExclusionFilterValue"] for f in repository["ImageTagMutabilityExclusionFilters"]] == ["latest", "latest-agent"]
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
     rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
     assert [rule["selection"]["tagStatus"] for rule in rules] == ["untagged", "any"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.template.stack import ROOT
 from tools import embed_bootstrap, lint_template, translate
-from tools.embed_bootstrap import BEGIN, END, SCRIPT_LIMIT_BYTES, NotEmbeddable, embed
+from tools.embed_bootstrap import BEGIN, END, SCRIPT_LIMIT_BYTES, NotEmbeddable, embed, without_comments
 from tools.lint_security import ACCEPTED, Accepted, Finding, unaccepted
 from tools.stack import Stack, arns_for
 
@@ -17,6 +17,22 @@ TEMPLATE = f"a: |\n  head\n  {BEGIN}\n  old\n  {END}\nb: 1\n"
 
 def test_the_script_comes_between_the_markers_indented_and_nothing_else_changes() -> None:
     assert embed(TEMPLATE, "one\n\n  two\n") == f"a: |\n  head\n  {BEGIN}\n  one\n\n    two\n  {END}\nb: 1\n"
+
+
+def test_lines_that_are_comments_only_stay_out_but_for_the_first() -> None:
+    script = "#!/bin/sh\n# why\none # here\n  # also\n  two '#'\n"
+    assert f"{BEGIN}\n  #!/bin/sh\n  one # here\n    two '#'\n  {END}" in embed(TEMPLATE, script)
+
+
+def test_the_script_without_its_comments_says_the_same_to_bash() -> None:
+    script = (ROOT / "agent/bootstrap.sh").read_text()
+    # bash writes functions out as it has read them.
+    shown = [
+        subprocess.run(["bash", "-c", one.removesuffix("\nmain\n") + "\ndeclare -f\n"], env={}, capture_output=True, text=True, timeout=30, check=True).stdout
+        for one in (script, without_comments(script))
+    ]
+    assert shown[0] == shown[1]
+    assert "supervise_agent ()" in shown[0]
 
 
 def test_embedding_twice_is_embedding_once() -> None:
@@ -31,6 +47,7 @@ def test_embedding_twice_is_embedding_once() -> None:
         (TEMPLATE, "a\ttab\n", "no tab"),
         (TEMPLATE, "caf\u00e9\n", "ASCII"),
         (TEMPLATE, f"x\n{END}\n", "own markers"),
+        (TEMPLATE, "cat <<EOF\n# not a comment\nEOF\n", "here-document"),
         (TEMPLATE, "x" * SCRIPT_LIMIT_BYTES + "\n", "move work into the image"),
         ("a: 1\n", "one\n", "0 lines"),
         (TEMPLATE + TEMPLATE, "one\n", "2 lines"),

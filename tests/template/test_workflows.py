@@ -69,11 +69,14 @@ def test_who_pushes_and_deploys_is_who_the_roles_trust() -> None:
 
 
 def test_the_image_is_pushed_by_sha_and_as_latest_attested_and_deployed_by_digest() -> None:
-    steps = {step.get("uses", step.get("name", "")).partition("@")[0]: step for step in _jobs("build-push.yml")["build-push"]["steps"]}
-    build = steps["docker/build-push-action"]["with"]
+    steps = _jobs("build-push.yml")["build-push"]["steps"]
+    agent, build = [step["with"] for step in steps if step.get("uses", "").startswith("docker/build-push-action@")]
     assert [line.rpartition("}}:")[2] for line in build["tags"].splitlines()] == ["${{ github.sha }}", "latest"]
+    assert agent["tags"].splitlines() == [f"{tag}-agent" for tag in build["tags"].splitlines()], "as agent/bootstrap.sh looks for it"
+    assert (agent.pop("target"), build.get("target")) == ("agent", None)
+    assert {**agent, "tags": ""} == {**build, "tags": ""}
     assert (build["provenance"], build["sbom"], build["push"]) == ("mode=max", True, True)
-    attest = steps["actions/attest-build-provenance"]["with"]
+    (attest,) = [step["with"] for step in steps if step.get("uses", "").startswith("actions/attest-build-provenance@")]
     assert (attest["subject-digest"], attest["push-to-registry"]) == ("${{ steps.build.outputs.digest }}", True)
     check = next(step["run"] for step in _jobs("deploy.yml")["deploy"]["steps"] if "digest" in step.get("name", ""))
     assert "^sha256:[0-9a-f]{64}$" in check
