@@ -4,6 +4,8 @@ Rules of this file: it imports click and nothing that takes longer; each command
 """
 
 import json
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import click
 from dropforge.jobs.following import follow_to_end
 from dropforge.options import job_argument, json_option, stack_option
 from dropforge.output import print_json, say
+
+#: Wider than any line: a reason has 500 characters at most.
+PIPED = 1000
 
 
 @click.command("list")
@@ -45,7 +50,9 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
 
     from dropforge.jobs.view import list_table
 
-    Console().print(list_table(shown, datetime.now(UTC)))
+    # A pipe has no width: what reads it gets every word.
+    console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPED)
+    console.print(list_table(shown, datetime.now(UTC), console.width))
     if more := len(chosen) - len(shown) + left:
         click.echo(f"{more} more: --limit {len(shown) + more}")
 

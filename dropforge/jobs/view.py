@@ -4,6 +4,7 @@ Pure: everything is made of the status object, the newest heartbeat and the time
 """
 
 from datetime import datetime
+from itertools import accumulate
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -21,6 +22,10 @@ from jobspec.status import AttemptStatus, Receipt, ScheduleStatus, Status, Sweep
 from jobspec.sweep import told as told_choice
 from jobspec.units import duration_text
 
+#: Below so many characters a reason says nothing.
+_WHY_LEAST = 16
+#: Between two columns.
+_GAP = 2
 _GOOD, _BAD, _BUSY = "green", "red", "yellow"
 _COLOURS = {"SUCCEEDED": _GOOD, "RUNNING": "cyan", "REJECTED": _BAD, "FAILED": _BAD, "STOPPED_DEADLINE": _BAD, "STOPPED_BUDGET": _BAD, "CANCELLED": "magenta"}
 
@@ -29,26 +34,35 @@ def state_text(state: str) -> Text:
     return Text(state, style=_COLOURS.get(state, _BUSY))
 
 
-def list_table(rows: list[Listed], now: datetime) -> Table:
-    """A line for each job."""
-    table = Table("job", "state", "step", "attempts", "cost", "changed", "why", box=None, pad_edge=False)
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
-    table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
-    table.columns[6].overflow = "ellipsis"
-    table.columns[6].no_wrap = True
-    for row in in_families(rows):
-        status = row.status
-        cost = status.sweep.cost_usd if status.sweep else status.receipt.cost_usd if status.receipt else None
-        table.add_row(
-            ("  " if status.parent else "") + status.name + (" (refused)" if row.beside else ""),
-            state_text(status.state),
-            f"{status.step}/{status.total_steps}" if status.total_steps else "",
-            str(len(status.attempts) or ""),
-            f"${cost:.2f}" if cost is not None else "",
-            ago(status.updated_at, now),
-            Text(status.reason),
-        )
+def list_table(rows: list[Listed], now: datetime, width: int) -> Table:
+    """A line for each job. Names and states are whole; of the other columns those that ``width`` has room for, and of the reason what is left."""
+    heads = ("job", "state", "step", "attempts", "cost", "changed", "why")
+    lines = [_list_line(row, now) for row in in_families(rows)]
+    widths = [max(len(line[n]) for line in (heads, *lines)) for n in range(len(heads))]
+    left = width - sum(one + _GAP for one in widths[:-1])
+    shown = len(heads) if left >= _WHY_LEAST else max(2, sum(used <= width + _GAP for used in accumulate(one + _GAP for one in widths[:-1])))
+    table = Table(box=None, pad_edge=False)
+    for n, head in enumerate(heads[:shown]):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", justify="right" if head in ("step", "attempts", "cost") else "left")
+        if head == "why":
+            table.columns[n].max_width = left
+    for line in lines:
+        table.add_row(line[0], state_text(line[1]), *map(Text, line[2:shown]))
     return table
+
+
+def _list_line(row: Listed, now: datetime) -> tuple[str, ...]:
+    status = row.status
+    cost = status.sweep.cost_usd if status.sweep else status.receipt.cost_usd if status.receipt else None
+    return (
+        ("  " if status.parent else "") + status.name + (" (refused)" if row.beside else ""),
+        status.state,
+        f"{status.step}/{status.total_steps}" if status.total_steps else "",
+        str(len(status.attempts) or ""),
+        f"${cost:.2f}" if cost is not None else "",
+        ago(status.updated_at, now),
+        status.reason,
+    )
 
 
 def in_families(rows: list[Listed]) -> list[Listed]:
@@ -96,6 +110,7 @@ def status_view(status: Status) -> RenderableType:
     parts: list[RenderableType] = [head, Text(f"accepted {told(status.accepted_at)}, changed {told(status.updated_at)}", style="dim")]
     for problem in status.problems:
         parts.append(Text(f"  {problem.path or 'manifest'}: {problem.message}" + (f" (line {problem.line})" if problem.line else "")))
+        parts += [Text(f"    {label}: {text}", style="dim") for label, text in (("found", problem.found), ("allowed", problem.allowed)) if text]
     if status.total_steps:
         loss = f", loss {status.loss:.4f}" if status.loss is not None else ""
         parts.append(Text(f"step {status.step} of {status.total_steps}{loss}"))

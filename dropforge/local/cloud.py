@@ -1,6 +1,7 @@
 """Starting and ending the local cloud: one emulator process, what it started, and nothing left behind."""
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -55,13 +57,46 @@ class Plan:
 
 
 def up(plan: Plan) -> CloudState:
-    """A cloud with the stack in it; one that already runs gets the template and parameters anew. Raises LocalCloudError."""
+    """A cloud with the stack in it; one that already runs gets the template and parameters anew. Raises LocalCloudError.
+
+    What would be refused is, before anything is started.
+    """
+    with _alone(plan.home):
+        return _up(plan)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One command at a time starts or ends the cloud of a folder: of two that start one, the first would be forgotten, and go on for ever."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "lock").open("w")
+    except OSError as problem:
+        raise LocalCloudError(f"Nothing can be written to {home} ({problem.strerror}). Set DROPFORGE_LOCAL_HOME to a folder of yours.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalCloudError(f"Another command starts or ends the local cloud in {home} right now. Wait for it, then: dropforge local status") from None
+        yield
+
+
+def _up(plan: Plan) -> CloudState:
     running = load(plan.home)
-    if running is None or not runs(running):
-        down(plan.home)
+    if running is not None and not runs(running):
+        running = None
+    if running is not None and running.stack != plan.stack:
+        raise LocalCloudError(
+            f"The cloud that runs in {plan.home} has the stack {running.stack}, and no other. First `dropforge local down`; "
+            "or set DROPFORGE_LOCAL_HOME to another folder for one beside it."
+        )
+    peers = tuple(dict.fromkeys((*(running.peers if running is not None else ()), *plan.peers)))
+    parameters = _local_parameters(plan, peers, running) | plan.parameters
+    deployment.check(plan.template, parameters, plan.stack)
+    if running is None:
+        _down(plan.home)
         running = _start(plan)
-    peers = tuple(dict.fromkeys((*running.peers, *plan.peers)))
-    outputs = deployment.deploy(running, plan.template, _local_parameters(plan, peers) | plan.parameters)
+    outputs = deployment.deploy(running, plan.template, parameters)
     deployment.push_image(running, outputs)
     for region in peers:
         deployment.deploy_peer(running, outputs, region)
@@ -70,9 +105,9 @@ def up(plan: Plan) -> CloudState:
     return ready
 
 
-def _local_parameters(plan: Plan, peers: tuple[str, ...]) -> dict[str, str]:
+def _local_parameters(plan: Plan, peers: tuple[str, ...], running: CloudState | None) -> dict[str, str]:
     """What the template should know of this cloud, where it asks: the notice it gives, a lively heartbeat, a mailbox, its other regions."""
-    notice_s = json.loads((plan.home / "settings.json").read_text())["notice_s"]
+    notice_s = plan.notice_s if running is None else json.loads((plan.home / "settings.json").read_text())["notice_s"]
     known = {"HeartbeatSeconds": "2", "NoticeSeconds": str(min(120, max(1, round(notice_s)))), "NotificationEmail": MAILBOX, "PeerRegions": ",".join(peers)}
     declared = deployment.declared_parameters(plan.template)
     return {name: value for name, value in known.items() if name in declared}
@@ -80,6 +115,13 @@ def _local_parameters(plan: Plan, peers: tuple[str, ...]) -> dict[str, str]:
 
 def down(home: Path) -> bool:
     """End the emulator and all that it started; True if there was one. Raises LocalCloudError if something is left."""
+    if not home.is_dir():
+        return False
+    with _alone(home):
+        return _down(home)
+
+
+def _down(home: Path) -> bool:
     state = load(home)
     was_up = state is not None and runs(state)
     if state is not None and was_up:
@@ -114,7 +156,6 @@ def lambda_python_note() -> str | None:
 def _start(plan: Plan) -> CloudState:
     python = _interpreter(".venv-cloud")
     port = _free_port(plan.port)
-    plan.home.mkdir(parents=True, exist_ok=True)
     for stale in ("instances", "logs", "mail", "tmp"):
         shutil.rmtree(plan.home / stale, ignore_errors=True)
     (plan.home / "tmp").mkdir()

@@ -43,7 +43,7 @@ def local() -> None:
 
 @local.command()
 @click.option("--template", type=click.Path(path_type=Path, dir_okay=False), default=clouds.REPOSITORY / "template.yaml", help="Template to deploy.")
-@click.option("--stack", default=clouds.DEFAULT_STACK, show_default=True, help="Name of the stack and of the project.")
+@click.option("--stack", show_default=clouds.DEFAULT_STACK, help="Name of the stack and of the project.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Template parameter; may be repeated.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: 4566, or a free one.")
 @click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")
@@ -51,11 +51,12 @@ def local() -> None:
 @click.option("--peer", "peers", multiple=True, metavar="REGION", callback=_regions, help="Another region for jobs, such as us-west-2; may be repeated.")
 @json_option
 def up(
-    template: Path, stack: str, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float, peers: tuple[str, ...], as_json: bool
+    template: Path, stack: str | None, parameters: tuple[str, ...], port: int | None, notice_s: float, minute_s: float, peers: tuple[str, ...], as_json: bool
 ) -> None:
     """Start it and deploy the stack; if it runs already, deploy again."""
+    was_running = (before := load(home())) is not None and runs(before)
+    stack = stack or (before.stack if before is not None and was_running else clouds.DEFAULT_STACK)
     plan = clouds.Plan(home(), template.absolute(), dict(map(_assignment, parameters)), stack, port, notice_s, minute_s, peers=peers)
-    was_running = (before := load(plan.home)) is not None and runs(before)
     state = clouds.up(plan)
     note = clouds.lambda_python_note()
     if note:

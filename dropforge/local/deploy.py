@@ -7,6 +7,7 @@ elsewhere.
 import hashlib
 import io
 import json
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -22,6 +23,8 @@ from dropforge.translation import NotTranslatable, Template, read, translated
 PEER_TEMPLATE = Path(__file__).resolve().parents[2] / "region.yaml"
 ARTIFACT_BUCKET = "dropforge-local-artifacts"
 DEPLOYED_WITHIN_S = 120
+#: CreateStack, StackName (CloudFormation API reference).
+STACK_NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}")
 LOOK_EVERY_S = 0.2
 #: CloudFormation quotes whole templates in its messages; what is wrong comes last.
 MESSAGE_CHARACTERS = 600
@@ -46,6 +49,15 @@ def deploy(cloud: CloudState, template: Path, parameters: dict[str, str]) -> dic
     return _deploy(cloud, template, parameters, cloud.stack, cloud.region)
 
 
+def check(template: Path, parameters: dict[str, str], stack: str) -> None:
+    """Raises LocalCloudError for what CloudFormation would refuse at once: the stack's name, an answer."""
+    if not STACK_NAME.fullmatch(stack):
+        raise LocalCloudError(f"--stack {stack!r}: a stack's name has letters, digits and hyphens, begins with a letter, and has 128 characters at most.")
+    wrong = refusals(_read(template), parameters)
+    if wrong:
+        raise LocalCloudError(" ".join(wrong))
+
+
 def deploy_peer(cloud: CloudState, home: dict[str, str], region: str) -> dict[str, str]:
     """The stack of another region, told what the home stack's output ``PeerParameters`` says, as docs/deployment.md does it."""
     parameters = dict(pair.split("=", 1) for pair in home["PeerParameters"].split())
@@ -53,9 +65,7 @@ def deploy_peer(cloud: CloudState, home: dict[str, str], region: str) -> dict[st
 
 
 def _deploy(cloud: CloudState, template: Path, parameters: dict[str, str], stack: str, region: str) -> dict[str, str]:
-    wrong = refusals(_read(template), parameters)
-    if wrong:
-        raise LocalCloudError(" ".join(wrong))
+    check(template, parameters, stack)
     try:
         plain = translated(_packaged(cloud, template), region)
     except NotTranslatable as refused:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -32,6 +33,10 @@ def validate(manifest: Path, as_json: bool) -> None:
     if isinstance(answer, Refusal):
         raise not_valid(answer, str(manifest))
     click.echo(summary(answer))
+    if answer.limits.deadline is not None and answer.limits.deadline <= (now := datetime.now(UTC)):
+        raise click.ClickException(
+            f"{manifest} is valid, but its limits.deadline, {answer.limits.deadline:%Y-%m-%d %H:%M} UTC, is past (it is {now:%H:%M} UTC): it would be refused."
+        )
     click.echo("The manifest is valid.")
 
 

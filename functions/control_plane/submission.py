@@ -94,7 +94,7 @@ class Submission:
     def _refused_beside(self, job: Job, held: Held) -> Job:
         problem = ProblemLine(
             path=held.what,
-            message=f"job {held.by.job_id} is active ({held.by.state}); it goes on untouched",
+            message=f"is that of job {held.by.job_id}, which is active ({held.by.state}) and goes on untouched",
             found=job.name if held.what == "name" else job.manifest_ref.key,
             allowed="another name, or this one after that job's end; deleting its manifest cancels it",
         )

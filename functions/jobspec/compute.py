@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from jobspec.base import Document
 from jobspec.instances import GPU_INSTANCES
+from jobspec.methods import Located
 from jobspec.places import one_of
 from jobspec.regions import Region
 
@@ -63,10 +64,10 @@ class Compute(Document):
             raise ValueError("give either `instance_types` or `gpu`")
         unknown = [name for name in self.instance_types or () if name not in GPU_INSTANCES]
         if unknown:
-            raise ValueError(f"not offered: {', '.join(unknown)}; offered: {', '.join(GPU_INSTANCES)}")
+            raise Located(("instance_types",), f"names what is not offered: {', '.join(unknown)}; offered: {', '.join(GPU_INSTANCES)}")
         if not self.candidate_types():
             largest = max(i.gpu_memory_gib for i in GPU_INSTANCES.values())
-            raise ValueError(f"no offered type has {self.gpu and self.gpu.count} GPU(s) of that memory; the largest GPU offered has {largest} GiB")
+            raise Located(("gpu",), f"fits no offered type: none has {self.gpu and self.gpu.count} GPU(s) of that memory; the largest GPU has {largest} GiB")
         return self
 
     def candidate_types(self) -> tuple[str, ...]:

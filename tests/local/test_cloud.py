@@ -97,6 +97,42 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert f"Port {port} is taken" in said
 
 
+def test_what_would_be_refused_is_before_anything_is_started(tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (("--parameter", "Foo=1"), "Foo is no parameter of this template."),
+        (("--stack", "My Stack!"), "a stack's name has letters, digits and hyphens"),
+        (("--template", str(tmp_path / "none.yaml")), "There is no readable template at"),
+    ):
+        code, said = run(tmp_path / "cloud", "up", *arguments)
+        assert (code, sentence in said) == (1, True), said
+        assert load(tmp_path / "cloud") is None
+
+
+def test_a_running_cloud_is_not_given_a_second_stack(local_cloud: LocalCloud) -> None:
+    code, said = run(local_cloud.home, "up", "--stack", "another")
+    assert code == 1
+    assert "has the stack standin, and no other. First `dropforge local down`" in said
+    assert load(local_cloud.home) == local_cloud.state
+
+
+def test_of_two_commands_that_start_a_cloud_one_is_refused(tmp_path: Path) -> None:
+    with clouds._alone(tmp_path):
+        code, said = run(tmp_path, "up", "--template", str(TEMPLATE))
+        ended, told = run(tmp_path, "down")
+    assert (code, ended) == (1, 1)
+    assert "Another command starts or ends the local cloud" in said
+    assert "Another command starts or ends the local cloud" in told
+    assert load(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, said = run(tmp_path / "file" / "cloud", "up")
+    assert code == 1
+    assert "Nothing can be written to" in said
+    assert "DROPFORGE_LOCAL_HOME" in said
+
+
 def test_a_missing_environment_says_make_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clouds, "REPOSITORY", tmp_path)
     code, said = run(tmp_path, "up")

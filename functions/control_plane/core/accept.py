@@ -55,7 +55,11 @@ def born_at(schedule: Job, at: datetime, now: datetime) -> Job:
 
 def rejected(name: str, ref: ManifestRef, problems: tuple[ProblemLine, ...], now: datetime, *, beside: str | None = None) -> Job:
     """A job that ends where it begins: its problems, one e-mail, a status object. ``beside``: the active job it ran into."""
-    reason = f"{len(problems)} problem(s) in the manifest; the first: {problems[0].path} {problems[0].message}" if problems else "the manifest was refused"
+    reason = (
+        f"{len(problems)} problem(s) in the manifest; the first: {problems[0].path or 'the manifest'} {problems[0].message}"
+        if problems
+        else "the manifest was refused"
+    )
     job = _born(name, ref, None, JobState.REJECTED, reason[:500], now)
     return owe(job.model_copy(update={"problems": problems, "refused_beside": beside}), NoticeKind.END, now)
 
