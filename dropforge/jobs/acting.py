@@ -33,6 +33,7 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
 
     body, key = manifest.read_bytes(), order.key_for(manifest.name)
     parsed = checked(body, key, str(manifest))
+    order.refuse_past_deadline(parsed, order.now())
     stack = find_stack(stack_name)
     say(as_json, summary(parsed, stack.region))
     for line in expected(parsed, stack, datetime.now(UTC)):

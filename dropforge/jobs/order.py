@@ -12,6 +12,7 @@ from dropforge.stack import Stack
 from jobspec import keys
 from jobspec.children import alone
 from jobspec.manifest import Manifest
+from jobspec.reading import past_deadline
 from jobspec.status import Status
 from jobspec.tree import read_tree
 
@@ -57,7 +58,7 @@ def _stored_manifest(stack: Stack, status: Status) -> tuple[str, bytes]:
 
 
 def refuse_past_deadline(manifest: Manifest, now: datetime) -> None:
-    if manifest.limits.deadline is not None and manifest.limits.deadline <= now:
+    if manifest.limits.deadline is not None and past_deadline(manifest, now):
         raise click.ClickException(f"Its limits.deadline, {manifest.limits.deadline:%Y-%m-%d %H:%M} UTC, is past. Set a later one, then: dropforge submit FILE")
 
 

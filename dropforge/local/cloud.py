@@ -122,7 +122,11 @@ def down(home: Path) -> bool:
 
 
 def _down(home: Path) -> bool:
-    state = load(home)
+    try:
+        state = load(home)
+    except LocalCloudError:
+        # Its state is damaged: what it started is found all the same, by what each process was told at its start.
+        state = None
     was_up = state is not None and runs(state)
     if state is not None and was_up:
         _end(state)

@@ -43,7 +43,7 @@ def local() -> None:
 
 @local.command()
 @click.option("--template", type=click.Path(path_type=Path, dir_okay=False), default=clouds.REPOSITORY / "template.yaml", help="Template to deploy.")
-@click.option("--stack", show_default=clouds.DEFAULT_STACK, help="Name of the stack and of the project.")
+@click.option("--stack", help=f"Name of the stack and of the project. Default: the one that runs, or {clouds.DEFAULT_STACK}.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Template parameter; may be repeated.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: 4566, or a free one.")
 @click.option("--notice-s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds from a spot warning to the end.")

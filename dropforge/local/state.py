@@ -67,8 +67,10 @@ def load(folder: Path) -> CloudState | None:
     try:
         raw = json.loads((folder / "cloud.json").read_text())
         return CloudState(**{**raw, "peers": tuple(raw["peers"])})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as problem:
+        raise LocalCloudError(f"{folder} cannot be read ({problem.strerror}). Set DROPFORGE_LOCAL_HOME to a folder of yours.") from None
     except (KeyError, TypeError, ValueError) as problem:
         raise LocalCloudError(f"{folder / 'cloud.json'} is damaged ({problem}). Run `dropforge local down`, then `dropforge local up`.") from None
 

@@ -20,23 +20,19 @@ def validate(manifest: Path, as_json: bool) -> None:
     from dropforge.manifests.checked import not_valid
     from dropforge.manifests.summary import summary
     from jobspec import keys
-    from jobspec.reading import Refusal, read_manifest
+    from jobspec.reading import Refusal, past_deadline, read_manifest
 
     answer = read_manifest(manifest.read_bytes(), key=f"{keys.MANIFEST_PREFIX}{manifest.name}")
-    problems = answer.problems if isinstance(answer, Refusal) else ()
+    problems = answer.problems if isinstance(answer, Refusal) else past_deadline(answer, datetime.now(UTC))
     if as_json:
         lines = [{"path": p.path, "line": p.line, "message": p.message, "found": p.found, "allowed": p.allowed} for p in problems]
         click.echo(json.dumps({"valid": not problems, "problems": lines}, indent=1))
         if problems:
             raise click.exceptions.Exit(1)
         return
-    if isinstance(answer, Refusal):
-        raise not_valid(answer, str(manifest))
+    if problems or isinstance(answer, Refusal):
+        raise not_valid(Refusal(problems), str(manifest))
     click.echo(summary(answer))
-    if answer.limits.deadline is not None and answer.limits.deadline <= (now := datetime.now(UTC)):
-        raise click.ClickException(
-            f"{manifest} is valid, but its limits.deadline, {answer.limits.deadline:%Y-%m-%d %H:%M} UTC, is past (it is {now:%H:%M} UTC): it would be refused."
-        )
     click.echo("The manifest is valid.")
 
 

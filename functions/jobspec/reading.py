@@ -6,6 +6,7 @@ In this order: size, encoding, structure (tree.py), the models (manifest.py), an
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
@@ -54,6 +55,18 @@ def read_manifest(body: bytes, *, key: str = "") -> Manifest | Refusal:
     if isinstance(answer, Manifest) and not tree.problems and not more:
         return answer
     return Refusal(in_order([*tree.problems, *more]), name)
+
+
+def past_deadline(manifest: Manifest, now: datetime) -> tuple[ProblemLine, ...]:
+    """What the clock says of a manifest that is valid in itself: a problem where its deadline has passed, else none."""
+    deadline = manifest.limits.deadline
+    if deadline is None or deadline > now:
+        return ()
+    return (
+        problem(
+            ("limits", "deadline"), "is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        ),
+    )
 
 
 def _of_the_jobs(manifest: Manifest, tree: Tree) -> list[ProblemLine]:

@@ -129,3 +129,15 @@ def test_validate_as_json_lists_each_problem(tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     assert (result.exit_code, answer["valid"]) == (1, False)
     assert "model" in {problem["path"] for problem in answer["problems"]}
+
+
+def test_validate_and_submit_refuse_what_the_stack_would_refuse_by_its_clock(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(Path("events/manifests/minimal.yaml").read_text() + "limits: {deadline: 2020-01-01T00:00:00Z}\n")
+    result = CliRunner().invoke(main, ["validate", str(file)])
+    assert result.exit_code == 1
+    assert "limits.deadline is in the past\n    found:   2020-01-01 00:00 UTC\n    allowed: a time after" in result.output
+    assert not json.loads(CliRunner().invoke(main, ["validate", str(file), "--json"]).stdout)["valid"]
+    sent = CliRunner().invoke(main, ["submit", str(file)])
+    assert sent.exit_code == 1
+    assert "Its limits.deadline, 2020-01-01 00:00 UTC, is past. Set a later one" in sent.output

@@ -112,7 +112,7 @@ def test_a_mistake_is_told_with_path_line_finding_and_remedy(text: str, path: st
         ("s3: models/base", "{}", "model", "give either `hub` (with `revision`) or `s3`"),
         ("instance_types: [g5.xlarge]", "instance_types: []", "compute.instance_types", "has the wrong length (0)"),
         ("instance_types: [g5.xlarge]", "instance_types: [m5.large]", "compute.instance_types", "names what is not offered: m5.large; offered:"),
-        ("instance_types: [g5.xlarge]", "gpu: {memory_gib: 1000}", "compute", "no offered type has 1 GPU(s) of that memory; the largest GPU offered has 80"),
+        ("instance_types: [g5.xlarge]", "gpu: {memory_gib: 1000}", "compute.gpu", "fits no offered type: none has 1 GPU(s) of that memory; the largest GPU"),
         ("instance_types: [g5.xlarge]", "zones: [us-east-1a]", "compute", "give either `instance_types` or `gpu`"),
     ],
 )

@@ -109,10 +109,11 @@ def test_what_would_be_refused_is_before_anything_is_started(tmp_path: Path) -> 
 
 
 def test_a_running_cloud_is_not_given_a_second_stack(local_cloud: LocalCloud) -> None:
+    before = load(local_cloud.home)
     code, said = run(local_cloud.home, "up", "--stack", "another")
     assert code == 1
     assert "has the stack standin, and no other. First `dropforge local down`" in said
-    assert load(local_cloud.home) == local_cloud.state
+    assert load(local_cloud.home) == before
 
 
 def test_of_two_commands_that_start_a_cloud_one_is_refused(tmp_path: Path) -> None:
@@ -122,6 +123,17 @@ def test_of_two_commands_that_start_a_cloud_one_is_refused(tmp_path: Path) -> No
     assert (code, ended) == (1, 1)
     assert "Another command starts or ends the local cloud" in said
     assert "Another command starts or ends the local cloud" in told
+    assert load(tmp_path) is None
+
+
+def test_what_a_cloud_with_a_damaged_state_had_started_is_ended_all_the_same(tmp_path: Path) -> None:
+    needs_environments()
+    state = clouds.up(clouds.Plan(tmp_path, TEMPLATE, port=free_port(), stop_grace_s=1.0))
+    (tmp_path / "cloud.json").write_text("{")
+    code, said = run(tmp_path, "status")
+    assert (code, "is damaged" in said, "Run `dropforge local down`, then `dropforge local up`." in said) == (1, True, True)
+    assert run(tmp_path, "down")[0] == 0
+    assert not alive(state.pid)
     assert load(tmp_path) is None
 
 

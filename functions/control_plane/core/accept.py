@@ -9,6 +9,7 @@ from control_plane.core.kin import Parent
 from control_plane.core.state import Job, JobState, ManifestRef, NoticeKind, Transition
 from jobspec.children import Child, instance_of
 from jobspec.manifest import Manifest
+from jobspec.reading import past_deadline
 from jobspec.regions import region_of
 from jobspec.status import ProblemLine
 from jobspec.sweep import told
@@ -66,17 +67,10 @@ def rejected(name: str, ref: ManifestRef, problems: tuple[ProblemLine, ...], now
 
 def late_problems(manifest: Manifest, offers: Offers, peers: tuple[str, ...], now: datetime) -> tuple[ProblemLine, ...]:
     """What only the stack and the clock can say of a manifest that is valid in itself. ``peers``: the stack's other regions, read or not."""
-    problems = []
+    problems = list(past_deadline(manifest, now))
     zones = sorted(zone for one in (offers, *offers.peers) for zone in one.subnets)
     unread = set(peers) - {one.region for one in offers.peers}
     regions = (offers.region, *peers)
-    deadline = manifest.limits.deadline
-    if deadline is not None and deadline <= now:
-        problems.append(
-            ProblemLine(
-                path="limits.deadline", message="is in the past", found=f"{deadline:%Y-%m-%d %H:%M} UTC", allowed=f"a time after {now:%Y-%m-%d %H:%M} UTC"
-            )
-        )
     strange = [region for region in manifest.compute.regions or () if region not in regions]
     if strange:
         problems.append(
