@@ -34,7 +34,7 @@ Look = Callable[[str, int], Seen | None]
 
 
 class Absent(Exception):
-    """What the manifest names is not there; carries the problem to report."""
+    """What the manifest names is not there, or is an object without a byte; carries the problem to report."""
 
     def __init__(self, found: ProblemLine) -> None:
         super().__init__(f"{found.path} {found.message}: {found.found}")
@@ -122,4 +122,6 @@ def _looked(look: Look, location: str, most: int, path: tuple[str, ...]) -> Seen
     seen = look(location, most)
     if seen is None:
         raise Absent(problem(path, "is not there", found=location, allowed="upload it first, then put the manifest again"))
+    if seen.size == 0:
+        raise Absent(problem(path, "is empty: the object has no byte", found=location, allowed="upload it again, then put the manifest again"))
     return seen

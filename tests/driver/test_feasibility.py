@@ -158,10 +158,17 @@ def test_what_the_manifest_names_and_is_not_there_is_said_before_a_gpu_is_starte
     assert gone in told
 
 
+@pytest.mark.parametrize(("empty", "path"), [("data/train.jsonl", "data.train"), ("data/eval.jsonl", "data.eval"), ("models/m/config.json", "model.s3")])
+def test_an_object_without_a_byte_is_told_before_a_gpu_is_started(house: House, empty: str, path: str) -> None:
+    house.s3.write(DATA, "data/eval.jsonl", b'{"text": "a"}\n')
+    house.s3.write(DATA, empty, b"")
+    assert f"{path} is empty: the object has no byte" in refused(house, data={"train": "data/train.jsonl", "eval": "data/eval.jsonl"})
+
+
 @pytest.mark.parametrize(
     "config",
-    [b"", b"not json", b"[]", b"[" * 5000, b'{"model_type": "mamba"}', b'{"model_type": "llama", "hidden_size": 1e999}', b"{" + b" " * 300_000],
-    ids=["empty", "text", "list", "deep", "unknown", "infinite", "large"],
+    [b"not json", b"[]", b"[" * 5000, b'{"model_type": "mamba"}', b'{"model_type": "llama", "hidden_size": 1e999}', b"{" + b" " * 300_000],
+    ids=["text", "list", "deep", "unknown", "infinite", "large"],
 )
 def test_a_configuration_that_is_not_understood_is_no_reason_to_refuse(house: House, config: bytes) -> None:
     hold_model(house, config)
