@@ -7,6 +7,7 @@ import pytest
 
 from control_plane.core import measures
 from control_plane.handlers import curfew, publish_ledger
+from jobspec.manifest import Notify
 from jobspec.marker import FailureCode
 from tests.core.worlds import gpu
 from tests.driver.house import CONTEXT, House
@@ -51,7 +52,8 @@ def sent_metrics() -> set[str]:
     house.close_spot("g5.xlarge", "g6.xlarge")
     house.put("jobs/scarce.yaml", name="scarce")
     sent |= house.tick().keys()
-    sent |= curfew.handle({}, CONTEXT, house.rooms)["metrics"].keys()
+    done = curfew.handle({}, CONTEXT, house.rooms)
+    sent |= done.get("metrics", done).keys()
     event = json.loads((ROOT / "events/published-notice-sns.json").read_text())
     sent |= publish_ledger.handle(event, CONTEXT, house.rooms)["metrics"].keys()
     return sent | house.counts.keys()
@@ -160,9 +162,10 @@ def test_with_few_what_is_left_still_rings_for_money_instances_silence_launches_
         if resource["Type"].startswith("AWS::CloudWatch") and ("Condition" not in resource or stack.holds({"Condition": resource["Condition"]}))
     }
     assert set(watching) == {
-        *("DeadLettersAlarm", "LaunchWaitAlarm", "TickMissingAlarm", "CurfewMissingAlarm"),
-        *("OverdueInstancesAlarm", "StaleHeartbeatsAlarm", "SpendRateAlarm", "IdleGpusAlarm"),
+        *("DeadLettersAlarm", "TickMissingAlarm", "CurfewMissingAlarm"),
+        *("OverdueInstancesAlarm", "StaleHeartbeatsAlarm", "SpendRateAlarm"),
     }
+    assert "idle" in Notify().on, "of idle GPUs the job's owner is told, alarm or not"
     left = json.dumps({name: resource for name, resource in stack.template["Resources"].items() if resource.get("Condition") != "WatchesAll"})
     assert "ErrorsAlarm" not in left.replace("WebhookErrorsAlarm", ""), "what is always there may not name what is not"
     assert '"Dashboard"' not in left

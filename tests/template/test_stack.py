@@ -232,13 +232,14 @@ def test_every_function_logs_to_its_own_group_which_its_role_may_write() -> None
 
 
 def test_the_functions_are_there_traced_small_and_without_reserved_concurrency() -> None:
-    functions = Stack().of_type("AWS::Lambda::Function")
+    functions, few = (Stack(parameters={"Watch": watch}).of_type("AWS::Lambda::Function") for watch in ("all", "few"))
     assert sorted(functions) == [f"{name}Function" for name in FUNCTIONS]
     for name, function in functions.items():
         # The tick drives many jobs side by side: one whole processor.
         memory_mib = 1769 if name == "ReconcileFunction" else 512
         assert (function["Runtime"], function["Architectures"], function["MemorySize"]) == ("python3.13", ["arm64"], memory_mib)
         assert function["TracingConfig"] == {"Mode": "Active"}
+        assert few[name]["TracingConfig"] == {"Mode": "PassThrough"}, "a trace is billed"
         assert "ReservedConcurrentExecutions" not in function
 
 

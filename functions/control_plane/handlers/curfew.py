@@ -16,7 +16,8 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
     counts = {"OverdueInstances": overdue}
     if failures:
         raise NotEnded(failures, counts)
-    return {"metrics": counts}
+    # A zero stays in the log: it would be a metric that is sent, and billed, for ever.
+    return {"metrics": counts} if overdue else dict(counts)
 
 
 handler = door(handle)

@@ -80,7 +80,6 @@ def door(handle: Handle) -> Any:
     """A Lambda handler of ``handle``: measured, and with one log line that says what became of the event."""
 
     @logger.inject_lambda_context(clear_state=True)
-    @metrics.log_metrics
     @wraps(handle)
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = perf_counter()
@@ -98,8 +97,10 @@ def door(handle: Handle) -> Any:
             for name, value in counts.items():
                 metrics.add_metric(name=name, unit=_UNITS.get(name, MetricUnit.Count), value=value)
             facts |= counts
-            _counted(f"Outcome{str(facts.get('outcome')).title()}", 1)
             logger.info("handled", extra={**facts, "took_ms": round(1000 * (perf_counter() - started), 1)})
+            # Between jobs there are none: CloudWatch bills a metric of one's own for each hour in which it is sent.
+            if metrics.metric_set:
+                metrics.flush_metrics()
         return facts
 
     return handler
