@@ -38,12 +38,17 @@ class Mail:
 
 def _named(value: Any) -> str:
     """A value as a log line may hold it; what is no text is named by its kind, whatever it holds."""
+    if value is None:
+        return "(none)"
     return shown(value)[:60] if isinstance(value, str) else type(value).__name__
 
 
 def _detail(event: Any, source: str, *detail_types: str) -> dict[str, Any] | Ignored:
     if not isinstance(event, dict):
         return Ignored("not an event: not a JSON object")
+    if "source" not in event and "Records" in event:
+        # As `sam local generate-event` makes them, and as they come where somebody has put SNS or SQS between.
+        return Ignored("not an event of EventBridge but a list of Records (a bucket's own notification, SNS or SQS): events/ has samples of what is heard")
     if event.get("source") != source or event.get("detail-type") not in detail_types:
         return Ignored(f"not {source} {' or '.join(detail_types)}: {_named(event.get('source'))} {_named(event.get('detail-type'))}")
     detail = event.get("detail")
