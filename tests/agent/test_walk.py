@@ -1,6 +1,6 @@
 """The walk of a spot warning through the warned instance and its replacement, as docs/architecture.md tells it."""
 
-from agent.attempt import AgentExit
+from agent.world import AgentExit
 from jobspec.heartbeat import Phase
 from tests.agent.cloud import SECOND, Cloud, until
 from tests.agent.conftest import Launch
