@@ -1,8 +1,10 @@
 """What the pages tell a person to type is what the tools take; and what they promise to list is listed whole."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from tests.cli.shell import NotACommand, check_dropforge, commands_of, read_aws,
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "dropforge/local/README.md"])
 COMMANDS = [(page.relative_to(ROOT), line) for page in PAGES for line in commands_of(page)]
-#: SAM CLI 1.170, `sam COMMAND --help`: as much of it as our pages use.
+#: As much of the SAM CLI as our pages use; held to its own help below, where it is installed.
 SAM = {
     "build": set[str](),
     "deploy": {"--guided", "--stack-name", "--config-env", "--parameter-overrides"},
@@ -43,6 +45,17 @@ def test_every_command_in_the_pages_is_one_that_its_tool_takes(page: Path, line:
                 unknown = {word for word in words[2:] if word.startswith("-")} - SAM.get(words[1], set())
                 assert words[1] in SAM, f"sam has no {words[1]}"
                 assert not unknown, f"{page}: {line}: {unknown}"
+
+
+@pytest.mark.parametrize("command", SAM)
+def test_sam_itself_takes_what_its_table_says(command: str) -> None:
+    sam = ROOT / ".venv-sam/bin/sam"
+    if not sam.exists():
+        pytest.skip("no .venv-sam: `make lint` makes it")
+    options = {word for word in SAM[command] if word.startswith("-")}
+    words = [command, *(SAM[command] - options), "--help"]
+    shown = subprocess.run([str(sam), *words], env={**os.environ, "SAM_CLI_TELEMETRY": "0"}, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown)), shown
 
 
 def test_the_pages_have_many_commands_and_a_wrong_one_would_be_seen() -> None:
