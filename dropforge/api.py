@@ -84,7 +84,9 @@ def submit(manifest: str | Path | Mapping[str, Any], *, stack: str = "dropforge"
             body, key = Path(manifest).read_bytes(), order.key_for(Path(manifest).name)
         parsed = checked(body, key, "the mapping" if isinstance(manifest, Mapping) else str(manifest))
         order.refuse_past_deadline(parsed, order.now())
-        order.put(find_stack(stack), key, body)
+        found = find_stack(stack)
+        order.refuse_beside_active(found, parsed, key)
+        order.put(found, key, body)
     return SubmittedJob(parsed.name, stack)
 
 

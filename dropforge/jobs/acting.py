@@ -35,6 +35,7 @@ def submit(manifest: Path, stack_name: str, as_json: bool, dry_run: bool, wait: 
     parsed = checked(body, key, str(manifest))
     order.refuse_past_deadline(parsed, order.now())
     stack = find_stack(stack_name)
+    order.refuse_beside_active(stack, parsed, key)
     say(as_json, summary(parsed, stack.region))
     for line in expected(parsed, stack, datetime.now(UTC)):
         say(as_json, line)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 from botocore.exceptions import ClientError
 
-from dropforge.jobs.find import place_of
+from dropforge.jobs.find import ENDS, place_of, read_status
 from dropforge.manifests.checked import checked
 from dropforge.stack import Stack
 from jobspec import keys
@@ -55,6 +55,22 @@ def _stored_manifest(stack: Stack, status: Status) -> tuple[str, bytes]:
             raise
         raise click.ClickException(f"Version {status.manifest_version} of {status.manifest} is gone. Put the manifest itself: dropforge submit FILE") from None
     return key, body
+
+
+def refuse_beside_active(stack: Stack, manifest: Manifest, key: str) -> None:
+    """Raises ClickException where a job of that name is not over: the stack would refuse the manifest, and who follows the name would follow that job."""
+    try:
+        found = read_status(stack, manifest.name)
+    except ClientError:
+        return  # who may put may not always look, and then the stack says it
+    if found is None or found.state in ENDS:
+        return
+    if found.schedule is not None and manifest.schedule is not None and place_of(found.manifest) == (stack.data_bucket, key):
+        return  # a schedule is changed by its manifest
+    raise click.ClickException(
+        f"Not sent, for it would be refused: {found.job_id} is active ({found.state}). Give this one another name; or end that one first: "
+        f"dropforge cancel {found.name}"
+    )
 
 
 def refuse_past_deadline(manifest: Manifest, now: datetime) -> None:

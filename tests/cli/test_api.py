@@ -36,6 +36,14 @@ def test_a_manifest_that_is_not_valid_raises_with_every_problem_and_puts_nothing
     assert bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/").get("KeyCount") == 0
 
 
+def test_nothing_is_put_beside_an_active_job_of_the_name(bucket: Bucket) -> None:
+    bucket.put_status("mine", "WAITING")
+    with pytest.raises(DropforgeError, match="mine-abc123 is active"):
+        dropforge.submit(JOB)
+    bucket.put_status("mine", "FAILED")
+    assert dropforge.submit(JOB).name == "mine"
+
+
 def test_waiting_tells_the_story_and_returns_the_end(bucket: Bucket) -> None:
     job = dropforge.submit(JOB)
     bucket.put_status("mine", "SUCCEEDED")

@@ -16,7 +16,7 @@ from dropforge.cli import main
 from dropforge.jobs import acting, cancelling, interrupt, logs
 from jobspec import keys, wire
 from jobspec.runfile import Progress, ProgressKind
-from jobspec.status import ProblemLine
+from jobspec.status import ProblemLine, ScheduleStatus
 from tests.cli.bucket import INSTANCE, MANIFEST, NOW, WRITER, Bucket, a_receipt, an_attempt, new_bucket
 
 
@@ -237,6 +237,28 @@ def test_submit_puts_nothing_that_would_be_refused_or_not_heard_of(bucket: Bucke
     assert result.exit_code == 1
     assert told in said(result)
     assert bucket.stack.s3.list_objects_v2(Bucket="data", Prefix="jobs/").get("KeyCount") == 0
+
+
+def test_submit_puts_nothing_beside_an_active_job_of_the_name(bucket: Bucket, tmp_path: Path) -> None:
+    """Whoever then follows the name would follow the job that is there."""
+    file = tmp_path / "other.yaml"
+    file.write_bytes(MANIFEST % b"x")
+    bucket.put_status("x", "WAITING")
+    result = run("submit", str(file), "--wait")
+    assert result.exit_code == 1
+    assert "Not sent, for it would be refused: x-abc123 is active (WAITING). Give this one another name; or end that one first: dropforge cancel x" in said(
+        result
+    )
+    bucket.put_status("x", "FAILED")
+    assert run("submit", str(file)).exit_code == 0
+
+
+def test_submit_changes_a_schedule_by_its_manifest_and_by_no_other(bucket: Bucket, tmp_path: Path) -> None:
+    table = ScheduleStatus(cron="0 3 * * *", timezone="UTC", jobs=())
+    bucket.put_status("x", "WAITING", schedule=table, manifest="s3://data/jobs/nightly.yaml")
+    for name, status in (("nightly.yaml", 0), ("other.yaml", 1)):
+        (tmp_path / name).write_bytes(MANIFEST % b"x" + b"schedule: {cron: '0 4 * * *'}\n")
+        assert run("submit", str(tmp_path / name)).exit_code == status
 
 
 # --- download -------------------------------------------------------------------------------------------------------
