@@ -11,6 +11,7 @@ region at the dearest of all. An estimate must rather be too high.
 
 import math
 from collections.abc import Iterable
+from functools import cache
 
 from jobspec.instances import GPU_INSTANCES, PRICES_REGION
 
@@ -68,6 +69,7 @@ def is_listed(instance_type: str, region: str) -> bool:
     return _family(instance_type) in _SHARES.get(region, {})
 
 
+@cache
 def usd_per_h(instance_type: str, region: str) -> float:
     """US dollars an hour, rounded up to a tenth of a cent. Raises KeyError for a type that is not offered."""
     shares = _SHARES.get(region, {})

@@ -189,7 +189,7 @@ def test_the_reason_of_a_plan_says_by_which_prices_it_was_chosen() -> None:
     assert story.job.reason == "attempt 1: spot, 2 pool(s), from $0.300 an hour"
     story = Story(cheapest())
     story.look(0)
-    assert story.job.reason.endswith("typically from $0.489 an hour: spot prices could not be read")
+    assert story.job.reason.endswith("typically from $0.489 an hour in us-east-1: spot prices could not be read")
 
 
 # --- a planned hand-over ----------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def receipt(job: Job, now: datetime, volume_gib: int) -> Receipt:
         lost_s=round(sum(lost.values()), 1),
         free_attempts=sum(is_free(attempt) for attempt in job.attempts),
         note=f"Estimated: instance seconds at the spot price in force, on-demand prices{_of_regions(job)} as of "
-        f"{PRICES_AS_OF}. Volumes are apart; S3 and transfer{_but_egress(job)} are not included.",
+        f"{PRICES_AS_OF}. Volumes are apart, at us-east-1's price; S3 and transfer{_but_egress(job)} are not included.",
     )
 
 

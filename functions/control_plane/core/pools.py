@@ -5,13 +5,13 @@ from control_plane.core.events import Offers
 from control_plane.core.history import History, key_of
 from control_plane.core.records import LaunchPlan, Market, Pool
 from jobspec import on_demand
-from jobspec.instances import GPU_INSTANCES
+from jobspec.instances import GPU_INSTANCES, PRICES_REGION
 from jobspec.regions import region_of
 
 
 def in_region(offers: Offers, region: str) -> Offers:
     """What that region offers; the home region's where none is of that name."""
-    return next((one for one in (offers, *offers.peers) if one.region == region), offers)
+    return next((one for one in offers.peers if one.region == region), offers)
 
 
 def spot_usd_per_h(offers: Offers, pool: Pool) -> float:
@@ -41,10 +41,8 @@ def cheapest_on_demand_first(pools: tuple[Pool, ...], offers: Offers, traffic: e
     def usd(pool: Pool) -> float:
         return on_demand_usd_per_h(pool, offers, traffic) * work_left_s / 3600 + egress.move_usd(traffic, in_region(offers, region_of(pool.zone)).egress)
 
-    best: dict[str, float] = {}
-    for pool in pools:
-        region = region_of(pool.zone)
-        best[region] = min(best.get(region, usd(pool)), usd(pool))
+    regions = dict.fromkeys(region_of(pool.zone) for pool in pools)
+    best = {region: min(usd(pool) for pool in pools if region_of(pool.zone) == region) for region in regions}
     return tuple(sorted(pools, key=lambda pool: best[region_of(pool.zone)]))
 
 
@@ -55,4 +53,4 @@ def prices_of(plan: LaunchPlan, offers: Offers) -> str:
     if plan.market is not Market.SPOT:
         return where
     cheapest = f"from ${min(spot_usd_per_h(there, pool) for pool in plan.pools):.3f} an hour"
-    return f"{where}, {cheapest}" if there.spot_usd_per_h is not None else f"{where}, typically {cheapest}: spot prices could not be read"
+    return f"{where}, {cheapest}" if there.spot_usd_per_h is not None else f"{where}, typically {cheapest} in {PRICES_REGION}: spot prices could not be read"
