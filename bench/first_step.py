@@ -4,6 +4,9 @@ The real agent (``python -m agent``) on a folder, its ticket, model and rows on 
 (``python -m trainer``). So it is our own share of a start: no EC2, no image, no network. The stages are those of the heartbeat, as the receipt
 tells them. The floor imports torch, transformers, peft and trl, reads the same rows, loads the same model, makes the same adapter and takes one
 step; nothing is staged, checked, measured or prepared. Without ``--model`` a Llama is made from a config (random weights).
+
+``--pull-s N --model-s M`` plays a pull of the training image and a transfer of the model that take so long, once one after the other (as where the
+agent comes with the training image) and once side by side (docs/adr/0021), beside the least: the longer of the two, and a start without either.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +25,9 @@ from typing import Any
 
 import boto3
 
+from agent.control import write_whole
+from agent.image import PULLING, own_build
+from agent.settings import Folders
 from bench import loopback, machine
 from bench.packing import make_model, write_rows
 from jobspec.heartbeat import Heartbeat, Phase
@@ -45,6 +52,38 @@ class Start:
     stages_s: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Seconds of the training image's pull and of the model's transfer; ``beside``: both at the same time."""
+
+    pull_s: float
+    model_s: float
+    beside: bool
+
+    def pull(self, folders: Folders) -> float:
+        """Does bootstrap.sh's part; gives the seconds that the agent's start waited for it."""
+        if not self.beside:
+            time.sleep(self.pull_s)
+            return self.pull_s
+        write_whole(folders.control / "image", PULLING.encode())
+        threading.Timer(self.pull_s, write_whole, (folders.control / "image", own_build().encode())).start()
+        return 0.0
+
+
+#: The agent, whose model takes so many seconds more to come.
+SLOW_MODEL = """
+import sys, time
+from agent import __main__, store
+download, left_s = store.Store.download, [float(sys.argv.pop())]
+def slowly(self, bucket, key, *others):
+    if key.endswith(".safetensors") and left_s:
+        time.sleep(left_s.pop())
+    return download(self, bucket, key, *others)
+store.Store.download = slowly
+__main__.main()
+"""
+
+
 class RealTrainer(TrainerHost):
     """Runs the trainer itself where the tests run a fake one."""
 
@@ -61,10 +100,10 @@ class RealTrainer(TrainerHost):
         return self.process.returncode
 
 
-def start_once(cloud: Cloud, endpoint: str, root: Path) -> Start:
+def start_once(cloud: Cloud, endpoint: str, root: Path, played: Played | None = None) -> Start:
     """A new instance's folder, its agent, and the wait for its end. Raises SystemExit with the logs' ends where the job does not succeed."""
-    from agent.settings import Folders
-
+    for key in [*cloud.keys("")]:
+        cloud.s3.delete_object(Bucket=OUTPUTS, Key=key)
     folders = Folders(root)
     for folder in (folders.run, folders.control, folders.logs, folders.incoming):
         folder.mkdir(parents=True)
@@ -83,8 +122,9 @@ def start_once(cloud: Cloud, endpoint: str, root: Path) -> Start:
             "DROPFORGE_ROLE_ID": ROLE,
         }
         began = time.time()
-        (folders.stages).write_text("0 0\n")
-        code = subprocess.call([sys.executable, "-m", "agent", str(root)], cwd=ROOT, env=environment, stdout=log, stderr=log, timeout=PATIENCE_S)  # noqa: S603 - our own interpreter
+        folders.stages.write_text(f"0 {played.pull(folders) if played else 0:.0f}\n")
+        agent = ["-c", SLOW_MODEL, str(root), str(played.model_s)] if played else ["-m", "agent", str(root)]
+        code = subprocess.call([sys.executable, *agent], cwd=ROOT, env=environment, stdout=log, stderr=log, timeout=PATIENCE_S)  # noqa: S603 - our own interpreter
     host.over.set()
     host.join()
     body = cloud.read(heartbeat_key(JOB, writer(FIRST)))
@@ -146,6 +186,19 @@ def table(starts: list[Start], floors: list[Start]) -> str:
     return "\n".join([*lines, f"| ratio | {ratio:.2f}; the goal of {GOAL_S:.0f} s is {met} on this machine |"])
 
 
+def beside_table(plain: list[Start], after_it: list[Start], beside: list[Start], played: Played) -> str:
+    """Medians with the least and the most, in seconds, of the stages that the order changes and of the whole."""
+    lines = ["| seconds: median (least to most) | one after the other | side by side |", "|---|---|---|"]
+    for name in ("pull", "stage_model"):
+        lines.append(f"| {name} | " + " | ".join(machine.spread(one.stages_s.get(name, 0.0) for one in found) for found in (after_it, beside)) + " |")
+    lines.append(
+        "| order of the pull to the first step's end | " + " | ".join(machine.spread(one.whole_s for one in found) for found in (after_it, beside)) + " |"
+    )
+    least = max(played.pull_s, played.model_s)
+    lines.append(f"| floor: the longer one, {least:g}, and a start without either | | {machine.spread(least + one.whole_s for one in plain)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=5, help="starts of each kind that count (default: 5); one more of each warms the disk")
@@ -153,6 +206,8 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--model", type=Path, help="a folder with a model, in place of a made one")
+    parser.add_argument("--pull-s", type=float, default=0.0, help="play a pull of the training image of so many seconds")
+    parser.add_argument("--model-s", type=float, default=0.0, help="with --pull-s: play a transfer of the model of so many seconds")
     parser.add_argument("--trainer-log", action="store_true", help="print the last trainer's log")
     asked = parser.parse_args()
     os.environ.update(loopback.CREDENTIALS)
@@ -167,17 +222,20 @@ def main() -> int:
         for path in sorted(model.iterdir()):
             cloud.s3.upload_file(str(path), DATA, f"models/tiny/{path.name}")
         cloud.put("data/rows.jsonl", (base / "rows.jsonl").read_bytes())
-        starts, floors = [], []
+        starts, floors, after_it, beside = [], [], [], []
+        ways = [(Played(asked.pull_s, asked.model_s, together), found) for together, found in ((False, after_it), (True, beside))]
         for number in range(asked.times + 1):
-            for key in [*cloud.keys("")]:
-                cloud.s3.delete_object(Bucket=OUTPUTS, Key=key)
             starts.append(start_once(cloud, endpoint, base / f"instance-{number}"))
-            floors.append(floor_once(model, base / "rows.jsonl", base / f"floor-{number}"))
+            if asked.pull_s:
+                for played, found in ways:
+                    found.append(start_once(cloud, endpoint, base / f"instance-{number}-{played.beside}", played))
+            else:
+                floors.append(floor_once(model, base / "rows.jsonl", base / f"floor-{number}"))
         if asked.trainer_log:
             sys.stderr.write((base / f"instance-{asked.times}/logs/trainer.log").read_text())
     size_mb = "made" if asked.model is None else str(asked.model.name)
     sys.stdout.write(f"{machine.told('torch', 'transformers', 'trl', 'peft', 'boto3')}\nmodel {size_mb}, {asked.rows} rows, {asked.times} starts\n\n")
-    sys.stdout.write(table(starts[1:], floors[1:]) + "\n")
+    sys.stdout.write((beside_table(starts[1:], after_it[1:], beside[1:], ways[0][0]) if asked.pull_s else table(starts[1:], floors[1:])) + "\n")
     sys.stdout.write(f"\nmeasured at {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}\n")
     return 0
 
