@@ -50,9 +50,15 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
 
     from dropforge.jobs.view import list_table
 
-    # A pipe has no width: what reads it gets every word.
-    console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPED)
-    console.print(list_table(shown, datetime.now(UTC), console.width))
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        console = Console()
+        console.print(list_table(shown, datetime.now(UTC), console.width))
+    else:
+        # A pipe has no width: what reads it gets every word, and no blanks behind the last.
+        console = Console(width=PIPED)
+        with console.capture() as text:
+            console.print(list_table(shown, datetime.now(UTC), console.width))
+        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
     if more := len(chosen) - len(shown) + left:
         click.echo(f"{more} more: --limit {len(shown) + more}")
 

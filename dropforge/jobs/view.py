@@ -61,7 +61,7 @@ def _list_line(row: Listed, now: datetime) -> tuple[str, ...]:
         str(len(status.attempts) or ""),
         f"${cost:.2f}" if cost is not None else "",
         ago(status.updated_at, now),
-        status.reason,
+        " ".join(status.reason.split()),
     )
 
 

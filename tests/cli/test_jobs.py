@@ -98,6 +98,14 @@ def test_the_list_is_newest_first_and_shows_refused_manifests_beside_active_jobs
     assert "$0.01" in lines[-1]
 
 
+def test_a_pipe_gets_every_word_of_a_list_and_no_blanks_behind_it(bucket: Bucket) -> None:
+    bucket.put_status("a", reason="why " * 100)
+    bucket.put_status("b", reason="because")
+    lines = run("list").output.splitlines()
+    assert sorted(line.split("ago")[-1].count("why") for line in lines[1:]) == [0, 100]
+    assert all(line == line.rstrip() for line in lines)
+
+
 def test_the_list_can_be_of_some_states_and_as_json(bucket: Bucket) -> None:
     bucket.put_status("a", "RUNNING")
     bucket.put_status("b", "SUCCEEDED")

@@ -61,6 +61,12 @@ def test_the_list_cuts_no_name_and_no_state_however_narrow() -> None:
     assert lines[1].rstrip().endswith("a reason that is long")
 
 
+def test_a_reason_of_several_lines_is_one_line_of_the_list() -> None:
+    lines = drawn(list_table([Listed(a_status("x", reason="it does not load:\n\n  a library says more"))], NOW, 200)).splitlines()
+    assert len(lines) == 2
+    assert lines[1].rstrip().endswith("it does not load: a library says more")
+
+
 def test_a_status_says_where_the_page_is() -> None:
     assert "page: s3://data/reports/tale.html" in shown()
 
