@@ -97,11 +97,15 @@ class Deployment:
 
     @cached_property
     def functions(self) -> dict[str, dict[str, Any]]:
-        """The configuration of every function, by logical id (GetFunctionConfiguration)."""
-        return {
-            function.logical_id: dict(self.client("lambda").get_function_configuration(FunctionName=function.physical_id))
-            for function in self.of_kind("AWS::Lambda::Function")
-        }
+        """The configuration of every function, by logical id (GetFunctionConfiguration). One that somebody deleted by hand is missing."""
+        found: dict[str, dict[str, Any]] = {}
+        for function in self.of_kind("AWS::Lambda::Function"):
+            try:
+                found[function.logical_id] = dict(self.client("lambda").get_function_configuration(FunctionName=function.physical_id))
+            except ClientError as error:
+                if error.response["Error"].get("Code") != "ResourceNotFoundException":
+                    raise
+        return found
 
     def setting(self, name: str) -> str | None:
         """What the stack tells its functions under this name; None where no function has it."""

@@ -82,6 +82,13 @@ def _enable(facts: dict[str, Any]) -> str:
 def functions(stack: Deployment) -> Iterator[Finding]:
     """Active, not throttled to nothing, and told everything that they read at their start."""
     client, well = stack.client("lambda"), True
+    for logical_id in sorted({function.logical_id for function in stack.of_kind("AWS::Lambda::Function")} - stack.functions.keys()):
+        well = False
+        yield broken(
+            "functions",
+            f"{logical_id} is gone, somebody deleted it by hand: what it does is not done.",
+            f"aws cloudformation detect-stack-drift --stack-name {stack.name}",
+        )
     for logical_id, facts in stack.functions.items():
         name = facts["FunctionName"]
         variables = facts.get("Environment", {}).get("Variables", {})

@@ -88,7 +88,7 @@ def _refused(check: str, stack: Deployment, error: ClientError) -> Finding:
         return unknown(check, f"Not looked at: you may not call {error.operation_name} ({code}). The rights that this needs: {POLICY_PAGE}.")
     if code in NOT_THERE:
         drift = f"aws cloudformation detect-stack-drift --stack-name {stack.name}"
-        return broken(check, f"{error.operation_name} finds it no more ({code}): {message} Somebody removed a part of the stack by hand.", drift)
+        return broken(check, f"{error.operation_name} finds it no more ({code}): {message.rstrip('.')}. Somebody removed a part of the stack by hand.", drift)
     return unknown(check, f"Not looked at: {error.operation_name} answered {code}: {message}")
 
 

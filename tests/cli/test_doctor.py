@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from dropforge.local import deploy
 from dropforge.operate.doctor import CHECKS
@@ -448,3 +449,19 @@ def test_a_right_that_is_missing_makes_its_check_unknown_and_no_other(site: Site
         assert status == 0, operation
         silent = {check.name for check in CHECKS} - {finding.check for finding in findings}
         assert not silent, f"{operation} refused: {silent} say nothing"
+
+
+def test_a_function_that_was_deleted_by_hand_is_one_line_and_hides_no_other(site: Site) -> None:
+    name = site.id("CurfewFunction")
+
+    def gone(asked: dict[str, Any]) -> dict[str, Any] | None:
+        if name in asked["FunctionName"]:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "Function not found"}}, "GetFunctionConfiguration")
+        return None
+
+    site.answers.before("GetFunctionConfiguration", gone)
+    status, findings = site.doctor()
+    trouble = [finding for finding in findings if finding.verdict is not Verdict.OK]
+    assert (status, [finding.check for finding in trouble]) == (1, ["functions"])
+    assert trouble[0].means.startswith("CurfewFunction is gone, somebody deleted it by hand")
+    assert read_aws(shlex.split(trouble[0].mend)) is not None
