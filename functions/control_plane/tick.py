@@ -5,7 +5,7 @@ Drives every job that is not settled, then ends the project's instances that no 
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -82,7 +82,7 @@ def tick(
 
     seen: list[Job] = []
     throttled: list[Job] = []
-    for driven in each(one, _in_turn(list(driver.store.unsettled()), driver.clock())):
+    for driven in each(one, _in_turn(list(driver.store.unsettled()), by_job.keys(), driver.clock())):
         result.counts["JobsLeft"] += driven.left
         result.counts["JobsDriven"] += not driven.left and not driven.failure
         result.failures += [driven.failure] if driven.failure else []
@@ -98,7 +98,13 @@ def tick(
     return result
 
 
-def _in_turn(job_ids: list[str], now: datetime) -> list[str]:
+def _in_turn(job_ids: list[str], with_instances: Collection[str], now: datetime) -> list[str]:
+    """Whose instances cost money, and have limits to be held to, come before who only waits: at most as many as run at a time, they are in every tick."""
+    costly = [job_id for job_id in job_ids if job_id in with_instances]
+    return _begun_further(costly, now) + _begun_further([job_id for job_id in job_ids if job_id not in with_instances], now)
+
+
+def _begun_further(job_ids: list[str], now: datetime) -> list[str]:
     """Begun a sixteenth further at each minute. The clock is all the state this needs; few jobs keep their order."""
     first = int(now.timestamp()) // 60 * (len(job_ids) // ROUND) % max(len(job_ids), 1)
     return job_ids[first:] + job_ids[:first]

@@ -98,6 +98,28 @@ def test_where_a_tick_has_time_for_few_each_job_has_its_turn_within_a_round() ->
     assert len(seen) == jobs
 
 
+def test_where_a_tick_has_time_for_few_those_that_cost_money_are_in_each_and_those_that_wait_in_turn() -> None:
+    """A limit is never looked at late because thousands wait."""
+    house = house_of(2 * ROUND + 3, running=3)
+    waited: Counter[str] = Counter()
+    for _ in range(ROUND):
+        house.wait(60)
+        beat(house)
+        left = [5]
+
+        def has_ms(left: list[int] = left) -> int:
+            left[0] -= 1
+            return 60_000 if left[0] >= 0 else 0
+
+        house.account.gate = heard = Heard()
+        reconcile.handle({}, SimpleNamespace(get_remaining_time_in_millis=has_ms), house.rooms)
+        looked_at = {subject for operation, subject in heard.calls if operation == "s3.head_object"}
+        assert {"jobs/n00.yaml", "jobs/n01.yaml", "jobs/n02.yaml"} <= looked_at
+        assert len(looked_at) == 5
+        waited += Counter(looked_at - {"jobs/n00.yaml", "jobs/n01.yaml", "jobs/n02.yaml"})
+    assert len(waited) == 2 * ROUND
+
+
 def test_however_many_wait_for_a_turn_whose_turn_it_is_is_asked_once_in_a_moment() -> None:
     house = house_of(30, running=2)
     beat(house)
