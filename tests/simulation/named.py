@@ -79,6 +79,10 @@ MORE: dict[str, Scenario] = {
     "a member under notice": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(QUICK, _WARNED, QUICK, QUICK)),
     "a leader under notice": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(_WARNED, QUICK, QUICK, QUICK)),
     "a member that dies": Scenario(jobs=(replace(LONG, nodes=2),), boxes=(QUICK, replace(QUICK, fault="dies", at_s=40.0), QUICK, QUICK)),
+    "a gang of which one is taken before it boots, and the other never does": Scenario(
+        jobs=(replace(LONG, steps=60, nodes=2),),
+        boxes=(replace(QUICK, boot_s=350.0, interrupted_s=180.0, notice_s=0.0), replace(QUICK, fault="dead on arrival"), QUICK, QUICK),
+    ),
     "a gang whose one is seen late": Scenario(jobs=(replace(SHORT, nodes=2),), boxes=(QUICK, replace(QUICK, hidden_s=70.0))),
     "one too few of a gang": Scenario(jobs=(replace(SHORT, nodes=3),), too_few=(0,)),
     "every e-mail asked for": Scenario(jobs=(replace(SHORT, notify=("accepted", "interrupted", "relaunched", "waiting", "budget")),), boxes=(_WARNED, QUICK)),
