@@ -1,5 +1,6 @@
 """What went wrong, in a sentence with the next step: every exception that a command lets out passes through here once."""
 
+import errno
 import re
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,15 @@ STALE_CREDENTIALS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"}
 )
 SIGN_IN = 'For an account: `aws configure`, or `aws sso login`, or AWS_PROFILE. For the local cloud: eval "$(dropforge local env)".'
+#: What the operating system says of a file, and what to do.
+_ON_DISK = {
+    errno.ENOSPC: "The disk is full: make room, then run it again.",
+    errno.EDQUOT: "Your quota on this disk is used up: make room, then run it again.",
+    errno.EROFS: "Nothing can be written there: name another place.",
+    errno.EACCES: "You lack the right to that file or folder: name another, or change its owner or mode.",
+    errno.ENOTDIR: "A file is where a folder is wanted: name another place.",
+    errno.ENAMETOOLONG: "Name a shorter one.",
+}
 _ACTION = re.compile(r"perform: ([a-z0-9-]+:[A-Za-z0-9*]+)")
 
 
@@ -45,6 +55,9 @@ def explained(error: Exception) -> str:
 
     if isinstance(error, UnreadableDocument):
         return f"A document in the bucket is not one that this version understands: {error}. Is the stack newer than this command? Install the stack's version."
+    if isinstance(error, OSError) and error.errno in _ON_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. {_ON_DISK[error.errno]}"
     return f"{type(error).__name__}: {error}. This should have been a better sentence: please report it with what `dropforge --debug` says instead."
 
 

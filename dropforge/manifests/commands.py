@@ -1,5 +1,6 @@
 """``dropforge init`` and ``validate``: parsing and printing only. No command here needs an account or a network, but for the hub's word on a commit."""
 
+import contextlib
 import json
 import re
 from datetime import UTC, datetime
@@ -75,12 +76,14 @@ def init(
     checked = read_manifest(text.encode(), key=f"{keys.MANIFEST_PREFIX}{file.name}")
     if isinstance(checked, Refusal):
         raise click.ClickException(f"These answers make no valid manifest:\n\n{render_problems(checked.problems)}")
-    print_json(as_json, {"file": str(file), "manifest": text, "written": not dry_run})
+    answer = {"file": str(file), "manifest": text, "written": not dry_run}
     if dry_run:
+        print_json(as_json, answer)
         say(as_json, f"{text}\nWould be written to {file}. Nothing was.")
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    _write(file, text)
+    print_json(as_json, answer)
     say(as_json, f"Wrote {file}: {template.about}. Next: dropforge plan {file}, then dropforge submit {file} --wait")
 
 
@@ -88,3 +91,15 @@ def _name_from(file: Path) -> str:
     from jobspec.keys import name_from_key
 
     return name_from_key(re.sub(r"\s+", "-", file.name))
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: a full disk leaves neither half a manifest nor nothing of the one that was there."""
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(text)
+        part.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise

@@ -1,5 +1,6 @@
 """``dropforge init``: three questions, and a manifest that is valid as it stands."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -141,3 +142,21 @@ def test_validate_and_submit_refuse_what_the_stack_would_refuse_by_its_clock(tmp
     sent = CliRunner().invoke(main, ["submit", str(file)])
     assert sent.exit_code == 1
     assert "Its limits.deadline, 2020-01-01 00:00 UTC, is past. Set a later one" in sent.output
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"), [(errno.ENOSPC, "The disk is full: make room"), (errno.EROFS, "Nothing can be written there"), (errno.EACCES, "You lack the right")]
+)
+def test_a_disk_that_takes_nothing_is_said_and_what_was_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str) -> None:
+    file, write = tmp_path / "job.yaml", Path.write_text
+    file.write_text("mine")
+
+    def refuse(path: Path, text: str) -> int:
+        write(path, text[:10])
+        raise OSError(number, "as the system says it", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    result = run(str(file), "--force", "--model", f"HuggingFaceTB/SmolLM2-135M-Instruct@{'1' * 40}", "--train", "data/x.jsonl", "--gpu-memory", "16")
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("job.yaml", "mine")]
