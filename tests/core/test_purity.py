@@ -1,6 +1,7 @@
 """The core reads no clock and draws no lots: what it decides depends on its arguments alone (I15)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,9 @@ def test_the_core_is_pure(path: Path) -> None:
 @pytest.mark.parametrize("source", ["datetime.now(UTC)", "time.monotonic()", "uuid4()", "open('x')"])
 def test_the_check_sees_what_it_is_for(source: str) -> None:
     assert impure_calls(source)
+
+
+def test_the_cores_first_page_names_each_of_its_files() -> None:
+    page = control_plane.core.__doc__ or ""
+    named = re.findall(r"``(\w+)``", page.split("Start with")[1])
+    assert sorted({*named}) == [path.stem for path in CORE if path.stem != "__init__"]
