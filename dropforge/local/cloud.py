@@ -93,9 +93,18 @@ def _up(plan: Plan) -> CloudState:
     peers = tuple(dict.fromkeys((*(running.peers if running is not None else ()), *plan.peers)))
     parameters = _local_parameters(plan, peers, running) | plan.parameters
     deployment.check(plan.template, parameters, plan.stack)
-    if running is None:
+    if running is not None:
+        return _deployed(plan, running, parameters, peers)
+    _down(plan.home)
+    try:
+        return _deployed(plan, _start(plan), parameters, peers)
+    except KeyboardInterrupt:
+        # What was not there before is not left half made.
         _down(plan.home)
-        running = _start(plan)
+        raise
+
+
+def _deployed(plan: Plan, running: CloudState, parameters: dict[str, str], peers: tuple[str, ...]) -> CloudState:
     outputs = deployment.deploy(running, plan.template, parameters)
     deployment.push_image(running, outputs)
     for region in peers:

@@ -137,6 +137,31 @@ def test_what_a_cloud_with_a_damaged_state_had_started_is_ended_all_the_same(tmp
     assert load(tmp_path) is None
 
 
+def test_ctrl_c_leaves_no_half_made_cloud_and_takes_none_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_environments()
+    deployed, pids = deploy.deploy, list[int]()
+
+    def pressed(cloud: CloudState, *_: Any) -> dict[str, str]:
+        pids.append(cloud.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "deploy", pressed)
+    plan = clouds.Plan(tmp_path, TEMPLATE, port=free_port(), stop_grace_s=1.0)
+    with pytest.raises(KeyboardInterrupt):
+        clouds.up(plan)
+    assert load(tmp_path) is None
+    assert not alive(pids[0])
+    monkeypatch.setattr(deploy, "deploy", deployed)
+    state = clouds.up(plan)
+    monkeypatch.setattr(deploy, "deploy", pressed)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            clouds.up(plan)
+        assert runs(state)
+    finally:
+        clouds.down(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     code, said = run(tmp_path / "file" / "cloud", "up")
