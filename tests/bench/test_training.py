@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bench import training
-from bench.first_step import Start
+from bench.first_step import Played, Start, beside_table
 from bench.first_step import table as start_table
 from bench.packing import Trained
 
@@ -51,3 +51,16 @@ def test_a_start_is_told_by_stages_beside_its_floor() -> None:
     text = start_table(starts, [Start(5.0, {"import": 4.0})])
     assert "| import | 5.50 (5.00 to 6.00) |" in text
     assert "| ratio | 2.00; the goal of 15 s is met on this machine |" in text
+
+
+def test_a_played_pull_is_shown_in_both_orders_beside_the_least() -> None:
+    plain = [Start(5.0, {"stage_model": 0.1, "pull": 0.0})]
+    after_it = [Start(25.0, {"pull": 12.0, "stage_model": 8.0})]
+    beside = [Start(17.5, {"pull": 4.0, "stage_model": 8.0})]
+    lines = beside_table(plain, after_it, beside, Played(12.0, 8.0, beside=False)).splitlines()
+    assert lines[2:] == [
+        "| pull | 12.00 (12.00 to 12.00) | 4.00 (4.00 to 4.00) |",
+        "| stage_model | 8.00 (8.00 to 8.00) | 8.00 (8.00 to 8.00) |",
+        "| order of the pull to the first step's end | 25.00 (25.00 to 25.00) | 17.50 (17.50 to 17.50) |",
+        "| floor: the longer one, 12, and a start without either | | 17.00 (17.00 to 17.00) |",
+    ]
