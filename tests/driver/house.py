@@ -8,6 +8,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,12 +78,14 @@ class House:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._due: list[tuple[datetime, Any]] = []
+        #: What the world does at some time: a heap, those of one moment in the order in which they were asked for.
+        self._due: list[tuple[datetime, int, Any]] = []
+        self._asked = count()
         self._notes: list[dict[str, Any]] = []
         self.account = Account(self.clock)
         self.account.gate = self.faults
         self.account.emit = self._sent
-        self.account.later = lambda seconds, work: self._due.append((self.now + timedelta(seconds=seconds), work))
+        self.account.later = lambda seconds, work: heappush(self._due, (self.now + timedelta(seconds=seconds), next(self._asked), work))
         self.account.dynamodb.on_write = self._written
         self.ec2 = self.account.ec2
         self.ec2.subnets |= {f"subnet-{region}": f"{region}a" for region in self.peer_regions}
@@ -128,10 +132,10 @@ class House:
         """Let time pass. What the topic delivered reaches the ledger, and what EC2 was asked to end, it ends in its time."""
         self.deliver_notes()
         until = self.now + timedelta(seconds=seconds)
-        while ready := sorted((entry for entry in self._due if entry[0] <= until), key=lambda entry: entry[0]):
-            self._due.remove(ready[0])
-            self.now = max(self.now, ready[0][0])
-            ready[0][1]()
+        while self._due and self._due[0][0] <= until:
+            at, _, work = heappop(self._due)
+            self.now = max(self.now, at)
+            work()
         self.now = until
 
     def deliver_notes(self) -> None:
