@@ -37,6 +37,9 @@ class _Answering(asyncio.Protocol):
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
             length = int(headers.get("content-length", 0))
             if len(rest) < length:
+                if "expect" in headers and not rest:
+                    # S3's clients wait for this word before they send a body.
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
             self._heard = rest[length:]
             body, kind = _ANSWERS[headers.get("x-amz-target", "").rpartition(".")[2] or lines[0].partition(" ")[0]]

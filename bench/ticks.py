@@ -83,7 +83,6 @@ def latency_s(operation: str) -> float:
 
 def house_of(jobs: int, running: int) -> House:
     """That many open jobs, ``running`` of them on an instance that trains and tells of it, the others waiting for a turn."""
-    logging.disable(logging.CRITICAL)
     house = House(max_concurrent_jobs=running)
     house.account.dynamodb.page_rows, house.ec2.page_rows, house.s3.page_rows = PAGE_ROWS["dynamodb"], PAGE_ROWS["ec2"], PAGE_ROWS["s3"]
     for number in range(jobs):
@@ -131,6 +130,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--waiting", action="store_true", help="one job in ten runs, at most 500 as template.yaml has it; the others wait for their turn")
     options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     per_call_s = botocore_s()
     usual_s = statistics.mean(per_call_s.values())
     print(f"{platform.machine()}, Python {platform.python_version()}; a call lasts {LATENCY_S} s, else {USUAL_LATENCY_S}")
