@@ -8,12 +8,16 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dropforge.jobs.following import follow_to_end
 from dropforge.options import job_argument, json_option, stack_option
 from dropforge.output import print_json, say
+
+if TYPE_CHECKING:
+    from dropforge.jobs.find import Listed
 
 #: Wider than any line: a reason has 500 characters at most.
 PIPED = 1000
@@ -40,12 +44,22 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
     if as_json:
         click.echo(json.dumps([row.status.model_dump(mode="json") | {"refused_beside": row.beside} for row in shown], indent=1))
         return
-    if not shown and sweep is not None and not rows:
-        click.echo(f"No sweep {sweep!r} in stack {stack_name}: `dropforge list` shows what there is.")
-        return
     if not shown:
-        click.echo(f"No job in stack {stack_name}" + (" is in that state." if rows else " yet. The first: dropforge init, then dropforge submit FILE"))
+        click.echo(_nothing(stack_name, sweep, any_there=bool(rows)))
         return
+    _print_table(shown)
+    if more := len(chosen) - len(shown) + left:
+        click.echo(f"{more} more: --limit {len(shown) + more}")
+
+
+def _nothing(stack_name: str, sweep: str | None, *, any_there: bool) -> str:
+    """Why there is no row."""
+    if sweep is not None and not any_there:
+        return f"No sweep {sweep!r} in stack {stack_name}: `dropforge list` shows what there is."
+    return f"No job in stack {stack_name}" + (" is in that state." if any_there else " yet. The first: dropforge init, then dropforge submit FILE")
+
+
+def _print_table(shown: "list[Listed]") -> None:
     from rich.console import Console
 
     from dropforge.jobs.view import list_table
@@ -53,14 +67,12 @@ def list_jobs(stack_name: str, as_json: bool, states: tuple[str, ...], sweep: st
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         console = Console()
         console.print(list_table(shown, datetime.now(UTC), console.width))
-    else:
-        # A pipe has no width: what reads it gets every word, and no blanks behind the last.
-        console = Console(width=PIPED)
-        with console.capture() as text:
-            console.print(list_table(shown, datetime.now(UTC), console.width))
-        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
-    if more := len(chosen) - len(shown) + left:
-        click.echo(f"{more} more: --limit {len(shown) + more}")
+        return
+    # A pipe has no width: what reads it gets every word, and no blanks behind the last.
+    console = Console(width=PIPED)
+    with console.capture() as text:
+        console.print(list_table(shown, datetime.now(UTC), console.width))
+    click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def _refuse_unknown_states(wanted: set[str]) -> None:
