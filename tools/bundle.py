@@ -7,7 +7,8 @@ Optional: without it the functions do the same, later (docs/benchmarks.md, "Lamb
 * bytecode. Lambda cannot write beside the code, so without it each start compiles every module anew, some 0.2 s. It is not held against its
   sources' times, which a zip changes (PEP 552, "unchecked hash"), and names them as they lie on Lambda.
 
-and it takes away what no door imports (``NOT_IMPORTED``). Then each door is imported from there once, where this machine is of the functions' kind.
+and it takes away what no door imports (``NOT_IMPORTED``), and what no loader reads: the debugging symbols of compiled packages, 2.3 MB of
+PyYAML's. Then every door and every room is imported from there once, where this machine is of the functions' kind.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import compileall
 import gzip
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -49,7 +51,7 @@ CALLS = {
 #: What a start imports. The rest - zone data, the page's templates, what pydantic imports when it is asked for - would be bytes for nobody.
 PACKAGES = (
     *("control_plane", "jobspec", "planning", "pages", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "yaml", "jmespath"),
-    "aws_lambda_powertools",
+    *("aws_lambda_powertools", "jinja2", "markupsafe"),
 )
 MODULES = ("typing_extensions.py",)
 _NOT_COMPILED = tuple(f"pydantic/{name}" for name in ("color.py", "dataclasses.py", "deprecated/", "networks.py", "type_adapter.py"))
@@ -58,9 +60,8 @@ import importlib, pkgutil, sys
 sys.path[:0] = [sys.argv[1]]
 sys.path.append(sys.argv[2])
 import control_plane.handlers
-for door in pkgutil.iter_modules(control_plane.handlers.__path__, "control_plane.handlers."):
-    importlib.import_module(door.name)
-import control_plane.feasibility
+for room in pkgutil.walk_packages(control_plane.__path__, "control_plane."):
+    importlib.import_module(room.name)
 """
 
 
@@ -89,6 +90,25 @@ def botocore_folder() -> Path:
 def take_away(folder: Path) -> None:
     for path in [path for pattern in NOT_IMPORTED for path in folder.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.rglob("*.so"):
+        path.write_bytes(loaded_part(path.read_bytes()))
+
+
+def loaded_part(library: bytes) -> bytes:
+    """A shared library without what comes behind its segments: its sections, which linkers and debuggers read, and no loader.
+
+    ELF-64 as of every machine that Lambda has; anything else is left as it is. Offsets: elf(5), Elf64_Ehdr and Elf64_Phdr.
+    """
+    if library[:6] != b"\x7fELF\x02\x01":
+        return library
+    (table,) = struct.unpack_from("<Q", library, 32)
+    size, count = struct.unpack_from("<HH", library, 54)
+    segments = [struct.unpack_from("<Q16xQ", library, table + number * size + 8) for number in range(count)]
+    kept = bytearray(library[: max(table + size * count, *(offset + length for offset, length in segments))])
+    # No sections: e_shoff, and e_shentsize, e_shnum, e_shstrndx.
+    struct.pack_into("<Q", kept, 40, 0)
+    struct.pack_into("<HHH", kept, 58, 0, 0, 0)
+    return bytes(kept)
 
 
 # --- the services' models -------------------------------------------------------------------------------------------
@@ -194,11 +214,11 @@ def is_importable_here(folder: Path) -> bool:
 
 
 def check(folder: Path, botocore: Path) -> None:
-    """Import every door from the folder, in a Python of its own. Raises NotBuilt."""
+    """Import every door and every room from the folder, in a Python of its own. Raises NotBuilt."""
     command = [sys.executable, "-I", "-S", "-B", "-c", _IMPORTS, str(folder), str(botocore.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotBuilt(f"a door of {folder} cannot be imported any more; build anew and deploy without this step, and tell us:\n{done.stderr[-2000:]}")
+        raise NotBuilt(f"what is left in {folder} cannot be imported; build anew and deploy without this step, and tell us:\n{done.stderr[-2000:]}")
 
 
 def main() -> int:
@@ -221,7 +241,7 @@ def main() -> int:
         return 1
     size_mb = sum(path.stat().st_size for path in first.rglob("*") if path.is_file()) / 1e6
     print(f"{count} functions of {size_mb:.1f} MB unpacked, with bytecode of {modules} modules and the models of {len(CALLS)} services")
-    print("every door imports" if here else "no door was imported: the compiled packages are for another kind of machine than this one")
+    print("every door and room imports" if here else "no door was imported: the compiled packages are for another kind of machine than this one")
     return 0
 
 

@@ -4,21 +4,22 @@ Events come from AWS, from people's test files and from replays: every field is 
 are needed are read. The ARN in ``resources`` may hold a zone for a region (aws.md), so ids come from ``detail``.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import Ignored, InstanceChanged, InterruptionWarned, RebalanceRecommended
 from control_plane.core.webhooks import Told
 from jobspec import keys
-from jobspec.base import INSTANCE_ID_PATTERN
 from jobspec.problems import shown
 
-_INSTANCE_ID = re.compile(INSTANCE_ID_PATTERN)
+if TYPE_CHECKING:
+    from control_plane.core.budget import BudgetAlert
+
+_INSTANCE_ID = re.compile(keys.INSTANCE_ID_PATTERN)
 INSTANCE_STATES = frozenset({"pending", "running", "stopping", "stopped", "shutting-down", "terminated"})
 
 
@@ -200,6 +201,11 @@ def _alarm_in(text: str) -> dict[str, Any] | None:
 
 def parse_budget_event(event: Any, project: str) -> BudgetAlert | Ignored:
     """Our own Budget Alert, from the relay or from the ledger."""
+    # Here, for all other events are parsed without a model.
+    from pydantic import ValidationError
+
+    from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
+
     detail = _detail(event, SOURCE, DETAIL_TYPE)
     if isinstance(detail, Ignored):
         return detail

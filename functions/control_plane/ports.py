@@ -4,15 +4,19 @@ Errors that a caller must tell apart are named here; anything else that an adapt
 event that led to it is delivered again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
-from control_plane.core.records import LaunchPlan, PriceChange
-from control_plane.core.state import Job
-from jobspec.operator import Hold
+if TYPE_CHECKING:
+    # Named, and not used: a door that needs one small port starts without everybody's models.
+    from control_plane.core.events import InstanceSight, LaunchRefused, LaunchSucceeded, Offers
+    from control_plane.core.records import LaunchPlan, PriceChange
+    from control_plane.core.state import Job
+    from jobspec.operator import Hold
 
 
 class StaleVersion(Exception):

@@ -12,6 +12,7 @@ from datetime import datetime
 from control_plane.core import ledger, measures
 from control_plane.core.budget import DETAIL_TYPE, SOURCE, BudgetAlert
 from control_plane.core.events import InstanceSight
+from control_plane.core.months import month_of
 from control_plane.core.state import Job
 from control_plane.core.strays import Stray, find_strays, standing
 from control_plane.driver import ActionsFailed, Driver
@@ -153,7 +154,7 @@ def _watch_the_month(driver: Driver, bus: Bus, spend: SpendStore, jobs: list[Job
     The settled jobs' sum is read after the others were driven: whoever was settled meanwhile is in it. Jobs that this tick had no time
     for are not: the next one has.
     """
-    month = ledger.month_of(driver.clock())
+    month = month_of(driver.clock())
     try:
         settled = spend.month(month)
         spent = settled.settled_usd + sum(ledger.by_month(job, driver.clock()).get(month, 0.0) for job in jobs if not job.settled)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from jobspec.keys import INSTANCE_ID_PATTERN
+
 #: Job names: lower-case letters, digits and hyphens; 48 leaves room for the id's suffix in a 63-character label.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
 MAX_NAME = 48
 JOB_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
-#: EC2 ids have 8 hexadecimal digits (old) or 17 (since 2016).
-INSTANCE_ID_PATTERN = r"^i-[0-9a-f]{8,17}$"
 #: ``aws:userid`` of an instance profile's session: ``ROLE-ID:INSTANCE-ID`` (IAM guide, policy variables).
 WRITER_PATTERN = r"^[A-Z0-9]{4,64}:i-[0-9a-f]{8,17}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"

@@ -8,7 +8,7 @@ from jobspec.base import Document
 from jobspec.instances import GPU_INSTANCES
 from jobspec.methods import Located
 from jobspec.places import one_of
-from jobspec.regions import Region
+from jobspec.regions import REGION_PATTERN
 
 INSTANCE_TYPE_PATTERN = r"^[a-z0-9-]{2,12}\.[a-z0-9-]{2,16}$"
 ZONE_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$"
@@ -21,6 +21,7 @@ MAX_NODES = 16
 
 InstanceType = Annotated[str, StringConstraints(strict=True, pattern=INSTANCE_TYPE_PATTERN)]
 Zone = Annotated[str, StringConstraints(strict=True, pattern=ZONE_PATTERN)]
+Region = Annotated[str, StringConstraints(strict=True, pattern=REGION_PATTERN)]
 
 
 class Gpu(Document):

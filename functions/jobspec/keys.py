@@ -29,6 +29,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+#: EC2 ids have 8 hexadecimal digits (old) or 17 (since 2016).
+INSTANCE_ID_PATTERN = r"^i-[0-9a-f]{8,17}$"
 MANIFEST_PREFIX = "jobs/"
 STATUS_PREFIX = "status/"
 REPORT_PREFIX = "reports/"

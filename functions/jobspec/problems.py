@@ -4,10 +4,14 @@ The model is :class:`jobspec.status.ProblemLine`. Whatever a stranger wrote is s
 no e-mail, log or terminal is steered by it.
 """
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from __future__ import annotations
 
-from jobspec.status import ProblemLine
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobspec.status import ProblemLine
 
 Path: TypeAlias = tuple[str | int, ...]
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
@@ -35,6 +39,9 @@ def dotted(path: Path) -> str:
 
 def problem(path: Path, message: str, *, line: int | None = None, found: str = "", allowed: str = "") -> ProblemLine:
     """One problem. ``message`` and ``allowed`` are our words; ``found`` may be anything and is made safe here."""
+    # Here, for many only want ``shown``.
+    from jobspec.status import ProblemLine
+
     return ProblemLine(path=dotted(path), line=line, message=message, found=shown(found), allowed=allowed)
 
 

@@ -8,12 +8,7 @@ command; not run against a live account). The prices below, US dollars a GB, are
 East. What is not listed is taken at ``ELSEWHERE``, the dearest of them: an estimate must rather be too high.
 """
 
-from typing import Annotated
-
-from pydantic import StringConstraints
-
 REGION_PATTERN = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
-Region = Annotated[str, StringConstraints(strict=True, pattern=REGION_PATTERN)]
 
 TRANSFER_AS_OF = "2026-11"
 _NEAR = frozenset({"us-east-1", "us-east-2"})

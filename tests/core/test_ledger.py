@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_plane.core import ledger
+from control_plane.core import ledger, months
 from control_plane.core.records import Attempt, AttemptEnd, LaunchPlan, Market, Pool, PriceChange
 from control_plane.core.state import Job
 from jobspec.heartbeat import Heartbeat, Phase
@@ -128,7 +128,7 @@ def test_a_run_over_the_end_of_a_month_is_parted_at_midnight_utc() -> None:
 
 
 def test_what_is_known_to_the_old_year_ends_with_it() -> None:
-    assert ledger.next_month(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert months.next_month(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def test_work_done_twice_is_told_and_on_demand_is_not_charged_for_it() -> None:

@@ -13,12 +13,16 @@ Items, by their key ``pk``::
     NOTICE#<notice id>      messages (SS of SNS message ids), expires_at (TTL): the publish ledger
 """
 
+from __future__ import annotations
+
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control_plane.adapters.errors import JobTooLarge
-from control_plane.core.state import Job
-from control_plane.core.turns import place_of
+
+if TYPE_CHECKING:
+    # Imported where an item is a job's: doors that read a hold or a notice start without its models.
+    from control_plane.core.state import Job
 
 #: A DynamoDB item ends at 400 KB; the rest is for the other attributes (a hundred instance ids are 3 KB).
 MAX_BODY_BYTES = 380_000
@@ -60,6 +64,8 @@ def read(dynamodb: Any, table_name: str, pk: str, *, only: str = "") -> Item | N
 
 def item_of(job: Job) -> Item:
     """The whole item of the job, with what the index and a person in the console look for beside the document. Raises JobTooLarge."""
+    from control_plane.core.turns import place_of
+
     item: Item = {
         "pk": {"S": job_pk(job.job_id)},
         "version": {"N": str(job.version)},
@@ -86,6 +92,8 @@ def document_of(job: Job) -> Item:
 
 def job_of(item: Item) -> Job:
     """The job in an item that ``item_of`` made, now or before an update. Raises pydantic's ValidationError for any other."""
+    from control_plane.core.state import Job
+
     if "packed" in item:
         return Job.model_validate_json(zlib.decompress(item["packed"]["B"]))
     return Job.model_validate_json(item["body"]["S"])

@@ -4,16 +4,20 @@ Items: ``SPEND#2026-11`` with version (N), settled_usd (N), alerted_at (S, once 
 the very transaction that settles it, so it counts once whatever crashes; jobs that are not settled are counted by the tick.
 """
 
-from datetime import datetime
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from control_plane.adapters import items
 from control_plane.adapters.items import Item
-from control_plane.core import ledger
-from control_plane.core.state import Job
 from control_plane.ports import MonthSpend
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from control_plane.core.state import Job
 
 #: Others that write the same month at the same moment; each round someone made progress.
 _MAX_ROUNDS = 5
@@ -45,6 +49,9 @@ class DynamoSpend:
 
     def settling(self, job: Job, now: datetime) -> list[Item]:
         """The writes that belong into the transaction that settles the job: its cost added to each month that it ran in."""
+        # Here, for whoever settles a job has its models; the door that hears of a budget reads months without them.
+        from control_plane.core import ledger
+
         return [self._adding(month, usd) for month, usd in sorted(ledger.by_month(job, now).items()) if usd > 0]
 
     def _adding(self, month: str, usd: float) -> Item:

@@ -3,17 +3,23 @@
 So the same job ends the same way whether every hint came, twice, late, in any order, or none at all.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from control_plane.core.failures import RefusalKind
-from control_plane.core.records import Egress, LaunchPlan, Pool, PriceChange
-from control_plane.core.state import Job, ManifestRef
-from jobspec.heartbeat import Heartbeat
-from jobspec.manifest import Manifest
-from jobspec.marker import CompletionMarker
 from jobspec.regions import region_of
+
+if TYPE_CHECKING:
+    # Named, and not used: a door that hears of no job starts without their models.
+    from control_plane.core.failures import RefusalKind
+    from control_plane.core.records import Egress, LaunchPlan, Pool, PriceChange
+    from control_plane.core.state import Job, ManifestRef
+    from jobspec.heartbeat import Heartbeat
+    from jobspec.manifest import Manifest
+    from jobspec.marker import CompletionMarker
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Offers:
     #: What crosses regions costs, where this is not the home region.
     egress: Egress | None = None
     #: What the project's other regions offer, as far as they could be read.
-    peers: tuple["Offers", ...] = ()
+    peers: tuple[Offers, ...] = ()
 
     @property
     def region(self) -> str:

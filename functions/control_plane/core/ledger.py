@@ -7,9 +7,10 @@ regions is counted by the agent. Volumes are estimated and named apart; S3 and o
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
+from control_plane.core.months import month_of, next_month
 from control_plane.core.records import Attempt, Instance, Market
 from control_plane.core.state import Job, NoticeKind
 from jobspec import on_demand
@@ -136,16 +137,6 @@ def by_month(job: Job, now: datetime) -> dict[str, float]:
                 months[month] = months.get(month, 0.0) + _usd((begin, until, usd_per_h))
                 begin = until
     return months
-
-
-def month_of(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m}"
-
-
-def next_month(now: datetime) -> datetime:
-    """The start of the next calendar month (UTC): when a monthly budget begins anew."""
-    now = now.astimezone(UTC)
-    return datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
 
 
 def job_runtime_s(job: Job, now: datetime) -> float:

@@ -19,4 +19,4 @@ def handle(event: Any, context: Any, rooms: Rooms) -> Job | Ignored | None:
     return rooms.driver.drive(job_id)
 
 
-handler = door(handle)
+handler = door(handle, "driver")

@@ -4,6 +4,8 @@ Bad input is recorded and succeeds; a passing fault is raised, so that AWS deliv
 dead-letter queue. Nothing is swallowed.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cache, wraps
 from threading import Lock
 from time import perf_counter, sleep
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -20,10 +22,12 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from control_plane.adapters.clients import AT_ONCE, client
 from control_plane.core.events import Ignored
-from control_plane.core.state import Job
 from control_plane.handlers.rooms import Rooms
 from control_plane.ports import A, B
 from control_plane.settings import settings_from
+
+if TYPE_CHECKING:
+    from control_plane.core.state import Job
 
 logger = Logger()
 # The rooms log through the standard library; their lines get the same JSON form, and the same invocation's keys.
@@ -76,8 +80,15 @@ class Handle(Protocol):
     def __call__(self, event: Any, context: Any, rooms: Rooms) -> Job | Ignored | dict[str, Any] | None: ...
 
 
-def door(handle: Handle) -> Any:
-    """A Lambda handler of ``handle``: measured, and with one log line that says what became of the event."""
+def door(handle: Handle, *opens: str) -> Any:
+    """A Lambda handler of ``handle``: measured, and with one log line that says what became of the event.
+
+    ``opens``: rooms that it wants for nearly every event, where one waits for it. On Lambda they are opened while the container starts
+    (Lambda guide, "Best practices": clients outside of the handler); elsewhere a door is imported without the settings that they need.
+    """
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        for room in opens:
+            getattr(rooms(), room)
 
     @logger.inject_lambda_context(clear_state=True)
     @wraps(handle)
@@ -108,11 +119,11 @@ def door(handle: Handle) -> Any:
 
 def _told(result: Job | Ignored | dict[str, Any] | None) -> dict[str, Any]:
     match result:
-        case Job():
-            return {"outcome": "done", "job_id": result.job_id, "state": result.state.value, "reason": result.reason, "version": result.version}
         case Ignored(reason=reason):
             return {"outcome": "ignored", "reason": reason}
         case dict():
             return {"outcome": "done", **result}
         case None:
             return {"outcome": "ignored", "reason": "no such job"}
+        case job:
+            return {"outcome": "done", "job_id": job.job_id, "state": job.state.value, "reason": job.reason, "version": job.version}

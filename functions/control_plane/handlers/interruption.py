@@ -17,4 +17,4 @@ def handle(event: Any, context: Any, rooms: Rooms) -> Job | Ignored | None:
     return rooms.driver.drive(job_id, hint) if job_id else Ignored("not an instance of this project")
 
 
-handler = door(handle)
+handler = door(handle, "driver")

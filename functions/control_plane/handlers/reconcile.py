@@ -39,4 +39,4 @@ def handle(event: Any, context: Any, rooms: Rooms) -> dict[str, Any]:
     return {"metrics": counts} if any(counts.values()) else dict(counts)
 
 
-handler = door(handle)
+handler = door(handle, "driver")

@@ -15,4 +15,4 @@ def handle(event: Any, context: Any, rooms: Rooms) -> Job | Ignored:
     return touched if isinstance(touched, Ignored) else Submission(rooms.driver, rooms.settings.read_buckets).look_at(touched.bucket, touched.key)
 
 
-handler = door(handle)
+handler = door(handle, "driver")
