@@ -252,7 +252,7 @@ def test_submit_puts_nothing_beside_an_active_job_of_the_name(bucket: Bucket, tm
     file = tmp_path / "other.yaml"
     file.write_bytes(MANIFEST % b"x")
     bucket.put_status("x", "WAITING")
-    result = run("submit", str(file), "--wait")
+    result = run("submit", str(file))
     assert result.exit_code == 1
     assert "Not sent, for it would be refused: x-abc123 is active (WAITING). Give this one another name; or end that one first: dropforge cancel x" in said(
         result
