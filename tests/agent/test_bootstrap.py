@@ -138,12 +138,18 @@ def _containers(lines: list[str]) -> list[tuple[str, str]]:
 def test_the_agents_own_image_comes_first_and_the_trainer_waits_for_the_other(recorders: Recorders, image: str) -> None:
     """The pull of the training image does not end before the agent has been seen to work."""
     recorders.facts["DROPFORGE_IMAGE"] = uri = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/dropforge:{image}"
-    held = f'case "$*" in\n  "pull {uri}") for _ in $(seq 200); do if [ -e "$CONTROL/trainer.start" ]; then break; fi; sleep 0.05; done ;;'
+    held = f"""case "$*" in
+  "pull {uri}-agent") sleep 1.1 ;;
+  "pull {uri}")
+    until [ -e "$CONTROL/trainer.start" ] || [ -e "$CONTROL/trainer.running" ]; do sleep 0.05; done
+    sleep 1 # for a trainer that does not wait
+    echo "there" >>"$RECORD" ;;"""
     recorders.add("docker", DOCKER.replace('case "$*" in', held))
     with FakeImds(FIRST, _tags(59.5)) as imds:
         lines = recorders.run(imds.endpoint)
     assert [line for line in lines if line.startswith("docker pull")] == [f"docker pull {uri}-agent", f"docker pull {uri}"]
     assert _containers(lines) == [(f"{uri}-agent", "agent"), (uri, "trainer")]
+    assert lines.index("there") < next(at for at, line in enumerate(lines) if " trainer run " in line)
     before_s, after_s = map(int, Folders(recorders.root / "var/lib/dropforge").stages.read_text().split())
     assert before_s == after_s, "the agent waited for no training image"
 

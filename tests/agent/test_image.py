@@ -100,21 +100,22 @@ def test_what_an_image_is_built_of_changes_with_its_code_and_its_pins(tmp_path: 
     (line,) = re.findall(r"^RUN (.*> build)", _stages()["code"].replace("\\\n", " "), re.MULTILINE)
 
     def built_of() -> str:
-        ran = subprocess.run(["bash", "-euo", "pipefail", "-c", line.replace("/opt/dropforge", str(tmp_path))], cwd=tmp_path, check=False)
+        ran = subprocess.run(["bash", "-euo", "pipefail", "-c", line.replace("/opt/dropforge", str(tmp_path))], cwd=code, check=False)
         assert ran.returncode == 0
-        text = (tmp_path / "build").read_text()
+        text = (code / "build").read_text()
         assert re.fullmatch(r"[0-9a-f]{64}\n", text)
-        (tmp_path / "build").unlink()
+        (code / "build").unlink()
         return text
 
-    (tmp_path / "agent").mkdir()
-    (tmp_path / "agent" / "a b.py").write_text("1")
+    code = tmp_path / "code"
+    (code / "agent").mkdir(parents=True)
+    (code / "agent" / "a b.py").write_text("1")
     (tmp_path / "image.txt").write_text("torch==1")
     first = built_of()
     assert built_of() == first
     (tmp_path / "image.txt").write_text("torch==2")
     second = built_of()
-    (tmp_path / "agent" / "a b.py").write_text("2")
+    (code / "agent" / "a b.py").write_text("2")
     assert len({first, second, built_of()}) == 3
 
 
