@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from control_plane import look as look_room
-from control_plane.adapters import dynamodb, items
+from control_plane.adapters import dynamodb
 from control_plane.core import accept, chain, families, schedules, sweeps, turns
 from control_plane.core.events import Before
 from control_plane.core.state import ENDS, Job, JobState
@@ -60,7 +60,7 @@ def _in_line_while_it_waits(patch: Patch) -> None:
     def place_of(job: Job) -> str:
         return turns.turn_of(job) if job.awaits_another and job.state not in ENDS else old(job)
 
-    patch.set(items, "place_of", place_of)
+    patch.set(turns, "place_of", place_of)
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def _no_silence(patch: Patch) -> None:
 @mutant("a sweep stands in the line for a turn that it never takes")
 def _sweep_in_line(patch: Patch) -> None:
     old = turns.place_of
-    patch.set(items, "place_of", lambda job: turns.turn_of(job) if job.is_parent and not job.ended else old(job))
+    patch.set(turns, "place_of", lambda job: turns.turn_of(job) if job.is_parent and not job.ended else old(job))
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------
