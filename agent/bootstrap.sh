@@ -189,7 +189,7 @@ pull_image() {
   return 1
 }
 
-# The agent's own small image first: it stages while the training image is pulled (adr/0021). Where there is none the agent
+# The agent's own small image first: it stages while the training image is pulled (adr/0020). Where there is none the agent
 # is of the training image. Nothing is derived from a digest: whoever gives one trusts no tag.
 pull_agent() {
   local began="$SECONDS"

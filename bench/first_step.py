@@ -6,7 +6,7 @@ tells them. The floor imports torch, transformers, peft and trl, reads the same 
 step; nothing is staged, checked, measured or prepared. Without ``--model`` a Llama is made from a config (random weights).
 
 ``--pull-s N --model-s M`` plays a pull of the training image and a transfer of the model that take so long, once one after the other (as where the
-agent comes with the training image) and once side by side (docs/adr/0021), beside the least: the longer of the two, and a start without either.
+agent comes with the training image) and once side by side (docs/adr/0020), beside the least: the longer of the two, and a start without either.
 """
 
 import argparse

@@ -16,6 +16,7 @@ PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/adr/*.md"), ROOT / "RE
 ELSEWHERE = {
     "async_save": "torch's, which ADR 12 decided against",
     "defer_build": "pydantic's, which was tried and not taken",
+    "BatchGetItem": "DynamoDB's, which ADR 19 decided against",
     "BidEvictedEvent": "CloudTrail's, which the local cloud does not play",
     "env.json": "the reader's own file for `sam local invoke`",
     "reports/JOB.html": "an object's key",

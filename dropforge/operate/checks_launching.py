@@ -67,7 +67,7 @@ def _told(detail: dict[str, Any]) -> str:
 
 
 def _agent_image(stack: Deployment, uri: str, found: re.Match[str]) -> Finding:
-    """The image of the agent alone, which an instance pulls first (docs/adr/0021)."""
+    """The image of the agent alone, which an instance pulls first (docs/adr/0020)."""
     slower = "each start stages model and data after the image instead of beside it, so that it is slower by as long as they take"
     if found["digest"]:
         return ok("image", f"None is looked for where the image is given by digest: {slower}.")

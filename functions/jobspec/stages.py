@@ -4,7 +4,7 @@ They stand in the order of time, none overlaps another. The agent measures all b
 time from the order to the instance's kernel, and what no clock of ours saw.
 
 ``pull`` is what the start waited for the training image alone: it comes while data and model are staged, so only what is left of the pull
-then counts. The agent's own small image is in ``bootstrap``. Where the agent comes with the training image (docs/adr/0021), ``pull`` is
+then counts. The agent's own small image is in ``bootstrap``. Where the agent comes with the training image (docs/adr/0020), ``pull`` is
 the whole of it, before ``agent``.
 """
 
