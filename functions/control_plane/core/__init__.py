@@ -10,7 +10,7 @@ weighed. Its steps, and what they stand on:
   ``egress`` (bytes that cross regions) and ``failures`` (what EC2's refusals mean)
 * jobs of jobs: ``families``, ``sweeps``, ``schedules``; ``chain`` (one after another)
 * beginning and end: ``accept``, ``closing`` (ends, and e-mails owed)
-* money: ``ledger``, ``budget``
+* money: ``ledger``, ``budget``, ``months`` (what a monthly budget counts by)
 * told to people: ``report`` (status), ``letters`` and ``sweep_letters``, ``webhooks``, ``measures`` (metrics)
 * the whole project: ``turns`` (who is next), ``strays`` (instances that no job names)
 """
