@@ -36,7 +36,6 @@ NOT_IMPORTED = (
     "aws_lambda_powertools/utilities/[!_j]*",  # parsers, idempotency, batches...; all but jmespath_utils, which its logger names
     "pydantic/v1",  # the old major version
     "pydantic/mypy.py",  # the type checker's plugin
-    "*.dist-info",  # the installer's own notes
     "**/*.pyi",  # types without code
 )
 #: The calls of ``control_plane/adapters``, which a test holds against their source; ``HeadBucket`` is botocore's own, to learn a bucket's region.
