@@ -119,9 +119,23 @@ def test_every_read_by_key_is_consistent(dynamodb: Any, store: DynamoStore) -> N
     store.create(job("another"))
     store.save(changed(job(), attempts=(attempt(1),)))
     store.find(name="demo")
+    store.find(bucket="data", key="jobs/demo.yaml")
     DynamoHolds(dynamodb, TABLE, now).current()
     assert len(seen) >= 6
     assert set(seen) == {True}
+
+
+def test_a_name_that_an_ended_job_had_is_taken_by_one_read_of_that_job(dynamodb: Any, store: DynamoStore) -> None:
+    """DynamoDB tells with its refusal whose name and key they are."""
+    store.create(job())
+    store.save(changed(job(), state=JobState.FAILED))
+    again = changed(job(), job_id="demo-2", version=0)
+    calls: list[str] = []
+    for operation in ("GetItem", "TransactWriteItems"):
+        dynamodb.meta.events.register(f"before-call.dynamodb.{operation}", lambda model, **_: calls.append(model.name))
+    assert store.create(again) is None
+    assert calls == ["TransactWriteItems", "GetItem", "TransactWriteItems"]
+    assert store.find(name=again.name) == store.find(bucket=again.manifest_ref.bucket, key=again.manifest_ref.key) == "demo-2"
 
 
 def test_each_transaction_carries_a_token_so_that_its_retry_is_answered_as_the_first(dynamodb: Any, store: DynamoStore) -> None:

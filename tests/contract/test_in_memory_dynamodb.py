@@ -55,6 +55,19 @@ def test_one_condition_that_fails_cancels_the_whole_transaction_and_is_named_in_
     assert "Item" not in dynamodb.get_item(TableName=side.table, Key={"pk": {"S": "KEY#demo"}})
 
 
+def test_the_item_that_forbids_a_put_is_told_where_that_is_asked_for(side: Side) -> None:
+    side.job_table()
+    write(side, put("NAME#demo", "attribute_not_exists(pk)"))
+    asked, quiet = (put("NAME#demo", "attribute_not_exists(pk)") for _ in range(2))
+    asked["Put"]["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    told = []
+    for one in (asked, quiet):
+        with pytest.raises(ClientError) as refused:
+            transact(side, put("KEY#demo", "attribute_not_exists(pk)"), one)
+        told.append([reason.get("Item") for reason in refused.value.response["CancellationReasons"]])
+    assert told == [[None, {"pk": {"S": "NAME#demo"}, "job_id": {"S": "demo-1"}}], [None, None]]
+
+
 def test_an_item_twice_or_more_than_a_hundred_in_one_transaction_are_refused(side: Side) -> None:
     side.job_table()
     once = put("NAME#demo", "attribute_not_exists(pk)")

@@ -56,25 +56,26 @@ class DynamoStore:
         """Raises StaleVersion where other creators kept winning: deliver the event again."""
         pointers = {} if job.refused_beside else {"name": items.name_pk(job.name), "key": items.key_pk(job.manifest_ref.bucket, job.manifest_ref.key)}
         new = self._put(items.item_of(job), "attribute_not_exists(pk)")
-        # Most manifests are new, and so are their names: then this one write is all. Where it fails, what is there is looked at.
-        writes = [new, *(self._take(pk, job.job_id, None) for pk in pointers.values())]
+        # Most manifests are new, and so are their names: then this one write is all. Where it fails, DynamoDB says what stood in its way.
+        old_ids: dict[str, str | None] = dict.fromkeys(pointers.values())
         for _ in range(_MAX_ROUNDS):
-            if self._outrun_at(writes) is None:
+            stood = self._outrun([new, *(self._take(pk, job.job_id, old_id) for pk, old_id in old_ids.items())], tells=True)
+            if stood is None:
                 self._noted(job)
                 return None
-            existing = self.load(job.job_id)
+            existing = self.load(job.job_id) if stood[0] is not None else None
             if existing is not None:
                 return existing
-            writes = [new]
+            old_ids = {pk: old_id if item is None else self._named_by(item, pk) for (pk, old_id), item in zip(old_ids.items(), stood[1:], strict=True)}
+            # The name and the key of a manifest that was put again are one job's.
+            holders = {old_id: self.load(old_id) for old_id in dict.fromkeys(old_ids.values()) if old_id is not None}
             for what, pk in pointers.items():
-                old_id = self._pointed(pk)
-                holder = self.load(old_id) if old_id else None
+                holder = holders.get(old_ids[pk] or "")
                 if holder is not None and holder.is_schedule and holder.manifest_ref == job.manifest_ref:
                     # A schedule that was changed by this very version, and may have ended since.
                     return holder
                 if holder is not None and not holder.ended:
                     return Held(holder, what)
-                writes.append(self._take(pk, job.job_id, old_id))
         raise StaleVersion(f"job {job.job_id}: others took its name or key {_MAX_ROUNDS} times in a row while it was created")
 
     def save(self, job: Job, births: tuple[Job, ...] = ()) -> Job:
@@ -195,6 +196,10 @@ class DynamoStore:
         item = items.read(self._dynamodb, self._table, pk)
         return None if item is None else str(item["job_id"]["S"])
 
+    def _named_by(self, item: Item, pk: str) -> str | None:
+        """Whom the pointer names, by the item that DynamoDB told of, or by a look where it told of none."""
+        return str(item["job_id"]["S"]) if item else self._pointed(pk)
+
     def _take(self, pk: str, job_id: str, old_id: str | None) -> Item:
         """Point ``pk`` at the job, if it still points where it was read to point."""
         item = items.pointer(pk, job_id)
@@ -207,19 +212,26 @@ class DynamoStore:
         return put | {"ExpressionAttributeValues": values} if values else put
 
     def _outrun_at(self, puts: list[Item]) -> int | None:
-        """Write all or nothing: None once written, or the place of the first put that somebody else's write forbade.
+        """``_outrun``'s answer as the place of the first put that somebody else's write forbade."""
+        stood = self._outrun(puts)
+        return None if stood is None else next(place for place, item in enumerate(stood) if item is not None)
+
+    def _outrun(self, puts: list[Item], *, tells: bool = False) -> list[Item | None] | None:
+        """Write all or nothing: None once written; else, put by put, None or the item that forbade it, empty where that is not told (``tells`` asks for it).
 
         A transaction even for a single put: botocore gives it a request token, so that its retry after a lost answer is answered
         as the first, where a plain conditional put would find its own write and call it somebody else's.
         """
+        asked: Item = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tells else {}
         try:
-            self._dynamodb.transact_write_items(TransactItems=[{"Put": put} for put in puts])
+            self._dynamodb.transact_write_items(TransactItems=[{"Put": put | asked} for put in puts])
         except ClientError as error:
-            reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", [])]
-            if "TransactionConflict" in reasons:
+            reasons: list[Any] = error.response.get("CancellationReasons", [])
+            codes = [reason.get("Code") for reason in reasons]
+            if "TransactionConflict" in codes:
                 # Another transaction holds one of the items, so the job is being written: the same news as a lost condition on it.
-                return 0
-            if "ConditionalCheckFailed" in reasons:
-                return reasons.index("ConditionalCheckFailed")
+                return [{} for _ in puts]
+            if "ConditionalCheckFailed" in codes:
+                return [reason.get("Item", {}) if code == "ConditionalCheckFailed" else None for code, reason in zip(codes, reasons, strict=True)]
             raise
         return None

@@ -68,15 +68,19 @@ class DynamoDb:
         def write() -> Item:
             if len(puts) > _MAX_WRITES or len({put["Item"]["pk"]["S"] for put in puts}) < len(puts):
                 raise aws_error("ValidationException", "too many items, or one of them twice", "TransactWriteItems")
-            reasons = ["None" if self._holds(put) else "ConditionalCheckFailed" for put in puts]
-            if any(reason != "None" for reason in reasons):
-                cancelled = [{"Code": reason} for reason in reasons]
+            cancelled = [{"Code": "None"} if self._holds(put) else self._refusal(put) for put in puts]
+            if any(reason["Code"] != "None" for reason in cancelled):
                 raise aws_error("TransactionCanceledException", "Transaction cancelled", "TransactWriteItems", CancellationReasons=cancelled)
             for put in puts:
                 self._write(put["Item"]["pk"]["S"], put["Item"])
             return {}
 
         return self._call("transact_write_items", puts[0]["Item"]["pk"]["S"], write)
+
+    def _refusal(self, put: Item) -> Item:
+        """Why a put is forbidden, with the item that forbids it where that was asked for."""
+        item = self.items.get(put["Item"]["pk"]["S"]) if put.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else None
+        return {"Code": "ConditionalCheckFailed"} | ({} if item is None else {"Item": dict(item)})
 
     def query(self, *, Limit: int, **request: Any) -> Item:
         _known_query(request, _WAITING)
