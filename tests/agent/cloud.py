@@ -139,6 +139,10 @@ class Cloud:
     def keys(self, prefix: str = "") -> list[str]:
         return [found.key for found in Store(self.s3).list(OUTPUTS, prefix)]
 
+    def says(self, words: str, instance_id: str = FIRST) -> bool:
+        """Whether the instance tells so in its heartbeat. False as long as there is none."""
+        return words.encode() in (self.read(heartbeat_key(JOB, writer(instance_id))) or b"")
+
     def heartbeat(self, instance_id: str = FIRST) -> Heartbeat:
         body = self.read(heartbeat_key(JOB, writer(instance_id)))
         assert body is not None, "no heartbeat"

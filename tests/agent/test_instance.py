@@ -229,7 +229,7 @@ def pulling(cloud: Cloud, boot: Boot, source: Path) -> Machine:
     (source / "docker").chmod(0o755)
     cloud.ticket()
     machine = boot()
-    until(lambda: (machine.root / "pulls").exists() and cloud.keys("runs/") and "still being pulled" in cloud.heartbeat().message)
+    until(lambda: (machine.root / "pulls").exists() and cloud.says("still being pulled"))
     return machine
 
 
@@ -250,7 +250,7 @@ def test_a_job_survives_kill_9_during_the_pull_of(cloud: Cloud, pulling: Machine
     if "agent" in victims:
         pulling.kill("agent")
         until(lambda: "the agent died" in pulling.logs())
-        until(lambda: cloud.heartbeat().seq > beats + 2 and "still being pulled" in cloud.heartbeat().message)
+        until(lambda: cloud.heartbeat().seq > beats + 2 and cloud.says("still being pulled"))
     assert completed(cloud, pulling), pulling.logs()
     assert pulling.logs().count("trainer starts") == 1
 

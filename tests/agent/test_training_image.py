@@ -31,8 +31,7 @@ def started(launch: Launch, word: str = PULLING, instance_id: str = FIRST) -> In
 
 def staged(cloud: Cloud, instance: Instance, instance_id: str = FIRST) -> bool:
     """The agent has everything but the training image, and has said so."""
-    heard = cloud.keys("runs/") and "still being pulled" in cloud.heartbeat(instance_id).message
-    return bool(heard) and (instance.folders.run / "model" / "model.safetensors").exists()
+    return cloud.says("still being pulled", instance_id) and (instance.folders.run / "model" / "model.safetensors").exists()
 
 
 @pytest.fixture(autouse=True)
