@@ -6,6 +6,7 @@ Everything behind the doors is the real thing, adapters included; only the boto3
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
@@ -29,7 +30,7 @@ from jobspec.status import Status
 from jobspec.ticket import StopOrder, Ticket
 from tests.driver.faults import Faults
 from tests.planning.architectures import TINY_LLAMA
-from tests.simulation.aws import Account
+from tests.simulation.aws import Account, aws_error
 
 DATA, OUTPUTS = "data-bucket", "outputs-bucket"
 #: The one bucket of the parameter ReadBuckets.
@@ -51,6 +52,20 @@ MATERIAL: dict[str, bytes] = {
 #: How long EC2 takes to end an instance that it was asked to end.
 ENDS_IN_S = 20
 CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+
+
+@dataclass(slots=True)
+class LaunchBucket:
+    """A gate of the account: CreateFleet takes a token, and is throttled where there is none. The test puts them in."""
+
+    tokens: float
+
+    def __call__(self, operation: str, subject: str, effect: Callable[[], Any]) -> Any:
+        if operation == "ec2.create_fleet":
+            if self.tokens < 1:
+                raise aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet")
+            self.tokens -= 1
+        return effect()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from control_plane.adapters.clients import AT_ONCE
 from control_plane.handlers import door, reconcile
 from control_plane.tick import LAUNCHES_FOR_S, ROUND
 from jobspec.operator import Hold
-from tests.driver.house import CONTEXT, House
-from tests.simulation.aws import aws_error
+from tests.driver.house import CONTEXT, House, LaunchBucket
 
 
 def house_of(jobs: int, running: int) -> House:
@@ -180,18 +179,11 @@ def test_many_launches_side_by_side_ask_once_for_what_serves_all_and_start_one_i
 
 def test_a_tick_goes_on_launching_what_was_throttled_as_long_as_its_minute_lasts() -> None:
     house = House(max_concurrent_jobs=6)
-    tokens = [0.0]
-
-    def bucket(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
-        if operation == "ec2.create_fleet":
-            if tokens[0] < 1:
-                raise aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet")
-            tokens[0] -= 1
-        return effect()
+    bucket = LaunchBucket(0.0)
 
     def pause(seconds: float) -> None:
         house.now += timedelta(seconds=seconds)
-        tokens[0] += seconds / 10
+        bucket.tokens += seconds / 10
 
     house.account.gate = bucket
     house.rooms.pause = pause

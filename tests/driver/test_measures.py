@@ -1,8 +1,5 @@
 """What dashboard and alarms are told: counts of what happened, once each, and how things stand, also where a tick fails."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from control_plane.core import measures
@@ -16,8 +13,7 @@ from jobspec.marker import FailureCode
 from jobspec.operator import Hold
 from tests.core.worlds import FIRST, START, at, gpu
 from tests.driver.faults import lost, refused
-from tests.driver.house import CONTEXT, House
-from tests.simulation.aws import aws_error
+from tests.driver.house import CONTEXT, House, LaunchBucket
 
 
 def test_an_interrupted_job_counts_two_attempts_one_interruption_and_one_end(house: House) -> None:
@@ -170,21 +166,12 @@ def test_who_waits_for_a_turn_a_hold_or_a_quota_asks_ec2_for_nothing(house: Hous
 def test_a_burst_that_the_bucket_throttles_waits_no_hour(house: House) -> None:
     """Forty jobs at once, a bucket of four with three a minute: each waits for its turn, and then for minutes at most."""
     house = House(max_concurrent_jobs=12)
-    tokens = [4.0]
-
-    def bucket(operation: str, subject: str, effect: Callable[[], Any]) -> Any:
-        if operation == "ec2.create_fleet":
-            if tokens[0] < 1:
-                raise aws_error("RequestLimitExceeded", "Request limit exceeded.", "CreateFleet")
-            tokens[0] -= 1
-        return effect()
-
-    house.account.gate = bucket
+    house.account.gate = bucket = LaunchBucket(4.0)
     for number in range(40):
         house.put(f"jobs/n{number:02}.yaml", name=f"n{number:02}")
     longest = 0.0
     while any(not job.ended for job in house.jobs):
-        tokens[0] = min(4.0, tokens[0] + 3)
+        bucket.tokens = min(4.0, bucket.tokens + 3)
         longest = max(longest, house.tick().get("LaunchWaitSeconds", 0.0))
         for job in house.jobs:
             if job.attempts and not job.ended:
